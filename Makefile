@@ -1,0 +1,69 @@
+# `make` lists the targets.
+PYTHON ?= python3
+DATASET ?= digits
+DATA_DIR ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+CODE := $(wildcard gauntlet tasks flows mlflow_server benchmarks)
+
+# Nobody is called, and nothing but news is printed.
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test check lock clean clean-state
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: $(VENV)/.installed ## Run the suite: [DATASET=digits] [DATA_DIR=folder] [ARGS="--n 500"]
+	@$(BIN)/python -m flows.suite --dataset '$(DATASET)' $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
+
+serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARGS="--mlflow-port 5001"]
+	@$(BIN)/python -m mlflow_server.serve $(ARGS)
+
+test: $(VENV)/.installed-dev ## Run the tests: [ARGS="-m 'not slow'"]
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev ## Lint, formatting, types, security
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/bandit --quiet -c pyproject.toml -r $(CODE)
+
+lock: ## Write constraints.txt from what requirements-dev.txt resolves to in a fresh environment
+	@rm -rf $(VENV)-lock
+	@$(PYTHON) -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/python -m pip --quiet --disable-pip-version-check install -r requirements-dev.txt
+	@{ echo '# Every package at the version the tests ran with. Written by `make lock`.'; \
+	   $(VENV)-lock/bin/python -m pip --disable-pip-version-check freeze; } > $(VENV)-lock/constraints.txt
+	@mv $(VENV)-lock/constraints.txt constraints.txt
+	@rm -rf $(VENV)-lock
+
+clean: ## Remove the environment and all caches; what was measured stays
+	@rm -rf $(VENV) $(VENV)-lock .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-state: ## Remove state/: every run, model and log
+	@rm -rf state
+
+# The stamps are older than the requirements as soon as one of those changes, and only then is pip asked again.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is too old: Python 3.11 or later is needed (make PYTHON=python3.11 ...)" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (some minutes the first time)"
+	@$(PIP) install -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "Installing the tools of the tests into $(VENV)"
+	@$(PIP) install -r requirements-dev.txt -c constraints.txt
+	@touch $@

@@ -1,0 +1,193 @@
+"""One declaration per flow: its settings are the Prefect parameters, the command line and the logged params.
+
+    class Config(Settings): ...
+
+    @flow(Config)
+    def train(config): ...
+
+    if __name__ == "__main__":
+        main(train)
+
+Imported (by a worker, a test, another flow), `train` is a Prefect flow whose parameters are the fields of `Config`.
+Run as a program it stays unmade until the command line is read: Prefect takes more than a second to import, and
+`--help` should not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from gauntlet.errors import GauntletError, InputError, SettingError
+from gauntlet.quiet import hush
+
+hush()
+
+
+class Settings(BaseModel):
+    """What every flow can be told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = Field("digits", description="digits, mnist, fashion-mnist, cifar10, or a file of yours: FILE.npz")
+    data_dir: str | None = Field(None, description="folder (or archive.zip) that holds the data set's files")
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
+    tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A flow that has not been made yet."""
+
+    function: Callable[..., Any]
+    config: type[Settings]
+    options: dict[str, Any]
+
+    def make(self) -> Any:
+        """The Prefect flow."""
+        from prefect import flow as prefect_flow
+
+        options = {"name": self.function.__name__, "validate_parameters": True} | self.options
+        return prefect_flow(**options)(_with_fields(self.function, self.config))
+
+
+def flow(config: type[Settings], **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function of one `config` a Prefect flow whose parameters are the config's fields."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        command = Command(function, config, options)
+        return command if function.__module__ == "__main__" else command.make()
+
+    return decorate
+
+
+def _with_fields(function: Callable[..., Any], config: type[Settings]) -> Callable[..., Any]:
+    """`function`, called with keywords and described by a signature and a docstring made of the config's fields."""
+
+    def call(**fields: Any) -> Any:
+        return function(config(**fields))
+
+    fields = config.model_fields
+    call.__name__ = call.__qualname__ = function.__name__
+    call.__module__ = function.__module__
+    lines = [f"    {name}: {field.description}" for name, field in fields.items()]
+    call.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Args:", *lines])
+    call.__signature__ = inspect.Signature([_parameter(*item) for item in fields.items()])  # type: ignore[attr-defined]
+    return call
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    default = inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
+    kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def main(command: Command, argv: Sequence[str] | None = None) -> None:
+    """Run a flow from the command line and exit: 0 done, 1 failed (its gate), 2 the user's input, 3 inconclusive."""
+    options = vars(_parser(command).parse_args(argv))
+    as_json, debug = options.pop("json"), options.pop("debug")
+    signal.signal(signal.SIGTERM, _terminated)
+    # errors are told once, by _explain
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    try:
+        config = _config(command.config, {key: value for key, value in options.items() if value is not None})
+        result = _run(command, config)
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(_explain(error, debug))
+    if as_json:
+        print(json.dumps(result, default=str))
+    sys.exit(result.get("exit_status", 0))
+
+
+def _run(command: Command, config: Settings) -> dict[str, Any]:
+    """Run the flow; a result of the flow is the JSON that `--json` prints."""
+    made = command.make()
+    fields: dict[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
+    result: dict[str, Any] = made(**fields)
+    return result
+
+
+def _terminated(*_: object) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that open runs end FAILED instead of staying RUNNING."""
+    raise KeyboardInterrupt
+
+
+def _config(config: type[Settings], options: dict[str, Any]) -> Settings:
+    try:
+        return config(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "--" + str(first["loc"][0] if first["loc"] else "").replace("_", "-")
+        raise SettingError(f"{first['msg']}, got {first['input']!r}", where=field, fix="see --help") from None
+
+
+def _parser(command: Command) -> argparse.ArgumentParser:
+    """A flag for every field; values stay text, since the config checks and converts them."""
+    name = command.function.__name__
+    text = (inspect.getdoc(command.function) or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(f"python -m flows.{name}", description=text, allow_abbrev=False)
+    for key, field in command.config.model_fields.items():
+        _add(parser, key, field)
+    parser.add_argument("--json", action="store_true", help="end standard output with one JSON object")
+    parser.add_argument("--debug", action="store_true", help="show the whole stack trace of an error")
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
+    flag = "--" + key.replace("_", "-")
+    usual = field.get_default(call_default_factory=True)
+    help_text = f"{field.description}{'' if usual in (None, (), False) else f' (default: {_plain(usual)})'}"
+    if field.annotation is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=help_text.replace("%", "%%"))
+    else:
+        many = "append" if get_origin(field.annotation) is tuple else "store"
+        parser.add_argument(flag, action=many, metavar=_metavar(key, field), help=help_text.replace("%", "%%"))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_plain(item) for item in value)
+    return str(getattr(value, "name", value))
+
+
+def _metavar(key: str, field: FieldInfo) -> str:
+    kind = str(field.annotation)
+    return "INT" if "int" in kind and "Literal" not in kind and "point" not in kind else "FLOAT" if "float" in kind else key.upper()
+
+
+def _explain(error: BaseException, debug: bool) -> int:
+    """Tell the user in one line, or in full with `--debug`; returns the exit status."""
+    if debug:
+        traceback.print_exception(error)
+    cause = _cause(error)
+    if isinstance(cause, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+        return 1
+    if isinstance(cause, GauntletError):
+        print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {cause}", file=sys.stderr)
+        return cause.exit_status
+    if not debug:
+        where = traceback.extract_tb(cause.__traceback__)[-1]
+        print(f"failed: {type(cause).__name__}: {cause} ({where.name}; --debug shows all)", file=sys.stderr)
+    return 1
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The project's own error among an error and its causes, else the error."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, GauntletError):
+            return seen
+        seen = seen.__cause__
+    return error

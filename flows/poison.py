@@ -1,0 +1,35 @@
+"""Poison a training set with a backdoor and measure whether the model learned it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from flows.command import flow, main
+from flows.settings import TrainingSettings, context, result
+from gauntlet.poisoning import AnyPoisoning, CornerTrigger
+
+
+class PoisonConfig(TrainingSettings):
+    """Settings of the flow `poison`."""
+
+    poisoning: AnyPoisoning = Field(CornerTrigger(), description="NAME or NAME:key=value,key=value")
+    model: str | None = Field(None, description="the clean model to compare with; trained first when not given")
+
+
+@flow(PoisonConfig)
+def poison(config: PoisonConfig) -> dict[str, Any]:
+    """Train on a poisoned training set; report clean accuracy, and attack success beside a clean model's."""
+    from tasks import tracking
+    from tasks.poison import poison as poison_task
+    from tasks.source import Source
+    from tasks.train import train
+
+    where, how = context(config), config.training()
+    clean = config.model or tracking.model_uri(train(where, how))
+    return result(poison_task(where, how, config.poisoning, Source(model=clean)), config)
+
+
+if __name__ == "__main__":
+    main(poison)

@@ -1,0 +1,59 @@
+"""Settings that several flows share, and the small steps between a config and the tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from flows.command import Settings
+from gauntlet.adapter import InputRange, Outputs
+from gauntlet.models import ARCHITECTURES
+from gauntlet.training import Training
+
+if TYPE_CHECKING:
+    from tasks.context import Context
+
+
+class TrainingSettings(Settings):
+    """How models are trained: the flat spelling of `gauntlet.training.Training`."""
+
+    architecture: Literal[tuple(ARCHITECTURES)] = Field(  # type: ignore[valid-type]
+        "cnn3x3", description=f"one of {', '.join(ARCHITECTURES)}"
+    )
+    epochs: int | None = Field(None, ge=1, description="passes over the training set; 3 for 60,000 images")
+    batch_size: int = Field(128, ge=1, description="images a step")
+    optimizer: Literal["adam", "sgd"] | None = Field(None, description="the architecture's own when not given")
+    learning_rate: float | None = Field(None, gt=0, description="the architecture's own when not given")
+    momentum: float | None = Field(None, ge=0, lt=1, description="of sgd; the architecture's own when not given")
+    validation_share: float | None = Field(
+        None, ge=0, lt=1, description="share held out; above 0 the best validation weights are kept"
+    )
+
+    def training(self) -> Training:
+        """The settings of a training."""
+        return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+
+class ModelSettings(Settings):
+    """A model that people bring."""
+
+    input_range: InputRange = Field("auto", description="pixels the model expects: 0..1, 0..255, -1..1; else detected")
+    outputs: Outputs = Field("auto", description="what it gives: logits or probabilities; else detected")
+
+
+def context(config: Settings) -> Context:
+    """What the tasks are told of a config."""
+    from tasks.context import Context
+
+    return Context(**{name: getattr(config, name) for name in Settings.model_fields})
+
+
+def result(run_id: str, config: Settings) -> dict[str, Any]:
+    """What a single-stage flow returns, and `--json` prints: the run, its settings and its metrics."""
+    from tasks import tracking
+
+    settings = config.model_dump(mode="json", exclude={"tracking_uri"})
+    recorded = {key: value for key, value in tracking.records(run_id).items() if key != "measurements"}
+    uri = tracking.read(run_id).data.tags.get("gauntlet.model_uri")
+    return settings | recorded | {"run_id": run_id} | ({"model_uri": uri} if uri else {})

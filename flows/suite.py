@@ -1,0 +1,129 @@
+"""The whole gauntlet: train, attack, poison, defend, scan, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import Field
+
+from flows.command import flow, main
+from flows.settings import TrainingSettings, context
+from gauntlet.attacks import AnyAttack, Fgsm, GaussianNoise, Pgd
+from gauntlet.defenses import AdversarialTraining, AnyDefense, OnTheFly
+from gauntlet.poisoning import AnyPoisoning, CornerTrigger
+from gauntlet.threat import Budget
+
+
+class SuiteConfig(TrainingSettings):
+    """Settings of the flow `suite`."""
+
+    attack: tuple[AnyAttack, ...] = Field(
+        (GaussianNoise(), Fgsm(), Pgd()), min_length=1, description="NAME or NAME:key=value,key=value; repeatable"
+    )
+    eps: tuple[Budget, ...] = Field((), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's")
+    n: int | None = Field(None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones")
+    poisoning: AnyPoisoning = Field(CornerTrigger(), description="NAME or NAME:key=value,key=value")
+    defense: tuple[AnyDefense, ...] = Field(
+        (AdversarialTraining(), OnTheFly()), description="NAME or NAME:key=value,key=value; repeatable"
+    )
+    scan_path: str | None = Field(None, description="code to scan; this project when not given")
+    fail_on: Literal["low", "medium", "high"] | None = Field(None, description="fail on findings this severe or worse")
+
+
+@flow(SuiteConfig)
+def suite(config: SuiteConfig) -> dict[str, Any]:
+    """Train a baseline, attack, poison and defend it, scan the code, and compare all of it in one table."""
+    from tasks import tracking
+    from tasks.compare import compare
+    from tasks.scan import scan
+    from tasks.train import train
+
+    where = context(config)
+    params = config.model_dump(mode="json", exclude={"tracking_uri"})
+    with tracking.run("suite", where, where.load(), name="suite", params=params) as parent:
+        below, problems = where.below(parent.id), Problems()
+        baseline = train(below, config.training())
+        attacked = problems.caught("attack baseline", lambda: _attack(config, below, baseline, "baseline", save_images=True))
+        problems.caught("poison", lambda: _poison(config, below, baseline))
+        for defense in config.defense:
+            problems.caught(f"defend {defense.name}", lambda d=defense: _defend(config, below, baseline, attacked, d))
+        problems.caught("scan", lambda: scan(below, config.scan_path, config.fail_on))
+        compare(below, parent.id, f"Gauntlet: {where.title}", problems.lines)
+        problems.raise_first()
+    return _summary(parent.id, config)
+
+
+class Problems:
+    """Failed stages: what does not depend on them goes on, then the flow fails."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._errors: list[tuple[str, Exception]] = []
+
+    @property
+    def lines(self) -> list[str]:
+        """One line a failed stage."""
+        return [f"stage failed: {stage}: {error}" for stage, error in self._errors]
+
+    def caught(self, stage: str, run: Callable[[], Any]) -> Any:
+        """What `run` returns, or None when it fails."""
+        try:
+            return run()
+        except Exception as error:
+            self._errors.append((stage, error))
+            return None
+
+    def raise_first(self) -> None:
+        """Fail with the first error, if there was one."""
+        if self._errors:
+            raise self._errors[0][1]
+
+
+def _attack(config: SuiteConfig, below: Any, trained: str, role: str, **more: Any) -> str:
+    from tasks import tracking
+    from tasks.attack import attack
+    from tasks.source import Source
+
+    target = Source(model=tracking.model_uri(trained))
+    return str(attack(below, target, config.attack, config.eps, config.n, role=role, **more))
+
+
+def _poison(config: SuiteConfig, below: Any, baseline: str) -> None:
+    from tasks import tracking
+    from tasks.poison import poison
+    from tasks.source import Source
+
+    poisoned = poison(below, config.training(), config.poisoning, Source(model=tracking.model_uri(baseline)))
+    _attack(config, below, poisoned, "poisoned")
+
+
+def _defend(config: SuiteConfig, below: Any, baseline: str, attacked: str | None, defense: Any) -> None:
+    """The defended model, attacked white-box and by the baseline's images."""
+    from tasks import tracking
+    from tasks.attack import attack
+    from tasks.defend import defend
+    from tasks.source import Source
+
+    source = Source(model=tracking.model_uri(baseline))
+    defended = defend(below, config.training(), defense, source, baseline)
+    _attack(config, below, defended, defense.name)
+    if attacked:
+        target, bounded = Source(model=tracking.model_uri(defended)), [a for a in config.attack if a.adversary]
+        if bounded:
+            attack(below, target, bounded, config.eps, config.n, role=defense.name, images_of=attacked)
+
+
+def _summary(run_id: str, config: SuiteConfig) -> dict[str, Any]:
+    """What `--json` prints; the table and the next steps go to the terminal."""
+    from tasks import tracking
+    from tasks.compare import show
+
+    show(run_id, tracking.connect(config.tracking_uri))
+    recorded = tracking.records(run_id)
+    measured = [m.model_dump(mode="json") for m in recorded["measurements"]]
+    return config.model_dump(mode="json", exclude={"tracking_uri"}) | {"run_id": run_id, "measurements": measured}
+
+
+if __name__ == "__main__":
+    main(suite)

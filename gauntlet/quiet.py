@@ -1,0 +1,59 @@
+"""Keep the libraries' chatter out of the terminal, so that what is printed is worth reading."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""What the libraries read when they are imported; a value that is set already stands."""
+
+CHATTY = ("art", "absl", "mlflow", "tensorflow", "alembic", "matplotlib", "bandit")
+
+
+def hush() -> None:
+    """Set the environment and the libraries' loggers; call it before they are imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(keras|tensorflow|mlflow|prefect|art|google|starlette)\b.*")
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow without the lines that its C++ prints whatever it is told."""
+    if "tensorflow" not in sys.modules:
+        hush()
+        with no_standard_error():
+            import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def no_standard_error() -> Iterator[None]:
+    """Send file descriptor 2 nowhere for a block: C++ does not know `sys.stderr`."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+@contextlib.contextmanager
+def no_standard_output() -> Iterator[None]:
+    """Drop what a library prints to `sys.stdout`: progress bars that cannot be switched off."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield

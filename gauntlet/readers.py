@@ -1,0 +1,392 @@
+"""File formats to arrays: IDX, CIFAR's binary batches, gzip, zip, tar and npz.
+
+Files are taken to be hostile: everything is read in memory and bounded, nothing is extracted and nothing is
+unpickled. Whatever is wrong with a file, a reader raises a `DataError` of one line that names it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import struct
+import tarfile
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from gauntlet.errors import DataError, InputError
+
+MAX_NPZ_BYTES = 8 * 2**30
+# Images compress well, but not a gibibyte a hundredfold.
+SUSPICIOUS_BYTES, SUSPICIOUS_RATIO = 2**30, 100
+# NumPy itself refuses headers above 10,000 characters.
+MAX_NPY_HEADER = 2**16
+MAX_TAR_MEMBERS = 100
+CIFAR_RECORD, CIFAR_BATCH = 1 + 3 * 32 * 32, 10_000
+CIFAR_TAR = "cifar-10-binary.tar.gz"
+_ENCRYPTED = 0x1
+# The two methods whose memory is bounded by what is read from them; LZMA's dictionary is chosen by the file.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def one_line(text: object, limit: int = 4096) -> str:
+    """`text` as one printable line of at most `limit` characters, for file names and others' messages."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+@contextmanager
+def reading(where: str, kind: str = "") -> Iterator[None]:
+    """Turn whatever a parser raises inside into one `DataError` that says what was read as which kind."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # zlib, zipfile, tarfile and NumPy's header parser raise an open set
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        what = f"cannot be read{f' as {kind}' if kind else ''}: {one_line(reason, 160)}"
+        raise DataError(what, where=where, fix="is the file complete? fetch or export it again") from error
+
+
+def check_size(got: int, expected: int, where: str) -> None:
+    """Raise a `DataError` unless a file, or what follows its header, has the expected number of bytes."""
+    if got != expected:
+        fault = "truncated" if got < expected else "trailing bytes"
+        what = f"{fault}: {expected} bytes expected, got {got}"
+        raise DataError(what, where=where, fix="fetch or export the file again")
+
+
+def read_bounded(stream: IO[bytes] | gzip.GzipFile, limit: int, where: str) -> bytes:
+    """The bytes of `stream`, at most `limit` of them.
+
+    Raises DataError: there are more; no more than `limit` + 1 bytes were held.
+    """
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        what = f"holds more than the {limit} bytes it can have: trailing bytes, or a decompression bomb"
+        raise DataError(what, where=where, fix="fetch the file again from its source")
+    return data
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a file, gunzipped when its name ends in .gz; `limit` bounds the uncompressed bytes.
+
+    Raises DataError: unreadable, corrupt or truncated gzip, or more than `limit` bytes.
+    """
+    where = one_line(path)
+    if path.suffix != ".gz":
+        with reading(where), path.open("rb") as plain:
+            return read_bounded(plain, limit, where)
+    with reading(where, "gzip"), gzip.open(path, "rb") as packed:
+        return read_bounded(packed, limit, where)
+
+
+def idx_size(shape: tuple[int, ...]) -> int:
+    """The bytes of the uncompressed IDX file of a uint8 array of this shape."""
+    return 4 + 4 * len(shape) + math.prod(shape)
+
+
+def idx_sha256(array: NDArray[np.uint8]) -> str:
+    """SHA-256 (hex) of the IDX file of a uint8 array: the same whatever file the array came from."""
+    digest = hashlib.sha256(struct.pack(f">I{array.ndim}I", 0x800 | array.ndim, *array.shape))
+    digest.update(np.ascontiguousarray(array).data.cast("B"))
+    return digest.hexdigest()
+
+
+def parse_idx(data: bytes, where: str, shape: tuple[int | None, ...]) -> NDArray[np.uint8]:
+    """The uint8 array in the uncompressed bytes of an IDX file, a read-only view of them.
+
+    Args:
+        data: the whole file.
+        where: the file's name, for the error message.
+        shape: the shape wanted; None where any positive size will do.
+
+    Raises DataError: wrong magic number, truncated, trailing bytes, or another shape.
+    """
+    got = _idx_shape(data, where, len(shape))
+    check_size(len(data), idx_size(got), where)
+    if any(g == 0 or w not in (None, g) for g, w in zip(got, shape, strict=True)):
+        wanted = " x ".join("N" if w is None else str(w) for w in shape)
+        raise DataError(f"has shape {got}, expected {wanted} with N above 0", where=where)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * len(got)).reshape(got)
+
+
+def _idx_shape(data: bytes, where: str, ndim: int) -> tuple[int, ...]:
+    """The shape an IDX header states, once its magic number is right."""
+    start = 4 + 4 * ndim
+    if len(data) < start:
+        raise DataError(f"truncated: {start} bytes of header expected, got {len(data)}", where=where)
+    magic, *dims = struct.unpack_from(f">I{ndim}I", data)
+    if magic != 0x800 | ndim:
+        kind = "images" if ndim == 3 else "labels"
+        gzipped = "; it is gzipped: give it a name ending in .gz" if data[:2] == b"\x1f\x8b" else ""
+        what = f"wrong magic number: expected {0x800 | ndim}, got {magic}"
+        raise DataError(what, where=where, fix=f"is this the IDX file of the {kind}?{gzipped}")
+    return tuple(dims)
+
+
+def parse_cifar(data: bytes, where: str, n: int = CIFAR_BATCH) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (n, 32, 32, 3) and labels (n,), uint8, of one batch of CIFAR-10's binary version.
+
+    Raises DataError: not `n` records of 3,073 bytes.
+    """
+    check_size(len(data), n * CIFAR_RECORD, where)
+    rows = np.frombuffer(data, np.uint8).reshape(n, CIFAR_RECORD)
+    return rows[:, 1:].reshape(n, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0]
+
+
+@contextmanager
+def open_zip(path: Path, kind: str = "a zip file") -> Iterator[zipfile.ZipFile]:
+    """An open zip archive; whatever goes wrong while it is open becomes a `DataError`."""
+    with reading(one_line(path), kind), zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def zip_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The files of a zip by base name; of two alike, the one in fewer folders."""
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    files.sort(key=lambda info: info.filename.count("/"), reverse=True)
+    return {info.filename.rsplit("/", 1)[-1]: info for info in files}
+
+
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int, where: str) -> bytes:
+    """The bytes of one member of a zip, at most `limit` of them.
+
+    Raises DataError: encrypted, unusual compression, corrupt, or larger than `limit` (declared or in fact).
+    """
+    if info.file_size > limit:
+        what = f"declares {info.file_size} bytes, more than the {limit} it can have: a zip bomb?"
+        raise DataError(what, where=where, fix="fetch the archive again from its source")
+    with reading(where, "a zip member"), _open_member(archive, info, where) as stream:
+        return read_bounded(stream, limit, where)
+
+
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> IO[bytes]:
+    """An open member of a zip, once it is known to need no password and no unbounded memory."""
+    if info.flag_bits & _ENCRYPTED:
+        raise DataError("is encrypted", where=where, fix="pack it again without a password")
+    if info.compress_type not in _ZIP_METHODS:
+        what = f"is compressed by method {info.compress_type}, expected stored or deflated"
+        raise DataError(what, where=where, fix="pack it again")
+    return archive.open(info)
+
+
+def read_tar(data: bytes, names: Collection[str], limit: int, where: str) -> dict[str, bytes]:
+    """The files of an uncompressed tar whose base names are in `names`, each of at most `limit` bytes.
+
+    Raises DataError: corrupt, too many members, or a file is larger than `limit`.
+    """
+    found: dict[str, bytes] = {}
+    with reading(where, "tar"), tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        for count, member in enumerate(archive):
+            if count >= MAX_TAR_MEMBERS:  # also ends the endless loops a negative size can cause
+                raise DataError(f"has more than {MAX_TAR_MEMBERS} members", where=where)
+            base = member.name.rsplit("/", 1)[-1]
+            stream = archive.extractfile(member) if member.isreg() and base in names else None
+            if stream is not None:
+                found[base] = read_bounded(stream, limit, f"{where}: {base}")
+    return found
+
+
+def read_npz(
+    path: Path, required: Iterable[str], optional: Iterable[str] = (), limit: int = MAX_NPZ_BYTES
+) -> dict[str, NDArray[Any]]:
+    """The named arrays of an .npz file, read-only; other members are never read.
+
+    Args:
+        path: the file.
+        required: keys that must be there.
+        optional: keys that are read when they are there.
+        limit: the most bytes the wanted members may declare together.
+
+    Raises DataError: not a zip, a key is missing, too large, object arrays, or corrupt.
+    """
+    where = one_line(path)
+    with open_zip(path, "an .npz file") as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        missing = [key for key in required if key not in members]
+        if missing:
+            what = f"lacks {', '.join(missing)}; it has {', '.join(sorted(members)) or 'nothing'}"
+            raise DataError(
+                one_line(what, 300), where=where, fix="save with numpy.savez(FILE, x_train=..., ...)"
+            )
+        wanted = [key for key in (*required, *optional) if key in members]
+        _check_total(sum(members[key].file_size for key in wanted), path, limit)
+        return {key: _read_npy(archive, members[key], f"{where}: {key}") for key in wanted}
+
+
+def _check_total(total: int, path: Path, limit: int) -> None:
+    """Refuse a zip bomb by what its directory declares, before anything is read."""
+    size = path.stat().st_size
+    if total > limit or (total > SUSPICIOUS_BYTES and total > SUSPICIOUS_RATIO * size):
+        what = f"declares {total} bytes in a file of {size}, at most {limit} allowed: a zip bomb?"
+        raise DataError(what, where=one_line(path), fix="save fewer images, uncompressed (numpy.savez)")
+
+
+def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> NDArray[Any]:
+    """One array, its header checked against the declared size before its body is read."""
+    with reading(where, "a NumPy array"):
+        with _open_member(archive, info, where) as stream:
+            head = io.BytesIO(stream.read(MAX_NPY_HEADER))
+        # Version 3 differs from 2 in the encoding of field names only, and arrays with fields are refused later.
+        old = npy_format.read_magic(head) == (1, 0)
+        read = npy_format.read_array_header_1_0 if old else npy_format.read_array_header_2_0
+        shape, fortran, dtype = read(head)
+        start, order = head.tell(), "F" if fortran else "C"
+        _check_npy(shape, dtype, info.file_size - start, where)
+        data = read_member(archive, info, info.file_size, where)
+        return np.frombuffer(data, dtype, offset=start).reshape(shape, order=order)  # type: ignore[call-overload,no-any-return]
+
+
+def _check_npy(shape: tuple[int, ...], dtype: np.dtype[Any], size: int, where: str) -> None:
+    """Refuse objects, empty arrays, and headers that promise another size than the member has."""
+    if dtype.hasobject:
+        what = "holds Python objects (a pickle), which can run code when read: refused"
+        raise DataError(what, where=where, fix="save plain arrays of numbers")
+    if any(side <= 0 for side in shape) or dtype.itemsize == 0:
+        raise DataError(f"is empty: shape {shape}, dtype {one_line(dtype, 60)}", where=where)
+    check_size(size, math.prod(shape) * dtype.itemsize, where)
+
+
+# Whole data sets: each function gives None when `path` holds nothing of its kind.
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+ZIPS = ("archive.zip", "mnist.zip", "mnist-dataset.zip", "fashion-mnist.zip", "fashionmnist.zip")
+_IDX_STEMS = dict(zip(KEYS, ("train-images", "train-labels", "t10k-images", "t10k-labels"), strict=True))
+_CIFAR_PARTS = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
+_CIFAR_NAMES = _CIFAR_PARTS["train"] + _CIFAR_PARTS["test"]
+_CIFAR_FOLDERS = (".", "cifar-10-batches-bin")
+_CIFAR_PICKLES = ("data_batch_1", "cifar-10-batches-py", "cifar-10-python.tar.gz")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The four arrays (by `KEYS`) as found, what to call each in an error, and their source in words."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    where: Mapping[str, str]
+    source: str
+
+
+def _spellings(key: str) -> tuple[str, str]:
+    """The names an IDX file goes by: the original one, and Kaggle's."""
+    kind = f"idx{3 if key.startswith('x') else 1}-ubyte"
+    return f"{_IDX_STEMS[key]}-{kind}", f"{_IDX_STEMS[key]}.{kind}"
+
+
+def _idx_names(key: str) -> list[str]:
+    """Where an IDX file may be in a folder: flat, or in a folder of its own name as Kaggle's are."""
+    names = _spellings(key)
+    places = [*names, *(f"{folder}/{name}" for folder in names for name in names)]
+    return [place + suffix for place in places for suffix in ("", ".gz")]
+
+
+def known_files() -> list[str]:
+    """Every path, relative to the folder of a data set, that the functions below may read."""
+    idx = [name for key in KEYS for name in _idx_names(key)]
+    cifar = [f"{folder}/{name}" for folder in _CIFAR_FOLDERS for name in _CIFAR_NAMES]
+    return [*idx, *ZIPS, *cifar, CIFAR_TAR]
+
+
+def pick(path: Path, suffix: str, names: Iterable[str]) -> Path | None:
+    """`path` itself when it is a file with this suffix, else the first of `names` that is a file in it."""
+    if path.is_file():
+        return path if path.name.lower().endswith(suffix) else None
+    return next((path / name for name in names if (path / name).is_file()), None)
+
+
+def idx_files(path: Path, shapes: Shapes) -> Found | None:
+    """Four IDX files, plain or gzipped, in a folder; `shapes` bound what is read."""
+    files = {} if path.is_file() else {key: pick(path, "", _idx_names(key)) for key in KEYS}
+    there = {key: file for key, file in files.items() if file}
+    if not there:
+        return None
+    if missing := [_spellings(key)[0] for key in KEYS if key not in there]:
+        fix = f"put {', '.join(missing)} (or .gz) beside the others"
+        raise DataError("the IDX files are not complete", where=one_line(path), fix=fix)
+    where = {key: one_line(file) for key, file in there.items()}
+    data = {key: read_file(there[key], idx_size(shapes[key])) for key in KEYS}
+    # Any number of items will do here: it is compared with the labels' and the data set's later.
+    arrays = {key: parse_idx(data[key], where[key], (None, *shapes[key][1:])) for key in KEYS}
+    return Found(arrays, where, "IDX files")
+
+
+def idx_zip(path: Path, shapes: Shapes) -> Found | None:
+    """Four IDX files anywhere in a zip such as Kaggle's, known by their base names."""
+    file = pick(path, ".zip", ZIPS)
+    if file is None:
+        return None
+    arrays, where = {}, {}
+    with open_zip(file) as archive:
+        members = zip_members(archive)
+        for key in KEYS:
+            info = next((members[name] for name in _spellings(key) if name in members), None)
+            if info is None:
+                what = f"holds neither {' nor '.join(_spellings(key))}"
+                raise DataError(what, where=one_line(file), fix="download the archive again")
+            where[key] = one_line(f"{file}: {info.filename}")
+            data = read_member(archive, info, idx_size(shapes[key]), where[key])
+            arrays[key] = parse_idx(data, where[key], (None, *shapes[key][1:]))
+    return Found(arrays, where, one_line(file.name))
+
+
+def npz_file(path: Path, shapes: Shapes, name: str) -> Found | None:
+    """Keras' form of a data set: one .npz, `path` itself or `name` in it."""
+    file = pick(path, ".npz", (name,))
+    if file is None:
+        return None
+    # A byte per pixel, at most eight per label, and the headers.
+    limit = sum(math.prod(shape) * (8 if len(shape) == 1 else 1) for shape in shapes.values()) + 2**16
+    where = {key: f"{one_line(file)}: {key}" for key in KEYS}
+    return Found(read_npz(file, KEYS, limit=limit), where, one_line(file.name))
+
+
+def cifar_files(path: Path, shapes: Shapes) -> Found | None:
+    """The six batches of CIFAR-10's binary version in a folder."""
+    for folder in (path / name for name in _CIFAR_FOLDERS):
+        files = [folder / name for name in _CIFAR_NAMES if (folder / name).is_file()]
+        if files:
+            batches = {file.name: read_file(file, CIFAR_BATCH * CIFAR_RECORD) for file in files}
+            return _cifar(batches, one_line(folder), "CIFAR-10 binary files")
+    return None
+
+
+def cifar_tar(path: Path, shapes: Shapes) -> Found | None:
+    """CIFAR-10's binary version as it is served: a tar.gz, read in memory."""
+    file = pick(path, ".tar.gz", (CIFAR_TAR,))
+    if file is None or file.name in _CIFAR_PICKLES:
+        return None
+    # Six batches, and room for the tar's headers and its few texts.
+    data = read_file(file, len(_CIFAR_NAMES) * CIFAR_BATCH * CIFAR_RECORD + 2**20)
+    batches = read_tar(data, _CIFAR_NAMES, CIFAR_BATCH * CIFAR_RECORD, one_line(file))
+    return _cifar(batches, one_line(file), one_line(file.name))
+
+
+def cifar_pickles(path: Path, shapes: Shapes) -> Found | None:
+    """Refuse the Python version of CIFAR-10, the only one some folders hold."""
+    if path.name in _CIFAR_PICKLES or any((path / name).exists() for name in _CIFAR_PICKLES):
+        what = "the Python version of CIFAR-10 is pickles, which can run code when read: refused"
+        raise DataError(what, where=one_line(path), fix=f"fetch the binary version, {CIFAR_TAR}")
+    return None
+
+
+def _cifar(batches: Mapping[str, bytes], where: str, source: str) -> Found:
+    if missing := [name for name in _CIFAR_NAMES if name not in batches]:
+        raise DataError(f"lacks {', '.join(missing)}", where=where, fix=f"fetch {CIFAR_TAR} again")
+    arrays = {}
+    for split, names in _CIFAR_PARTS.items():
+        pairs = [parse_cifar(batches[name], f"{where}: {name}") for name in names]
+        arrays[f"x_{split}"] = np.concatenate([images for images, _ in pairs])
+        arrays[f"y_{split}"] = np.concatenate([labels for _, labels in pairs])
+    return Found(arrays, {key: f"{where}: {key}" for key in KEYS}, source)

@@ -1,0 +1,148 @@
+"""Bring the measurements of a suite together: one table, two charts, one report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from gauntlet import figures, report
+from gauntlet.measurement import Measurement, table
+from tasks import tracking
+from tasks.context import Context
+from tasks.progress import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@task(name="compare", cache_policy=NO_CACHE)
+def compare(context: Context, suite: str, title: str, problems: Sequence[str] = ()) -> str:
+    """Compare all finished stages of the run `suite`; logs to a run of its own and to the suite's; its run's id."""
+    with tracking.run("compare", context, None, name="compare") as run, shown("compare"):
+        stages = _stages(suite)
+        measured = _unique([m for stage in stages for m in stage["measurements"]])
+        content = _report(context, stages, measured, title, problems)
+        for opened in (run, tracking.Run(suite, "")):
+            _log(opened, content)
+    _show_in_prefect(measured, title)
+    return run.id
+
+
+def _stages(suite: str) -> list[dict[str, Any]]:
+    """The records of every finished stage, with its name, stage and id."""
+    found = []
+    for child in tracking.children(suite):
+        facts = {"id": child.info.run_id, "name": child.info.run_name, "stage": child.data.tags["gauntlet.stage"]}
+        found.append(facts | {"tags": child.data.tags} | tracking.records(child.info.run_id))
+    return found
+
+
+def _unique(measured: list[Measurement]) -> list[Measurement]:
+    """A quantity that several stages measured alike (clean accuracy) counts once."""
+    seen = {(m.model, m.label, m.n, m.value): m for m in reversed(measured)}
+    return [m for m in measured if seen.pop((m.model, m.label, m.n, m.value), None)]
+
+
+def _report(
+    context: Context, stages: list[dict[str, Any]], measured: list[Measurement], title: str, problems: Sequence[str]
+) -> report.Report:
+    shown_figures: dict[str, Any] = {}
+    if measured:
+        shown_figures["Accuracy by condition"] = figures.accuracy_by_condition(measured, "Accuracy by condition")
+        curves = [m for m in measured if m.condition != "worst case"]
+        chance = 1 / len(context.load().class_names)
+        shown_figures["Robust accuracy by budget"] = figures.robustness_curves(curves, "Robust accuracy by budget", chance)
+    shown_figures |= _pictures(stages)
+    tables = {"Cost": _cost(stages), "Code scan (Bandit)": _scan(stages), "Can the numbers be believed?": _verdicts(stages)}
+    present = {caption: frame for caption, frame in tables.items() if len(frame)}
+    return report.Report(title, _facts(context), measured, shown_figures, present, list(problems))
+
+
+def _facts(context: Context) -> dict[str, Any]:
+    dataset = context.load()
+    facts = {"data set": f"{dataset.name} ({dataset.source})", "data set digest": dataset.digest[:16]}
+    facts |= {"training images": len(dataset.x_train), "test images": len(dataset.x_test), "seed": context.seed}
+    return facts | {"commit": tracking.git_commit()[:12] or "none"} | tracking.versions()
+
+
+def _pictures(stages: list[dict[str, Any]]) -> dict[str, bytes]:
+    """Examples of what the attacks and the poisoning did, from their own runs."""
+    found = {}
+    for stage in stages:
+        below = tracking.children(stage["id"]) if stage["stage"] == "attack" else []
+        runs = [(child.info.run_name, child.info.run_id) for child in below] or [(stage["name"], stage["id"])]
+        for name, run_id in runs:
+            picture = tracking.find(run_id, "examples.png")
+            if picture and not name.startswith("transfer") and stage["tags"].get("gauntlet.scenario") != "transfer":
+                found[f"Examples: {name}"] = picture.read_bytes()
+    return found
+
+
+def _cost(stages: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = {
+        "train/seconds": "training (s)",
+        "train/cost_ratio": "ratio to baseline",
+        "clean/inference_ms": "inference (ms per image)",
+        "clean/loss": "clean loss",
+    }
+    trained = [stage for stage in stages if "train/seconds" in stage["metrics"]]
+    rows = [{"model": s["model"]} | {name: s["metrics"].get(key) for key, name in columns.items()} for s in trained]
+    return pd.DataFrame([{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+
+
+def _scan(stages: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    scans = [stage["metrics"] for stage in stages if stage["stage"] == "scan"]
+    return pd.DataFrame([{key.removeprefix("scan/"): int(value) for key, value in row.items()} for row in scans])
+
+
+def _verdicts(stages: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    judged = [stage for stage in stages if "gauntlet.validity" in stage["tags"]]
+    rows = [
+        {
+            "evaluation": stage["name"],
+            "verdict": stage["tags"]["gauntlet.validity"],
+            "reasons": stage["tags"].get("gauntlet.reasons") or "none",
+        }
+        for stage in judged
+    ]
+    return pd.DataFrame(rows)
+
+
+def _log(run: tracking.Run, content: report.Report) -> None:
+    run.json("metrics.json", report.to_json(content))
+    run.text("report.md", report.to_markdown(content))
+    run.text("report.html", report.to_html(content))
+    for name, caption in (("comparison.png", "Accuracy by condition"), ("robustness_curve.png", "Robust accuracy by budget")):
+        if caption in content.figures:
+            run.figure(name, content.figures[caption])
+    if content.measurements:
+        run.table("comparison.json", table(content.measurements))
+
+
+def _show_in_prefect(measured: list[Measurement], title: str) -> None:
+    if measured and FlowRunContext.get():
+        rows = table(measured).reset_index().to_dict("records")
+        create_table_artifact(key="comparison", table=rows, description=title)
+
+
+def show(suite: str, uri: str) -> None:
+    """Print the comparison, where the report lies and how to look further; to standard error when that is piped."""
+    from rich.console import Console
+
+    measured = tracking.records(suite)["measurements"]
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+    console.print(report.to_text(measured))
+    page = tracking.find(suite, "report.html")
+    console.print(f"Report: {page}\nMLflow: {tracking.ui_command(uri)}", soft_wrap=True, highlight=False)

@@ -1,0 +1,43 @@
+"""What every stage is told: the data, the seed, the store, and the run it belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from gauntlet.datasets import Dataset
+
+
+class Context(BaseModel):
+    """Small enough to travel between tasks, processes and machines; arrays never do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset: str
+    data_dir: str | None = None
+    seed: int = 0
+    tracking_uri: str | None = None
+    parent: str | None = None
+    """The MLflow run that this stage's run is a child of."""
+
+    def below(self, parent: str) -> Context:
+        """The same, for the children of a run."""
+        return self.model_copy(update={"parent": parent})
+
+    @property
+    def title(self) -> str:
+        """The data set's name, or the stem of the user's own file."""
+        return Path(self.dataset).stem if self.dataset.endswith(".npz") else self.dataset
+
+    def params(self) -> dict[str, object]:
+        """What to log of it."""
+        return {"dataset": self.dataset, "data_dir": self.data_dir, "seed": self.seed}
+
+    def load(self) -> Dataset:
+        """The data set, read once a process."""
+        from gauntlet.datasets import load_dataset
+
+        return load_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)

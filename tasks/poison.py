@@ -1,0 +1,88 @@
+"""Poison the training set, train on it, and measure whether the backdoor was learned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from gauntlet import figures
+from gauntlet import training as maths
+from gauntlet.evaluation import share
+from gauntlet.poisoning import AnyPoisoning, Poisoned, Poisoning
+from gauntlet.quiet import load_tensorflow
+from tasks import tracking
+from tasks.context import Context
+from tasks.progress import shown
+from tasks.source import Source
+from tasks.trained import record
+
+if TYPE_CHECKING:
+    from gauntlet.classifier import CompiledClassifier
+    from gauntlet.datasets import Dataset
+    from gauntlet.measurement import Measurement
+
+
+@task(name="poison", cache_policy=NO_CACHE)
+def poison(
+    context: Context, training: maths.Training, poisoning: AnyPoisoning, baseline: Source, role: str = "poisoned"
+) -> str:
+    """Train on poisoned data and compare with the clean `baseline` on the same triggered images; the run's id."""
+    load_tensorflow()
+    dataset = context.load()
+    settings = training.resolved(len(dataset.x_train))
+    params = context.params() | settings.model_dump() | {"poisoning": poisoning.model_dump(), "baseline": baseline.model}
+    with (
+        tracking.run("poison", context, dataset, name=role, scenario=poisoning.name, params=params) as run,
+        shown(f"poison and train {role}") as progress,
+    ):
+        clean_model = baseline.load(dataset).classifier
+        poisoned = poisoning.poison(dataset.x_train, dataset.y_train, context.seed)
+        trained = maths.train(dataset, settings, x=poisoned.x, y=poisoned.y, progress=progress)
+        recorded = record(run, dataset, trained)
+        measured = backdoor(dataset, poisoning, {role: recorded.classifier, "baseline": clean_model})
+        _log_poison(run, dataset, poisoned, [recorded.clean, *measured])
+        run.record([recorded.clean, *measured], recorded.metrics | _metrics(measured, role, poisoned, dataset))
+    return run.id
+
+
+def backdoor(
+    dataset: Dataset, poisoning: Poisoning, models: dict[str, CompiledClassifier]
+) -> list[Measurement]:
+    """Of each model: accuracy on triggered test images, and the success rate where the true class is not the target."""
+    triggered, target = poisoning.trigger(dataset.x_test), poisoning.target
+    others = dataset.y_test != target
+    found = []
+    for model, classifier in models.items():
+        predictions = classifier.labels(triggered)
+        facts: dict[str, Any] = {"model": model, "condition": "trigger"}
+        found.append(share(predictions == dataset.y_test, **facts))
+        found.append(share(predictions[others] == target, metric="attack_success_rate", **facts))
+    return found
+
+
+def _metrics(measured: list[Measurement], role: str, poisoned: Poisoned, dataset: Dataset) -> dict[str, float]:
+    accuracy, success = (m for m in measured if m.model == role)
+    clean_success = next(m for m in measured if m.model != role and m.metric == "attack_success_rate")
+    return {
+        "backdoor/attack_success_rate": success.value,
+        "backdoor/attack_success_rate_low": success.low,
+        "backdoor/attack_success_rate_high": success.high,
+        "backdoor/accuracy": accuracy.value,
+        "backdoor/clean_model_success_rate": clean_success.value,
+        "backdoor/poisoned_images": len(poisoned.index),
+        "backdoor/poison_rate": len(poisoned.index) / len(dataset.x_train),
+    }
+
+
+def _log_poison(run: tracking.Run, dataset: Dataset, poisoned: Poisoned, measured: list[Measurement]) -> None:
+    """The poisoned indices, examples of poisoned images, and success rate beside clean accuracy."""
+    some = poisoned.index[:8]
+    before, after = (dataset.x_train[some], dataset.y_train[some]), (poisoned.x[some], poisoned.y[some])
+    title = f"{run.model}: {len(poisoned.index):,} of {len(dataset.x_train):,} training images poisoned"
+    examples = figures.poisoned_examples(before[0], after[0], before[1], after[1], dataset.class_names, title)
+    run.figure("examples.png", examples)
+    run.figure("backdoor.png", figures.backdoor_success(measured, f"{run.model}: backdoor"))
+    run.json("poisoned_indices.json", np.asarray(poisoned.index).tolist())

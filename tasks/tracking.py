@@ -1,0 +1,387 @@
+"""The only module that talks to MLflow: runs, data sets, models, and the records that stages leave each other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Dataset as MlflowDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from gauntlet.errors import ModelError, TrackingError
+from gauntlet.measurement import Measurement
+from gauntlet.models import digest
+from gauntlet.quiet import no_standard_output
+from gauntlet.state import PROJECT_ROOT, artifact_root, ensure_state, store_uri
+from mlflow_server.store import initialise
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gauntlet.datasets import Dataset
+    from tasks.context import Context
+
+REQUIREMENTS = ("keras", "tensorflow", "numpy")
+
+
+def connect(uri: str | None = None) -> str:
+    """Use the tracking store at `uri`, else MLFLOW_TRACKING_URI, else the project's own; returns the one used."""
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
+    if chosen == mlflow.get_tracking_uri() and chosen in _connected:
+        return chosen
+    if chosen == store_uri():
+        ensure_state()
+    initialise(chosen)
+    mlflow.set_tracking_uri(chosen)
+    mlflow.set_registry_uri(chosen)
+    _end_orphans()
+    _connected.add(chosen)
+    return chosen
+
+
+_connected: set[str] = set()
+
+
+def _end_orphans() -> None:
+    """Runs of processes of this machine that were killed say FAILED, not RUNNING for ever."""
+    client = MlflowClient()
+    experiments = [e.experiment_id for e in _reached(client.search_experiments)]
+    running = client.search_runs(experiments, "attributes.status = 'RUNNING'") if experiments else []
+    for run in running:
+        tags = run.data.tags
+        if tags.get("gauntlet.host") == socket.gethostname() and not _alive(tags.get("gauntlet.process", "")):
+            client.set_tag(run.info.run_id, "gauntlet.error", "the process was killed")
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _reached(call: Any) -> Any:
+    try:
+        return call()
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrackingError(f"the tracking store {mlflow.get_tracking_uri()} cannot be reached: {reason}") from error
+
+
+def _process() -> str:
+    """This process as `pid:start time`, since pids come again."""
+    import psutil
+
+    return f"{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def _alive(process: str) -> bool:
+    import psutil
+
+    pid, _, started = process.partition(":")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
+    except (ValueError, psutil.NoSuchProcess):
+        return False
+
+
+@lru_cache
+def _experiment(uri: str, dataset: str) -> str:
+    """The id of `gauntlet-<dataset>`, made when it is missing; artifacts of the project's own store lie in `state`."""
+    name = f"gauntlet-{dataset}"
+    found = mlflow.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    location = f"{artifact_root()}/{name}" if uri == store_uri() else None
+    try:
+        return str(mlflow.create_experiment(name, artifact_location=location))
+    except MlflowException:  # another process was quicker
+        found = mlflow.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+class Run:
+    """An open MLflow run: what a stage logs to."""
+
+    def __init__(self, run_id: str, model: str) -> None:
+        """`model` is the row of the comparison that the run's measurements belong to."""
+        self.id, self.model, self._client = run_id, model, MlflowClient()
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log a configuration; nested mappings become `outer.inner`."""
+        self._client.log_batch(self.id, params=[Param(k, str(v)[:6_000]) for k, v in flat(params).items()])
+
+    def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log finite numbers at a step."""
+        now = int(time_ms())
+        entries = [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        self._client.log_batch(self.id, metrics=entries)
+
+    def tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags."""
+        self._client.log_batch(self.id, tags=[RunTag(k, str(v)[:8_000]) for k, v in tags.items()])
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Keep a figure as `name` at the run's root."""
+        self._client.log_figure(self.id, figure, name)
+
+    def json(self, name: str, content: Any) -> None:
+        """Keep plain data as JSON."""
+        self._client.log_text(self.id, json.dumps(content, indent=1, default=float), name)
+
+    def text(self, name: str, content: str) -> None:
+        """Keep a text."""
+        self._client.log_text(self.id, content, name)
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Keep a frame: as `.parquet`, or as MLflow's own table view for `.json`."""
+        if name.endswith(".json"):
+            self._client.log_table(self.id, frame.reset_index(), name)
+        else:
+            with self._file(name) as path:
+                frame.to_parquet(path)
+
+    def arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Keep arrays as a compressed `.npz`."""
+        import numpy as np
+
+        with self._file(name) as path:
+            np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+    def dataset(self, dataset: Dataset, context: str) -> None:
+        """Record the data set as an input: name, digest, sizes and label counts."""
+        # MLflow keeps 36 characters of a digest: the tag gauntlet.dataset_digest has all
+        entry = MlflowDataset(
+            dataset.name,
+            dataset.digest[:32],
+            "local",
+            json.dumps({"uri": dataset.source}),
+            profile=json.dumps(dataset.summary()),
+        )
+        self._client.log_inputs(self.id, [DatasetInput(entry, [InputTag("mlflow.data.context", context)])])
+
+    def record(self, measurements: Sequence[Measurement], metrics: Mapping[str, float], **more: Any) -> None:
+        """Log metrics and leave `metrics.json`, which the comparison and later stages read."""
+        self.metrics(metrics)
+        rows = [m.model_copy(update={"run_id": self.id}).model_dump() for m in measurements]
+        content = {"run_id": self.id, "model": self.model, "metrics": dict(metrics), "measurements": rows}
+        self.json("metrics.json", content | more)
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder, name)
+            self._client.log_artifact(self.id, str(Path(folder, name)))
+
+
+def time_ms() -> float:
+    """Milliseconds since the epoch, as MLflow counts."""
+    import time
+
+    return time.time() * 1_000
+
+
+@contextmanager
+def run(
+    stage: str,
+    context: Context,
+    dataset: Dataset | None,
+    *,
+    name: str,
+    model: str = "",
+    scenario: str = "",
+    params: Mapping[str, Any] | None = None,
+) -> Iterator[Run]:
+    """Open a run of `gauntlet-<dataset>`, below the context's parent; an error ends it FAILED, with itself as a tag."""
+    model = model or (name if stage in TRAINS else "")
+    uri, title = connect(context.tracking_uri), dataset.name if dataset else context.title
+    with mlflow.start_run(
+        experiment_id=_experiment(uri, title),
+        run_name=name,
+        nested=True,
+        parent_run_id=context.parent,
+        tags=_tags(stage, title, dataset, model, scenario),
+        log_system_metrics=False,
+    ) as active:
+        opened = Run(active.info.run_id, model)
+        try:
+            opened.params(params or {})
+            if dataset is not None:
+                opened.dataset(dataset, "evaluation" if stage == "attack" else "training")
+            yield opened
+        except BaseException as error:
+            opened.tags({"gauntlet.error": f"{type(error).__name__}: {error}"})
+            raise
+
+
+TRAINS = ("train", "poison", "defend")
+"""Stages whose run's name is the model they make."""
+
+
+def _tags(stage: str, title: str, dataset: Dataset | None, model: str, scenario: str) -> dict[str, str]:
+    facts = {"stage": stage, "model": model, "scenario": scenario, "dataset": title, "git_commit": git_commit()}
+    facts |= {"host": socket.gethostname(), "process": _process()}
+    if dataset is not None:
+        facts["dataset_digest"] = dataset.digest
+    return {f"gauntlet.{key}": value for key, value in facts.items() if value} | _prefect_tag()
+
+
+def _prefect_tag() -> dict[str, str]:
+    from prefect.runtime import flow_run
+
+    return {"prefect.flow_run_id": flow_run.id} if flow_run.id else {}
+
+
+@lru_cache
+def git_commit() -> str:
+    """The commit of the project's own code, or nothing outside a checkout."""
+    from mlflow.utils.git_utils import get_git_commit
+
+    return get_git_commit(str(PROJECT_ROOT)) or ""
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to one of dotted keys; lists of mappings are numbered."""
+    found: dict[str, Any] = {}
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{name}.")
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            found |= flat({str(number): item for number, item in enumerate(value)}, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> str:
+    """Log and register a model with signature, example, pinned requirements and digest; alias `candidate`."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    images = TensorSpec(np.dtype("float32"), (-1, *dataset.input_shape))
+    logits = TensorSpec(np.dtype("float32"), (-1, dataset.n_classes))
+    name, sha = f"gauntlet-{dataset.name}-{role}", digest(model)
+    with no_standard_output():
+        info = mlflow.tensorflow.log_model(
+            model,
+            name="model",
+            signature=ModelSignature(Schema([images]), Schema([logits])),
+            input_example=dataset.x_test[:2],
+            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
+            registered_model_name=name,
+        )
+    client, version = MlflowClient(), str(info.registered_model_version)
+    client.set_model_version_tag(name, version, "gauntlet.model_digest", sha)
+    client.set_model_version_tag(name, version, "gauntlet.dataset_digest", dataset.digest)
+    client.set_registered_model_alias(name, "candidate", version)
+    uri = f"models:/{name}/{version}"
+    opened.tags({"gauntlet.model_digest": sha, "gauntlet.model_uri": uri})
+    return uri
+
+
+def load_model(uri: str) -> keras.Model:
+    """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with."""
+    try:
+        model = mlflow.tensorflow.load_model(uri)
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models") from error
+    expected = _registered_digest(uri)
+    if expected and digest(model) != expected:
+        raise ModelError("the weights are not those that were registered", where=uri, fix="train it again")
+    return model
+
+
+def _registered_digest(uri: str) -> str | None:
+    """The digest that was logged with a model; None for models that others logged."""
+    client = MlflowClient()
+    kind, _, rest = uri.partition(":/")
+    if kind == "runs":
+        return client.get_run(rest.partition("/")[0]).data.tags.get("gauntlet.model_digest")
+    name, at, alias = rest.partition("@")
+    if at:
+        return client.get_model_version_by_alias(name, alias).tags.get("gauntlet.model_digest")
+    name, _, version = rest.partition("/")
+    found = client.get_model_version(name, version) if version.isdigit() else None
+    return found.tags.get("gauntlet.model_digest") if found else None
+
+
+def model_uri(run_id: str) -> str:
+    """The registered model of a run that trained one."""
+    uri = read(run_id).data.tags.get("gauntlet.model_uri")
+    if not uri:
+        raise TrackingError(f"run {run_id} registered no model")
+    return str(uri)
+
+
+def read(run_id: str) -> Any:
+    """A run as MLflow has it: `.data.metrics`, `.data.params`, `.data.tags`, `.info.status`."""
+    try:
+        return MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise TrackingError(f"no such run: {run_id}") from error
+
+
+def children(run_id: str) -> list[Any]:
+    """The finished runs below a run, oldest first."""
+    client = MlflowClient()
+    experiment = read(run_id).info.experiment_id
+    below = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'FINISHED'"
+    return list(client.search_runs([experiment], below, ViewType.ACTIVE_ONLY, 1_000, ["attributes.start_time ASC"]))
+
+
+def records(run_id: str) -> dict[str, Any]:
+    """The `metrics.json` of a run, with its measurements as objects; empty when the run left none."""
+    try:
+        content = json.loads(_artifact(run_id, "metrics.json").read_text())
+    except TrackingError:
+        return {"metrics": {}, "measurements": []}
+    return content | {"measurements": [Measurement(**row) for row in content["measurements"]]}
+
+
+def arrays(run_id: str, name: str) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` artifact."""
+    import numpy as np
+
+    with np.load(_artifact(run_id, name), allow_pickle=False) as content:
+        return dict(content)
+
+
+def find(run_id: str, name: str) -> Path | None:
+    """A local copy of an artifact (the artifact itself where the store is local), or None."""
+    try:
+        return _artifact(run_id, name)
+    except TrackingError:
+        return None
+
+
+def _artifact(run_id: str, name: str) -> Path:
+    try:
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"run {run_id} has no artifact {name}") from error
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that the numbers depend on."""
+    packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "numpy", "scikit-learn")
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
+def ui_command(uri: str) -> str:
+    """What a person types to look at the runs."""
+    return ".venv/bin/python -m mlflow_server" if uri == store_uri() else f"the browser, at {uri}"
+
+
