@@ -104,9 +104,8 @@ class Dataset:
         }
 
     def _label_counts(self, labels: NDArray[np.int64]) -> dict[str, int]:
-        return dict(
-            zip(self.class_names, np.bincount(labels, minlength=self.n_classes).tolist(), strict=True)
-        )
+        counts = np.bincount(labels, minlength=self.n_classes).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
 
 
 def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
@@ -133,7 +132,7 @@ def stratified_split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sorted (kept, held out) indices (int64) into `labels` (N,), every class in proportion.
 
-    Raises SettingError: `share` is not between 0 and 1 or does not suit the classes; the seed is not usable.
+    Raises SettingError: `share` is not between 0 and 1 or does not suit the classes; unusable seed.
     """
     from sklearn.model_selection import train_test_split
 
@@ -208,7 +207,8 @@ def _location(name: str, data_dir: Path | None) -> Path | None:
     if path.is_file() or (path.is_dir() and not own):
         return path
     what = ("not a file" if path.exists() else "no such file") + " or folder" * (not own)
-    raise DataError(what, where=one_line(path), fix=f"looked for {'it' if own else _SPECS[name].looked_for}")
+    fix = "check the path" if own else f"looked for {_SPECS[name].looked_for}"
+    raise DataError(what, where=one_line(path), fix=fix)
 
 
 def _fingerprint(name: str, path: Path | None) -> tuple[tuple[int, ...], ...]:
@@ -221,7 +221,7 @@ def _fingerprint(name: str, path: Path | None) -> tuple[tuple[int, ...], ...]:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name: str, path: Path | None, fingerprint: tuple[tuple[int, ...], ...]) -> Dataset:
+def _load(name: str, path: Path | None, _stamp: tuple[tuple[int, ...], ...]) -> Dataset:
     if name == "digits":
         return _digits()
     if name not in DATASETS:

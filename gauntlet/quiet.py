@@ -53,7 +53,7 @@ def no_standard_error() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def no_standard_output() -> Iterator[None]:
-    """Drop what a library prints to `sys.stdout`: progress bars that cannot be switched off."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+def no_prints() -> Iterator[None]:
+    """Drop what a library prints: progress bars and good news that cannot be switched off."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         yield

@@ -134,7 +134,7 @@ def _idx_shape(data: bytes, where: str, ndim: int) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def parse_cifar(data: bytes, where: str, n: int = CIFAR_BATCH) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def parse_cifar(data: bytes, where: str, n: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Images (n, 32, 32, 3) and labels (n,), uint8, of one batch of CIFAR-10's binary version.
 
     Raises DataError: not `n` records of 3,073 bytes.
@@ -216,9 +216,8 @@ def read_npz(
         missing = [key for key in required if key not in members]
         if missing:
             what = f"lacks {', '.join(missing)}; it has {', '.join(sorted(members)) or 'nothing'}"
-            raise DataError(
-                one_line(what, 300), where=where, fix="save with numpy.savez(FILE, x_train=..., ...)"
-            )
+            fix = "save with numpy.savez(FILE, x_train=..., ...)"
+            raise DataError(one_line(what, 300), where=where, fix=fix)
         wanted = [key for key in (*required, *optional) if key in members]
         _check_total(sum(members[key].file_size for key in wanted), path, limit)
         return {key: _read_npy(archive, members[key], f"{where}: {key}") for key in wanted}
@@ -237,14 +236,15 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> ND
     with reading(where, "a NumPy array"):
         with _open_member(archive, info, where) as stream:
             head = io.BytesIO(stream.read(MAX_NPY_HEADER))
-        # Version 3 differs from 2 in the encoding of field names only, and arrays with fields are refused later.
+        # Version 3 differs in how fields are named only, and arrays with fields are refused later.
         old = npy_format.read_magic(head) == (1, 0)
         read = npy_format.read_array_header_1_0 if old else npy_format.read_array_header_2_0
         shape, fortran, dtype = read(head)
-        start, order = head.tell(), "F" if fortran else "C"
+        start = head.tell()
         _check_npy(shape, dtype, info.file_size - start, where)
         data = read_member(archive, info, info.file_size, where)
-        return np.frombuffer(data, dtype, offset=start).reshape(shape, order=order)  # type: ignore[call-overload,no-any-return]
+        flat: NDArray[Any] = np.frombuffer(data, dtype, offset=start)
+        return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def _check_npy(shape: tuple[int, ...], dtype: np.dtype[Any], size: int, where: str) -> None:
@@ -352,7 +352,7 @@ def npz_file(path: Path, shapes: Shapes, name: str) -> Found | None:
     return Found(read_npz(file, KEYS, limit=limit), where, one_line(file.name))
 
 
-def cifar_files(path: Path, shapes: Shapes) -> Found | None:
+def cifar_files(path: Path, _shapes: Shapes) -> Found | None:
     """The six batches of CIFAR-10's binary version in a folder."""
     for folder in (path / name for name in _CIFAR_FOLDERS):
         files = [folder / name for name in _CIFAR_NAMES if (folder / name).is_file()]
@@ -362,7 +362,7 @@ def cifar_files(path: Path, shapes: Shapes) -> Found | None:
     return None
 
 
-def cifar_tar(path: Path, shapes: Shapes) -> Found | None:
+def cifar_tar(path: Path, _shapes: Shapes) -> Found | None:
     """CIFAR-10's binary version as it is served: a tar.gz, read in memory."""
     file = pick(path, ".tar.gz", (CIFAR_TAR,))
     if file is None or file.name in _CIFAR_PICKLES:
@@ -373,7 +373,7 @@ def cifar_tar(path: Path, shapes: Shapes) -> Found | None:
     return _cifar(batches, one_line(file), one_line(file.name))
 
 
-def cifar_pickles(path: Path, shapes: Shapes) -> Found | None:
+def cifar_pickles(path: Path, _shapes: Shapes) -> Found | None:
     """Refuse the Python version of CIFAR-10, the only one some folders hold."""
     if path.name in _CIFAR_PICKLES or any((path / name).exists() for name in _CIFAR_PICKLES):
         what = "the Python version of CIFAR-10 is pickles, which can run code when read: refused"
@@ -386,7 +386,7 @@ def _cifar(batches: Mapping[str, bytes], where: str, source: str) -> Found:
         raise DataError(f"lacks {', '.join(missing)}", where=where, fix=f"fetch {CIFAR_TAR} again")
     arrays = {}
     for split, names in _CIFAR_PARTS.items():
-        pairs = [parse_cifar(batches[name], f"{where}: {name}") for name in names]
+        pairs = [parse_cifar(batches[name], f"{where}: {name}", CIFAR_BATCH) for name in names]
         arrays[f"x_{split}"] = np.concatenate([images for images, _ in pairs])
         arrays[f"y_{split}"] = np.concatenate([labels for _, labels in pairs])
     return Found(arrays, {key: f"{where}: {key}" for key in KEYS}, source)

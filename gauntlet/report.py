@@ -113,18 +113,23 @@ def _bullets(lines: Iterable[str]) -> str:
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A GitHub table: the first column to the left, all others to the right."""
+    """A GitHub table: the first column and words to the left, numbers to the right."""
     lines = [[_markdown(cell) for cell in row] for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    padded = [
-        [
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in lines
-    ]
+    left = [i == 0 or are_words(column) for i, column in enumerate(zip(*rows, strict=True))] or [True] * len(header)
+    rule = ["-" * w if to_left else "-" * (w - 1) + ":" for w, to_left in zip(widths, left, strict=True)]
+    padded = [[_pad(*place) for place in zip(line, widths, left, strict=True)] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))
+
+
+def _pad(cell: str, width: int, to_left: bool) -> str:
+    return cell.ljust(width) if to_left else cell.rjust(width)
+
+
+def are_words(column: Iterable[Any]) -> bool:
+    """Whether no cell of a column begins like a number; a cell that says nothing does not count."""
+    said = [text for text in map(_text, column) if text != MISSING]
+    return bool(said) and not any(text[:1].isdigit() or text[:1] in "+-" for text in said)
 
 
 def _markdown(text: str) -> str:
@@ -163,6 +168,7 @@ def to_html(report: Report) -> str:
         doubts=doubts(report.measurements),
         legend=_legend(report.measurements),
         tables={caption: _header_and_rows(frame) for caption, frame in report.tables.items()},
+        are_words=are_words,
         pictures={caption: _data_uri(picture) for caption, picture in report.figures.items()},
         missing=MISSING,
     )

@@ -206,7 +206,7 @@ def _finding(result: Mapping[str, Any], root: Path | None) -> Finding:
 
 
 def _level(word: str) -> Severity:
-    """Bandit's word in ours. A plugin that leaves it UNDEFINED still made a finding, which must not vanish."""
+    """Bandit's word in ours; a finding whose plugin says UNDEFINED must not vanish, so it is low."""
     return next((level for level in SEVERITIES if level == word.lower()), "low")
 
 

@@ -56,8 +56,8 @@ class Training(BaseModel):
 
 
 def usual_epochs(n_train: int) -> int:
-    """3 epochs of MNIST's 60,000 images, more of a smaller set, since steps are what trains; at most 30."""
-    return min(30, max(3, round(180_000 / n_train)))
+    """3 epochs of MNIST's 60,000 images, more of a smaller set, since steps are what trains; at most 15."""
+    return min(15, max(3, round(180_000 / n_train)))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--allowed-hosts", metavar="HOST,...", help="Host headers to answer, the others get 403"
     )
+    parse.add_argument(
+        "--cors-allowed-origins",
+        metavar="URL,...",
+        help="origins whose pages may write: the address people type, when it is not this machine's",
+    )
     parse.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
     parse.add_argument(
         "--app-name", choices=["basic-auth"], help="ask for users and passwords: needs mlflow[auth]"
@@ -65,8 +70,9 @@ def arguments(options: argparse.Namespace) -> list[str]:
         words += ["--serve-artifacts", "--artifacts-destination", options.artifacts_destination]
     else:
         words += ["--no-serve-artifacts", "--default-artifact-root", artifact_root()]
-    for flag, value in (("--allowed-hosts", options.allowed_hosts), ("--app-name", options.app_name)):
-        words += [flag, value] if value else []
+    for name in ("allowed_hosts", "cors_allowed_origins", "app_name"):
+        if value := getattr(options, name):
+            words += [f"--{name.replace('_', '-')}", value]
     return [*words, "--uvicorn-opts", "--log-level warning --no-access-log"]
 
 

@@ -132,7 +132,7 @@ class Children:
             waited += POLL
 
     def _stragglers(self) -> list[int]:
-        """Processes that carry the mark. Where there is no /proc (macOS) none is found and the groups must do."""
+        """Processes that carry the mark; without /proc (macOS) none is found and the groups must do."""
         wanted = f"{MARK}={self.mark}".encode()
         found = []
         for file in Path("/proc").glob("[0-9]*/environ"):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from gauntlet.errors import GauntletError
 from gauntlet.state import PROJECT_ROOT, ensure_state
-from mlflow_server.children import Children, ChildDied
+from mlflow_server.children import ChildDied, Children
 from mlflow_server.port import port, require_free
 
 HOST = "127.0.0.1"
@@ -62,7 +62,7 @@ def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
 
 
 def module(*words: str) -> list[str]:
-    """The command that runs a module with this interpreter, unbuffered so that a log ends where its process did."""
+    """The command that runs a module, unbuffered so that its log is complete when it dies."""
     return [sys.executable, "-u", "-m", *words]
 
 

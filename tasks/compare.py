@@ -54,7 +54,8 @@ def _report(
 ) -> report.Report:
     shown_figures: dict[str, Any] = {}
     if measured:
-        shown_figures["Accuracy by condition"] = figures.accuracy_by_condition(measured, "Accuracy by condition")
+        bars = figures.accuracy_by_condition(_largest(measured), "Accuracy by condition, at the largest budgets")
+        shown_figures["Accuracy by condition"] = bars
         curves = [m for m in measured if m.condition != "worst case"]
         chance = 1 / len(context.load().class_names)
         shown_figures["Robust accuracy by budget"] = figures.robustness_curves(curves, "Robust accuracy by budget", chance)
@@ -62,6 +63,14 @@ def _report(
     tables = {"Cost": _cost(stages), "Code scan (Bandit)": _scan(stages), "Can the numbers be believed?": _verdicts(stages)}
     present = {caption: frame for caption, frame in tables.items() if len(frame)}
     return report.Report(title, _facts(context), measured, shown_figures, present, list(problems))
+
+
+def _largest(measured: list[Measurement]) -> list[Measurement]:
+    """Of every condition the largest budget: the curves show the others."""
+    largest: dict[tuple[str, str | None], float] = {}
+    for m in measured:
+        largest[m.condition, m.norm] = max(m.eps or 0.0, largest.get((m.condition, m.norm), 0.0))
+    return [m for m in measured if (m.eps or 0.0) == largest[m.condition, m.norm]]
 
 
 def _facts(context: Context) -> dict[str, Any]:
@@ -95,7 +104,7 @@ def _cost(stages: list[dict[str, Any]]) -> pd.DataFrame:
     }
     trained = [stage for stage in stages if "train/seconds" in stage["metrics"]]
     rows = [{"model": s["model"]} | {name: s["metrics"].get(key) for key, name in columns.items()} for s in trained]
-    return pd.DataFrame([{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+    return pd.DataFrame([{k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows])
 
 
 def _scan(stages: list[dict[str, Any]]) -> pd.DataFrame:

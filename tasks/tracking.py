@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from gauntlet.errors import ModelError, TrackingError
 from gauntlet.measurement import Measurement
 from gauntlet.models import digest
-from gauntlet.quiet import no_standard_output
+from gauntlet.quiet import no_prints
 from gauntlet.state import PROJECT_ROOT, artifact_root, ensure_state, store_uri
 from mlflow_server.store import initialise
 
@@ -273,7 +273,7 @@ def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> s
     images = TensorSpec(np.dtype("float32"), (-1, *dataset.input_shape))
     logits = TensorSpec(np.dtype("float32"), (-1, dataset.n_classes))
     name, sha = f"gauntlet-{dataset.name}-{role}", digest(model)
-    with no_standard_output():
+    with no_prints():
         info = mlflow.tensorflow.log_model(
             model,
             name="model",

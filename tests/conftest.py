@@ -1,0 +1,43 @@
+"""For every test: a home of its own, no chatter, and the MNIST files where they lie."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from gauntlet.quiet import hush
+
+ROOT = Path(__file__).resolve().parents[1]
+MNIST_DIR = Path(os.environ.get("GAUNTLET_MNIST_DIR", ROOT.parent / "shared" / "mnist"))
+
+# Before anything heavy is imported: ART writes ~/.art, Keras ~/.keras, Matplotlib its font cache.
+HOME = Path(tempfile.mkdtemp(prefix="gauntlet-tests-"))
+os.environ |= {
+    "HOME": str(HOME),
+    "GAUNTLET_STATE": str(HOME / "state"),
+    "KERAS_HOME": str(HOME / "keras"),
+    "MPLCONFIGDIR": str(HOME / "matplotlib"),
+    "PREFECT_HOME": str(HOME / "prefect"),
+}
+hush()
+
+settings.register_profile("gauntlet", deadline=None, database=None, derandomize=True)
+settings.load_profile("gauntlet")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder of the MNIST files, named by GAUNTLET_MNIST_DIR or beside the repository."""
+    if not MNIST_DIR.is_dir():
+        pytest.skip(f"no MNIST files at {MNIST_DIR}: set GAUNTLET_MNIST_DIR")
+    return MNIST_DIR

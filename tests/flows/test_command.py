@@ -1,0 +1,83 @@
+"""The command line: what a person types, and what a script reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLOWS = ("suite", "train", "attack", "poison", "defend", "scan")
+
+
+def run(*arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+    """Run a flow as a person would."""
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_help_needs_none_of_the_slow_imports(flow: str) -> None:
+    code = (
+        "import runpy, sys\nsys.argv = ['x', '--help']\n"
+        f"try:\n    runpy.run_module('flows.{flow}', run_name='__main__')\n"
+        "except SystemExit as done:\n    assert done.code == 0\n"
+        "slow = {'prefect', 'mlflow', 'tensorflow', 'keras', 'art', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--tracking-uri" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("flows.train", "--epochs", "0"), "--epochs"),
+        (("flows.train", "--epochs", "x"), "--epochs"),
+        (("flows.train", "--architecture", "vgg"), "--architecture"),
+        (("flows.attack",), "--model"),
+        (("flows.attack", "--model", "x", "--attack", "fgms"), "fgms"),
+        (("flows.attack", "--model", "x", "--attack", "pgd:steps=3"), "steps"),
+        (("flows.attack", "--model", "x", "--eps", "-1"), "--eps"),
+        (("flows.poison", "--poisoning", "corner-trigger:count=3,rate=0.1"), "count"),
+        (("flows.suite", "--defense", "none"), "none"),
+        (("flows.scan", "--fail-on", "ever"), "--fail-on"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_status_2(arguments: tuple[str, ...], says: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_a_corrupt_data_file_is_one_line_and_status_2(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.npz"
+    bad.write_bytes(b"not a zip")
+    done = run("flows.train", "--dataset", str(bad), "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert done.returncode == 2
+    assert "bad.npz" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_json_is_the_last_line_and_nothing_else_on_standard_output(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = run("flows.scan", "--path", "tests/fixtures/sast", "--json", "--tracking-uri", store)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    assert result["metrics"]["scan/lines"] > 0
+    assert result["path"] == "tests/fixtures/sast"
+
+
+def test_a_failed_gate_is_status_1(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = run("flows.scan", "--path", "tests/fixtures/sast", "--fail-on", "high", "--tracking-uri", store)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("failed: ")

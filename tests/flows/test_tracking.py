@@ -1,0 +1,98 @@
+"""No record lies: killed processes, tampered models, absent servers."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from gauntlet.errors import ModelError, TrackingError
+from tasks import tracking
+from tasks.context import Context
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> str:
+    """A fresh store, already connected to."""
+    return tracking.connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_a_run_of_a_killed_process_is_failed_at_the_next_start(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'killed.db'}"
+    code = (
+        "import os, sys\nfrom tasks import tracking\nfrom tasks.context import Context\n"
+        f"context = Context(dataset='digits', tracking_uri='{uri}')\n"
+        "with tracking.run('train', context, None, name='doomed') as run:\n"
+        "    print(run.id, flush=True)\n    os._exit(9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    run_id = done.stdout.strip()
+    assert MlflowClient(uri).get_run(run_id).info.status == "RUNNING"
+    tracking.connect(uri)
+    ended = MlflowClient(uri).get_run(run_id)
+    assert ended.info.status == "FAILED"
+    assert ended.data.tags["gauntlet.error"] == "the process was killed"
+
+
+def test_a_run_of_a_living_process_is_left_alone(own_store: str) -> None:
+    with tracking.run("train", Context(dataset="digits", tracking_uri=own_store), None, name="alive") as run:
+        tracking._end_orphans()
+        assert tracking.read(run.id).info.status == "RUNNING"
+    assert tracking.read(run.id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("error", [ValueError("broke"), KeyboardInterrupt()])
+def test_an_error_ends_the_run_failed_and_is_named(error: BaseException, own_store: str) -> None:
+    opened = []
+    context = Context(dataset="digits", tracking_uri=own_store)
+    with pytest.raises(type(error)), tracking.run("train", context, None, name="fails") as run:
+        opened.append(run.id)
+        raise error
+    ended = tracking.read(opened[0])
+    assert ended.info.status == "FAILED"
+    assert ended.data.tags["gauntlet.error"].startswith(type(error).__name__)
+
+
+def test_a_tampered_model_is_refused(own_store: str) -> None:
+    from gauntlet.datasets import load_dataset
+    from gauntlet.models import architecture
+
+    dataset = load_dataset("digits")
+    model = architecture("cnn3x3").build(dataset.input_shape, dataset.n_classes)
+    with tracking.run("train", Context(dataset="digits", tracking_uri=own_store), dataset, name="mine") as run:
+        uri = tracking.log_model(run, model, dataset, "mine")
+    assert tracking.load_model(uri) is not None
+    folder = Path(mlflow.artifacts.download_artifacts(uri))
+    model.layers[-1].bias.assign_add([0.1] * 10)
+    model.save(next(folder.rglob("model.keras")))
+    for form in (uri, "models:/gauntlet-digits-mine@candidate", f"runs:/{run.id}/model"):
+        with pytest.raises(ModelError, match="not those that were registered"):
+            tracking.load_model(form)
+
+
+def test_an_absent_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    before = mlflow.get_tracking_uri()
+    try:
+        with pytest.raises(TrackingError, match="cannot be reached"):
+            tracking.connect(f"http://127.0.0.1:{port}")
+    finally:
+        tracking.connect(before)
+
+
+def test_the_environment_names_the_store_unless_told(own_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store)
+    assert tracking.connect() == own_store
+
+
+def test_nested_params_are_flattened() -> None:
+    nested = {"a": {"b": 1}, "c": [{"d": 2}], "e": [3, 4]}
+    assert tracking.flat(nested) == {"a.b": 1, "c.0.d": 2, "e": [3, 4]}

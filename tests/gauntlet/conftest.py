@@ -1,0 +1,53 @@
+"""One data set, one small cut of it and one trained model, shared by all tests of the package."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gauntlet.datasets import Dataset, load_dataset
+from gauntlet.quiet import load_tensorflow
+from gauntlet.training import Training, train
+
+if TYPE_CHECKING:
+    import keras
+
+    from gauntlet.classifier import CompiledClassifier
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """All digits: 1,437 training and 360 test images of 28 × 28 pixels."""
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def small(digits: Dataset) -> Dataset:
+    """600 training and 120 test images of the digits."""
+    return replace(
+        digits,
+        x_train=digits.x_train[:600],
+        y_train=digits.y_train[:600],
+        x_test=digits.x_test[:120],
+        y_test=digits.y_test[:120],
+    )
+
+
+@pytest.fixture(scope="session")
+def model(digits: Dataset) -> keras.Model:
+    """A 3×3 CNN that knows its digits; nobody may change its weights."""
+    load_tensorflow()
+    network = train(digits, Training(architecture="cnn3x3", epochs=4, batch_size=32, seed=0)).model
+    accuracy = (network.predict(digits.x_test, verbose=0).argmax(axis=1) == digits.y_test).mean()
+    assert accuracy > 0.9, f"the model all tests share reaches {100 * accuracy:.1f} % only"
+    return network
+
+
+@pytest.fixture(scope="session")
+def classifier(model: keras.Model) -> CompiledClassifier:
+    """That model, ready to be attacked."""
+    from gauntlet.classifier import CompiledClassifier
+
+    return CompiledClassifier(model)

@@ -1,0 +1,450 @@
+"""The state folder, the store, the tracking server and `make serve`, for real and on free ports."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gauntlet.errors import SettingError, TrackingError
+from gauntlet.state import PROJECT_ROOT, artifact_root, ensure_state, state_dir, store_uri
+from mlflow_server import __main__ as server
+from mlflow_server import serve
+from mlflow_server.port import require_free
+from mlflow_server.store import initialise
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder with a space in its name, because people have such folders."""
+    folder = tmp_path / "my state"
+    monkeypatch.setenv("GAUNTLET_STATE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    with socket.create_server((HOST, 0)) as taken:
+        yield taken.getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int, path: str) -> bytes | None:
+    """The body, or None while the server is not up."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.read() if response.status == 200 else None
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+@contextmanager
+def running(*words: str, cwd: Path = PROJECT_ROOT, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in a process group of its own, as from a terminal; nothing of it survives the test."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=cwd, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with_group(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        finally:
+            with_group(process.pid, signal.SIGKILL)
+            process.wait(30)
+
+
+def with_group(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(ready: object, log: Path, seconds: float = 60) -> None:
+    assert callable(ready)
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+# The state folder
+
+
+def test_the_default_is_beside_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GAUNTLET_STATE", raising=False)
+    assert state_dir() == PROJECT_ROOT / "state"
+    assert store_uri() == f"sqlite:///{PROJECT_ROOT}/state/mlflow.db"
+
+
+def test_a_relative_folder_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAUNTLET_STATE", "here")
+    assert state_dir() == tmp_path / "here"
+
+
+def test_asking_makes_nothing_and_ensuring_does(state: Path) -> None:
+    assert (store_uri(), artifact_root()) == (f"sqlite:///{state}/mlflow.db", (state / "artifacts").as_uri())
+    assert not state.exists()
+    assert ensure_state() == state
+    assert (state / "artifacts").is_dir()
+    assert [path.name for path in state.iterdir()] == ["artifacts"]
+
+
+def test_a_folder_that_cannot_be_made(state: Path) -> None:
+    state.write_text("a file")
+    with pytest.raises(SettingError, match=r"^GAUNTLET_STATE: cannot write to .*my state: .*GAUNTLET_STATE"):
+        ensure_state()
+
+
+# The store
+
+
+def test_four_processes_initialise_a_fresh_store_at_once(state: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=initialise, args=(store_uri(),)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert (state / "mlflow.db").stat().st_size > 0
+
+
+def test_the_default_experiment_stays_in_the_state_folder(state: Path) -> None:
+    import mlflow
+
+    initialise(store_uri())
+    (default,) = mlflow.MlflowClient(store_uri()).search_experiments()
+    assert default.artifact_location == f"{artifact_root()}/0"
+    assert not Path("mlruns").exists()
+    assert state.is_dir()
+
+
+def test_a_file_that_is_no_store(state: Path) -> None:
+    state.mkdir()
+    (state / "mlflow.db").write_text("this is no database, but it is long enough to be looked at as one" * 20)
+    with pytest.raises(TrackingError, match=r"mlflow\.db: .*not a database"):
+        initialise(store_uri())
+
+
+def test_other_stores_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    initialise("http://127.0.0.1:1")
+    initialise("postgresql://nobody@127.0.0.1:1/none")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Command lines
+
+
+def test_a_busy_port_is_refused(busy: int) -> None:
+    with pytest.raises(SettingError, match=f"--port {busy}: cannot listen on {HOST}: address already in use"):
+        require_free(HOST, busy)
+
+
+@pytest.mark.parametrize(
+    ("main", "flags"),
+    [(server.main, ["--port"]), (serve.main, ["--mlflow-port"]), (serve.main, ["--prefect-port"])],
+    ids=["server", "serve mlflow", "serve prefect"],
+)
+def test_busy_ports_end_with_one_line_and_status_2(
+    main: object, flags: list[str], busy: int, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(main)
+    # The other port must be free wherever this runs, so both are always given.
+    others = {"--mlflow-port": free_port(), "--prefect-port": free_port()} if main is serve.main else {}
+    words = {**others, flags[0]: busy}
+    assert main([str(word) for pair in words.items() for word in pair]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"{flags[0]} {busy}" in err
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("main", [server.main, serve.main], ids=["server", "serve"])
+@pytest.mark.parametrize(("words", "status"), [(["--help"], 0), (["--surprise"], 2)])
+def test_help_and_unknown_flags(main: object, words: list[str], status: int) -> None:
+    assert callable(main)
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == status
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "x", ""])
+def test_ports_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        server.main(["--port", text])
+    assert stopped.value.code == 2
+    assert "port" in capsys.readouterr().err
+
+
+def test_an_unwritable_state_ends_with_status_2(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", os.environ)  # Restored with whatever `serve` puts in.
+    state.write_text("a file")
+    assert server.main(["--port", str(free_port())]) == 2
+    assert capsys.readouterr().err.startswith("mlflow_server: GAUNTLET_STATE: cannot write to")
+
+
+def test_artifacts_go_to_a_folder_unless_they_go_through_the_server(state: Path) -> None:
+    def said(*words: str) -> list[str]:
+        return server.arguments(server.parser().parse_args(words))
+
+    plain, passed = said(), said("--artifacts-destination", "s3://b")
+    assert plain[plain.index("--default-artifact-root") + 1] == artifact_root()
+    assert "--no-serve-artifacts" in plain
+    assert passed[passed.index("--artifacts-destination") + 1] == "s3://b"
+    assert "--default-artifact-root" not in passed
+    assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--allowed-hosts", "ml.example.org"),
+        ("--cors-allowed-origins", "https://ml.example.org"),
+        ("--app-name", "basic-auth"),
+        ("--backend-store-uri", "postgresql://db/mlflow"),
+        ("--workers", "4"),
+    ],
+)
+def test_flags_reach_mlflow(flag: str, value: str) -> None:
+    words = server.arguments(server.parser().parse_args([flag, value]))
+    assert words[words.index(flag) + 1] == value
+
+
+def test_clients_elsewhere_are_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
+    server.announce(server.parser().parse_args(["--host", "0.0.0.0"]))
+    assert "--artifacts-destination" in capsys.readouterr().err
+
+
+# The servers themselves
+
+
+def log_run(uri: str, name: str) -> str:
+    """An experiment with one run: a metric, a file, and a registered model."""
+    import mlflow
+
+    def echo(model_input: list[int]) -> list[int]:
+        return model_input
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    location = f"{artifact_root()}/{name}" if uri == store_uri() else None
+    experiment = mlflow.MlflowClient(uri).create_experiment(name, artifact_location=location)
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.log_metric("clean/accuracy", 0.5)
+        mlflow.log_text(name, "report.md")
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=mlflow.pyfunc.utils.pyfunc(echo),
+            pip_requirements=["mlflow"],
+            registered_model_name=name,
+        )
+    return str(run.info.run_id)
+
+
+def check_run(uri: str, name: str, run_id: str) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = mlflow.MlflowClient(uri)
+    assert client.get_run(run_id).data.metrics == {"clean/accuracy": 0.5}
+    assert [file.path for file in client.list_artifacts(run_id)] == ["report.md"]
+    assert mlflow.artifacts.load_text(f"runs:/{run_id}/report.md") == name
+    assert mlflow.pyfunc.load_model(f"models:/{name}/1").predict([3]) == [3]
+
+
+@pytest.fixture
+def mlflow_left_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """MLflow's URIs are global: put them back."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    yield
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")
+@pytest.mark.usefixtures("mlflow_left_alone")
+def test_clients_with_and_without_the_server_read_each_other(state: Path, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "server.log"
+    url = f"http://{HOST}:{port}"
+    with running("mlflow_server", "--port", str(port), log=log) as process:
+        wait_until(lambda: answers(port, "/health"), log)
+        runs = {(uri, name): log_run(uri, name) for uri, name in [(store_uri(), "direct"), (url, "served")]}
+        for (_, name), run_id in runs.items():
+            check_run(store_uri(), name, run_id)
+            check_run(url, name, run_id)
+            # What the web page fetches when someone clicks on an artifact.
+            assert answers(port, f"/get-artifact?path=report.md&run_uuid={run_id}") == name.encode()
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group.
+        process.wait(20)
+    assert not with_group(process.pid, signal.SIGTERM)
+    assert "Traceback" not in log.read_text()
+    assert len(log.read_text().splitlines()) <= 2
+    assert state.is_dir()
+
+
+FLOW = """
+import time
+from prefect import flow
+
+@flow(name="{name}")
+def {name}(seconds: float = 0) -> None:
+    time.sleep(seconds)
+"""
+
+
+LONG = {"parameters": {"seconds": 300}, "state": {"type": "SCHEDULED"}}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The servers and the real deployments, over flows that do nothing."""
+    folder = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PROJECT_ROOT / "mlflow_server", folder / "mlflow_server", ignore=ignored)
+    for name in (
+        "prefect.yaml",
+        "prefect.toml",
+        "gauntlet/__init__.py",
+        "gauntlet/errors.py",
+        "gauntlet/state.py",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT_ROOT / name, folder / name)
+    (folder / "flows").mkdir()
+    for name in ("suite", "train", "attack", "poison", "defend", "scan"):
+        (folder / "flows" / f"{name}.py").write_text(FLOW.format(name=name))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    # What the test session's own Prefect was told is not for these servers.
+    for variable in [v for v in os.environ if v.startswith(("PREFECT_", "GAUNTLET_", "MLFLOW_"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
+    return folder
+
+
+def marked(checkout: Path) -> list[int]:
+    """Every process that knows this checkout's state folder, whatever its group."""
+    wanted = f"GAUNTLET_STATE={checkout / 'state'}".encode()
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            known = file.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in known:
+            found.append(int(file.parent.name))
+    return found
+
+
+def post(port: int, path: str, body: str = "{}") -> str:
+    """The answer, or nothing when it was not a success."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        connection.request("POST", path, body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        body = response.read().decode()
+        # Prefect on SQLite says 503 when it is busy, and then nothing was done.
+        return body if response.status < 300 else ""
+    finally:
+        connection.close()
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts processes by /proc")
+def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(
+    checkout: Path, tmp_path: Path
+) -> None:
+    mlflow_port, prefect_port, log = free_port(), free_port(), tmp_path / "serve.log"
+    flags = ["--mlflow-port", str(mlflow_port), "--prefect-port", str(prefect_port)]
+    with running("mlflow_server.serve", *flags, cwd=checkout, log=log) as process:
+        wait_until(lambda: "Ready." in log.read_text() or process.poll() is not None, log, 120)
+        assert process.poll() is None, log.read_text()
+        deployments = json.loads(post(prefect_port, "/api/deployments/filter"))
+        assert {d["name"] for d in deployments} == {"nightly", "train", "attack", "poison", "defend", "scan"}
+        # A scheduler that fails says so in a log only, and no night would ever start.
+        wait_until(lambda: '"auto_scheduled":true' in post(prefect_port, "/api/flow_runs/filter"), log, 30)
+        # A flow run leaves the worker's process group; it must not outlive the worker's death either.
+        train = next(d["id"] for d in deployments if d["name"] == "train")
+        before = len(marked(checkout))
+        create = f"/api/deployments/{train}/create_flow_run"
+        wait_until(lambda: post(prefect_port, create, json.dumps(LONG)), log)
+        log = checkout / "state" / "logs" / "worker.log"
+        wait_until(lambda: len(marked(checkout)) > before, log, 60)
+        worker = next(
+            p for p in marked(checkout) if b"worker\0start" in Path(f"/proc/{p}/cmdline").read_bytes()
+        )
+        os.kill(worker, signal.SIGKILL)
+        assert process.wait(60) == 1
+    assert marked(checkout) == []
+    said = (tmp_path / "serve.log").read_text()
+    assert "worker ended with status -9" in said
+    assert f"http://{HOST}:{mlflow_port}" in said
+    assert f"http://{HOST}:{prefect_port}" in said
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts processes by /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_serve_stops_cleanly_even_while_it_starts(
+    checkout: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    log = tmp_path / "serve.log"
+    flags = ["--mlflow-port", str(free_port()), "--prefect-port", str(free_port())]
+    with running("mlflow_server.serve", *flags, cwd=checkout, log=log) as process:
+        wait_until(lambda: "Starting" in log.read_text(), log)
+        time.sleep(2)
+        process.send_signal(number)
+        assert process.wait(40) == 0
+    assert marked(checkout) == []
+    assert log.read_text().splitlines()[-1] == "Stopping."
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts processes by /proc")
+def test_a_deployment_that_cannot_be_registered_stops_everything(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "flows" / "scan.py").write_text("raise RuntimeError('no such flow')\n")
+    log = tmp_path / "serve.log"
+    flags = ["--mlflow-port", str(free_port()), "--prefect-port", str(free_port())]
+    with running("mlflow_server.serve", *flags, cwd=checkout, log=log) as process:
+        assert process.wait(120) == 1
+    assert marked(checkout) == []
+    assert "deploy ended with status 1" in log.read_text()
