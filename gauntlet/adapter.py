@@ -43,7 +43,7 @@ def adapt(
     """
     _check_shapes(model, x, n_classes)
     if outputs == "auto":
-        outputs = "probabilities" if _sums_to_one(np.asarray(model(x[:256], training=False))) else "logits"
+        outputs = "probabilities" if _sums_to_one(_scores(model, x[:256])) else "logits"
     logits, how = (model, "logits") if outputs == "logits" else _without_softmax(model, x[:32])
     tried = {name: _fit(_rescaled(logits, x.shape[1:], name), x, y) for name in RANGES}
     best = min(tried, key=lambda name: tried[name][0]) if input_range == "auto" else input_range
@@ -52,13 +52,29 @@ def adapt(
 
 
 def _check_shapes(model: keras.Model, x: Images, n_classes: int) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        found = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        raise ModelError(f"the model has {found}, expected one of each", where="model")
     expected, got = tuple(model.input_shape[1:]), x.shape[1:]
-    if None not in expected and np.prod(expected) != np.prod(got):
+    if not _fits(expected, got):
         raise ModelError(f"the model takes images of shape {expected}, the data set has {got}", where="model")
     if model.output_shape[-1] != n_classes:
         raise ModelError(
             f"the model has {model.output_shape[-1]} outputs, the data set {n_classes} classes", where="model"
         )
+
+
+def _fits(expected: tuple[int | None, ...], got: tuple[int, ...]) -> bool:
+    """Whether images of one shape can be given as the other; a model of any size says None."""
+    if None not in expected:
+        return bool(np.prod(expected) == np.prod(got))
+    return len(expected) == len(got) and all(e in (None, g) for e, g in zip(expected, got, strict=True))
+
+
+def _scores(model: keras.Model, x: Images) -> np.ndarray:
+    """What the model gives for images, brought into its own shape."""
+    expected = tuple(model.input_shape[1:])
+    return np.asarray(model(x if None in expected else x.reshape(-1, *expected), training=False))
 
 
 def _sums_to_one(scores: np.ndarray) -> bool:
@@ -69,16 +85,23 @@ def _without_softmax(model: keras.Model, x: Images) -> tuple[keras.Model, str]:
     """The same network with logits out: saturated probabilities give zero gradients that look like robustness."""
     import keras
 
-    last, before = model.layers[-1], np.asarray(model(x, training=False))
+    last, before = model.layers[-1], _scores(model, x)
     if isinstance(last, keras.layers.Softmax) or _is_softmax(last, keras.layers.Activation):
-        logits = keras.Model(model.inputs, last.input)
+        logits = keras.Model(model.inputs[0], last.input)
     elif _is_softmax(last, keras.layers.Layer):
-        last.activation = keras.activations.linear
-        logits = keras.Model(model.inputs, model.outputs)
+        logits = keras.Model(model.inputs[0], _without_activation(last))
     else:
         return _log(model), "probabilities (log)"
-    after = np.asarray(keras.ops.softmax(logits(x, training=False)))
+    after = np.asarray(keras.ops.softmax(_scores(logits, x)))
     return (logits, "probabilities") if np.allclose(before, after, atol=1e-4) else (_log(model), "probabilities (log)")
+
+
+def _without_activation(layer: keras.Layer) -> keras.KerasTensor:
+    """What `layer` computes before its activation, from a copy of it: the given model stays as it is."""
+    copy = type(layer).from_config(layer.get_config() | {"activation": "linear"})
+    scores = copy(layer.input)
+    copy.set_weights(layer.get_weights())
+    return scores
 
 
 def _is_softmax(layer: keras.Layer, kind: type) -> bool:
@@ -91,7 +114,7 @@ def _log(model: keras.Model) -> keras.Model:
     import keras
 
     scores = model(model.inputs[0])
-    return keras.Model(model.inputs, keras.ops.log(keras.ops.maximum(scores, 1e-30)))
+    return keras.Model(model.inputs[0], keras.ops.log(keras.ops.maximum(scores, 1e-30)))
 
 
 def _rescaled(model: keras.Model, shape: tuple[int, ...], name: str) -> keras.Model:

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gauntlet.errors import AttackError, SettingError
-from gauntlet.threat import Images, Labels, Norm, ThreatModel, default_budgets, lengths
+from gauntlet.threat import Images, Labels, Norm, ThreatModel, check_batch, default_budgets, lengths
 
 if TYPE_CHECKING:
     from gauntlet.classifier import CompiledClassifier
@@ -44,8 +44,7 @@ class Attack(BaseModel, ABC):
         """`craft`, seeded, then held to the threat model; `AttackError` when the result is not one."""
         threat = ThreatModel(norm=self.norm, eps=eps, bounds=classifier.clip_values)  # type: ignore[attr-defined]
         raw = self.craft(classifier, x, y, eps, np.random.default_rng(seed))
-        if raw.shape != x.shape or not np.isfinite(raw).all():
-            threat.check(raw, x)
+        check_batch(raw, x)
         adversarial = threat.project(raw, x)
         threat.check(adversarial, x)
         return adversarial
@@ -134,6 +133,7 @@ class GaussianNoise(Attack):
     def run(self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, seed: int) -> Images:
         """Noisy images within the bounds; there is no budget to hold them to."""
         noisy = self.craft(classifier, x, y, eps, np.random.default_rng(seed))
+        check_batch(noisy, x)
         return np.clip(noisy, *classifier.clip_values).astype(np.float32)
 
     def budgets(self, asked: Sequence[float], channels: int) -> tuple[float, ...]:
@@ -185,7 +185,8 @@ def parse_declaration(text: Any, registry: dict[str, type[Any]], what: str) -> A
         return registry[name](**settings)
     except ValidationError as error:
         first = error.errors()[0]
-        raise SettingError(f"{first['msg']}, got {first['input']!r}", where=f"{name}:{first['loc'][0]}") from None
+        where = ":".join([name, *map(str, first["loc"][:1])])
+        raise SettingError(f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}", where=where) from None
 
 
 def _split(text: str) -> list[str]:

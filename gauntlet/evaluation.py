@@ -219,12 +219,12 @@ def worst_case(results: Sequence[Attacked]) -> list[WorstCase]:
 
 
 def _worst(norm: str, eps: float, group: list[Attacked]) -> WorstCase:
-    common = group[0].index
+    common = np.unique(group[0].index)
     for other in group[1:]:
         common = np.intersect1d(common, other.index, assume_unique=True)
     robust = np.ones(len(common), bool)
     for result in group:
-        robust &= result.robust[np.isin(result.index, common)]
+        robust &= result.robust[np.intersect1d(common, result.index, return_indices=True)[2]]
     return WorstCase(norm, eps, tuple(result.attack.name for result in group), common, robust)
 
 

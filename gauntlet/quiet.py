@@ -18,7 +18,7 @@ ENVIRONMENT = {
 }
 """What the libraries read when they are imported; a value that is set already stands."""
 
-CHATTY = ("art", "absl", "mlflow", "tensorflow", "alembic", "matplotlib", "bandit")
+CHATTY = ("art", "absl", "mlflow", "tensorflow", "alembic", "matplotlib", "bandit", "stevedore")
 
 
 def hush() -> None:

@@ -15,7 +15,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +59,8 @@ class ScanResult:
     files: int
     errors: tuple[str, ...] = ()
     """Files that were not scanned, each with its reason: a finding may hide there."""
+    report: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Bandit's own report, file names relative to what was scanned."""
     suppressed: int = 0
     """Findings and lines that a `# nosec` in the scanned code took out."""
 
@@ -186,6 +188,7 @@ def parse(report: Mapping[str, Any], root: Path | None = None) -> ScanResult:
         # A file that could not be parsed is in the metrics, but it was not scanned.
         files=len(metrics.keys() - {"_totals"} - {error["filename"] for error in report["errors"]}),
         errors=tuple(sorted(errors)),
+        report=_relative_report(report, root),
         suppressed=int(total.get("nosec", 0)) + int(total.get("skipped_tests", 0)),
     )
 
@@ -215,6 +218,15 @@ def _code(result: Mapping[str, Any]) -> str:
     numbered = re.findall(r"^(\d+)[ \t](.*)$", result.get("code", ""), flags=re.MULTILINE)
     wanted = {int(number) for number in result.get("line_range") or [result["line_number"]]}
     return " ".join(" ".join(text for number, text in numbered if int(number) in wanted).split())
+
+
+def _relative_report(report: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
+    """The report without the folders above what was scanned."""
+    entries = {
+        key: [{**entry, "filename": _relative(entry["filename"], root)} for entry in report[key]]
+        for key in ("results", "errors")
+    }
+    return {**entries, "metrics": {_relative(name, root): counts for name, counts in report["metrics"].items()}}
 
 
 def _relative(name: str, root: Path | None) -> str:

@@ -58,7 +58,7 @@ class ThreatModel(BaseModel):
 
     def check(self, adversarial: Images, clean: Images) -> None:
         """Raise `AttackError` unless every image is finite, of the right shape, within bounds and budget."""
-        _check_batch(adversarial, clean)
+        check_batch(adversarial, clean)
         low, high = float(adversarial.min()), float(adversarial.max())
         if low < self.bounds[0] or high > self.bounds[1]:
             raise AttackError(f"pixels from {low:g} to {high:g} leave the bounds {self.bounds}")
@@ -67,7 +67,8 @@ class ThreatModel(BaseModel):
             raise AttackError(f"perturbation of norm {worst:g} exceeds the budget {self.eps:g} (L{self.norm})")
 
 
-def _check_batch(adversarial: Images, clean: Images) -> None:
+def check_batch(adversarial: Images, clean: Images) -> None:
+    """Raise `AttackError` unless every image is finite and the shape is that of the clean images."""
     if adversarial.shape != clean.shape:
         raise AttackError(f"expected images of shape {clean.shape}, the attack returned {adversarial.shape}")
     bad = int((~np.isfinite(adversarial)).any(axis=(1, 2, 3)).sum())

@@ -157,7 +157,7 @@ def _callbacks(training: Training, network: keras.Model, n: int, progress: Progr
             self.epoch = epoch
 
         def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-            if (batch + 1) % report == 0:
+            if (batch + 1) % report == 0 or batch + 1 == steps:
                 done = (self.epoch + (batch + 1) / steps) / training.epochs
                 progress(f"epoch {self.epoch + 1}/{training.epochs}, loss {(logs or {}).get('loss', np.nan):.3f}", done)
 

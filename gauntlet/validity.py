@@ -63,6 +63,8 @@ def weaker_than_single_step(evidence: Evidence) -> Iterator[Doubt]:
         if single.eps != iterative.eps or single.attack.iterative or not iterative.attack.iterative:
             continue
         both = np.intersect1d(single.index, iterative.index)
+        if not len(both):
+            continue
         left, right = (float(r.robust[np.isin(r.index, both)].mean()) for r in (single, iterative))
         if right > left + 0.01:
             reason = f"{_name(iterative)} is weaker than {single.attack.name} on the same images"

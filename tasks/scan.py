@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet import sast
+from gauntlet.errors import GateError
 from gauntlet.state import PROJECT_ROOT
 from tasks import tracking
 from tasks.context import Context
 from tasks.progress import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Severity = Literal["low", "medium", "high"]
 
@@ -29,8 +33,19 @@ def scan(context: Context, path: str | None = None, fail_on: Severity | None = N
         with shown("scan"):
             result = sast.scan(chosen)
         counts = {f"scan/{severity}": float(count) for severity, count in result.counts().items()}
-        run.json("bandit.json", result.raw)
-        run.table("findings.json", sast.frame(result))
+        run.json("bandit.json", result.report)
+        run.table("findings.json", _frame(result))
         run.record([], counts | {"scan/lines": float(result.lines), "scan/errors": float(len(result.errors))})
-        sast.gate(result, fail_on)
+        if fail_on and (bad := result.at_or_above(fail_on)):
+            first = bad[0]
+            where = f"{first.rule} in {first.file}, line {first.line}"
+            raise GateError(f"{len(bad)} findings of severity {fail_on} or above, first {where}: {first.message}")
     return run.id
+
+
+def _frame(result: sast.ScanResult) -> pd.DataFrame:
+    """The findings, a row each, the worst first."""
+    import pandas as pd
+
+    columns = ["severity", "confidence", "rule", "name", "file", "line", "message", "fingerprint"]
+    return pd.DataFrame([{name: getattr(f, name) for name in columns} for f in result.findings], columns=columns)

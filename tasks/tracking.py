@@ -146,7 +146,8 @@ class Run:
     def table(self, name: str, frame: pd.DataFrame) -> None:
         """Keep a frame: as `.parquet`, or as MLflow's own table view for `.json`."""
         if name.endswith(".json"):
-            self._client.log_table(self.id, frame.reset_index(), name)
+            # as objects: MLflow 3.17 still asks pandas 3 for text columns by their old name
+            self._client.log_table(self.id, frame.reset_index().astype(object), name)
         else:
             with self._file(name) as path:
                 frame.to_parquet(path)

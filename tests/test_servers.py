@@ -137,14 +137,16 @@ def test_four_processes_initialise_a_fresh_store_at_once(state: Path) -> None:
     assert (state / "mlflow.db").stat().st_size > 0
 
 
-def test_the_default_experiment_stays_in_the_state_folder(state: Path) -> None:
+def test_the_default_experiment_stays_in_the_state_folder(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
+    monkeypatch.chdir(tmp_path)
     initialise(store_uri())
     (default,) = mlflow.MlflowClient(store_uri()).search_experiments()
     assert default.artifact_location == f"{artifact_root()}/0"
-    assert not Path("mlruns").exists()
-    assert state.is_dir()
+    assert list(tmp_path.iterdir()) == [state]
 
 
 def test_a_file_that_is_no_store(state: Path) -> None:
@@ -396,6 +398,7 @@ def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(
     with running("mlflow_server.serve", *flags, cwd=checkout, log=log) as process:
         wait_until(lambda: "Ready." in log.read_text() or process.poll() is not None, log, 120)
         assert process.poll() is None, log.read_text()
+        wait_until(lambda: post(prefect_port, "/api/deployments/filter"), log)
         deployments = json.loads(post(prefect_port, "/api/deployments/filter"))
         assert {d["name"] for d in deployments} == {"nightly", "train", "attack", "poison", "defend", "scan"}
         # A scheduler that fails says so in a log only, and no night would ever start.

@@ -75,17 +75,16 @@ def test_a_tampered_model_is_refused(own_store: str) -> None:
             tracking.load_model(form)
 
 
-def test_an_absent_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_server_is_one_line(own_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    before = mlflow.get_tracking_uri()
     try:
         with pytest.raises(TrackingError, match="cannot be reached"):
             tracking.connect(f"http://127.0.0.1:{port}")
     finally:
-        tracking.connect(before)
+        tracking.connect(own_store)
 
 
 def test_the_environment_names_the_store_unless_told(own_store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,12 +170,6 @@ def test_budgets_asked_for_come_first_and_noise_has_its_own() -> None:
     assert GaussianNoise(std=(0.2,)).budgets((0.05,), 1) == (0.2,)
 
 
-def test_a_step_beyond_the_budget_is_refused_in_one_line(crafted: Crafted) -> None:
-    with pytest.raises(SettingError, match="eps_step") as caught:
-        Pgd(eps_step=0.5).check_budget(0.1)
-    assert "\n" not in str(caught.value)
-
-
 def test_measured_refuses_what_is_not_finite() -> None:
     clean = np.zeros((2, 2, 2, 1), np.float32)
     with pytest.raises(AttackError, match="NaN"):

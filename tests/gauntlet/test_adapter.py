@@ -1,0 +1,310 @@
+"""People's models: what they expect is found out, and logits come out whatever they gave."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from gauntlet.adapter import RANGES, adapt
+from gauntlet.datasets import Dataset
+from gauntlet.errors import ModelError
+from gauntlet.models import digest, load_file
+
+Layers = list[keras.Layer]
+
+
+@pytest.fixture(scope="module")
+def centroids(digits: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (784, 10) and bias (10,) of the nearest class mean: a good linear model that needs no training."""
+    flat = digits.x_train.reshape(len(digits.x_train), -1)
+    means = np.stack([flat[digits.y_train == k].mean(axis=0) for k in range(10)])
+    return means.T * 0.5, -0.25 * (means**2).sum(axis=1)
+
+
+class Bench:
+    """Makes models that know their digits, and adapts them to the first 200 test images."""
+
+    def __init__(self, digits: Dataset, weights: np.ndarray, bias: np.ndarray) -> None:
+        self.x, self.y, self.weights, self.bias = digits.x_test[:200], digits.y_test[:200], weights, bias
+        self.logits = self.x.reshape(200, -1) @ weights + bias
+
+    def network(
+        self,
+        behind: Layers | None = None,
+        activation: str | None = None,
+        pixels: str = "0..1",
+        shape: tuple = (28, 28, 1),
+    ) -> keras.Model:
+        """A linear model on images of `shape` whose pixels are in the given range, with layers behind it."""
+        dense = keras.layers.Dense(10, activation=activation)
+        network = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), dense, *(behind or [])])
+        scale, offset = RANGES[pixels]
+        dense.set_weights([self.weights / scale, self.bias - (self.weights * offset / scale).sum(axis=0)])
+        return network
+
+    def adapt(
+        self, network: keras.Model, input_range: str = "auto", outputs: str = "auto"
+    ) -> tuple[str, str, np.ndarray]:
+        """The range and outputs found, and the logits of the first 200 images."""
+        adapted = adapt(network, self.x, self.y, 10, input_range, outputs)  # type: ignore[arg-type]
+        return adapted.input_range, adapted.outputs, adapted.model.predict(self.x, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def bench(digits: Dataset, centroids: tuple[np.ndarray, np.ndarray]) -> Bench:
+    return Bench(digits, *centroids)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+# --- outputs --------------------------------------------------------------------------------------------------
+
+
+def test_logits_stay_as_they_are(bench: Bench) -> None:
+    network = bench.network()
+    adapted = adapt(network, bench.x, bench.y, 10)
+    assert adapted.model is network
+    assert (adapted.input_range, adapted.outputs) == ("0..1", "logits")
+
+
+SOFTMAX: dict[str, Callable[[Bench], keras.Model]] = {
+    "activation of the last layer": lambda bench: bench.network(activation="softmax"),
+    "activation layer": lambda bench: bench.network([keras.layers.Activation("softmax")]),
+    "softmax layer": lambda bench: bench.network([keras.layers.Softmax()]),
+}
+
+
+@pytest.mark.parametrize("make", SOFTMAX.values(), ids=SOFTMAX)
+def test_a_softmax_is_removed(make: Callable[[Bench], keras.Model], bench: Bench) -> None:
+    found, outputs, logits = bench.adapt(make(bench))
+    assert (found, outputs) == ("0..1", "probabilities")
+    np.testing.assert_allclose(logits, bench.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", SOFTMAX.values(), ids=SOFTMAX)
+def test_the_given_model_still_gives_probabilities(
+    make: Callable[[Bench], keras.Model], bench: Bench
+) -> None:
+    network = make(bench)
+    before, name = network.predict(bench.x, verbose=0), digest(network)
+    first, second = bench.adapt(network), bench.adapt(network)
+    np.testing.assert_array_equal(network.predict(bench.x, verbose=0), before)
+    assert digest(network) == name
+    assert first[:2] == second[:2]
+
+
+def test_a_softmax_that_cannot_be_removed_is_followed_by_a_logarithm(bench: Bench) -> None:
+    inner = bench.network(activation="softmax")
+    nested = keras.Sequential([keras.Input((28, 28, 1)), inner])
+    found, outputs, logits = bench.adapt(nested)
+    assert (found, outputs) == ("0..1", "probabilities (log)")
+    np.testing.assert_allclose(logits, log_softmax(bench.logits), atol=1e-3)
+
+
+def test_probabilities_of_zero_have_a_finite_logarithm(bench: Bench) -> None:
+    sure = bench.network([keras.layers.Rescaling(1000.0), keras.layers.Softmax()])
+    nested = keras.Sequential([keras.Input((28, 28, 1)), sure])
+    assert np.isfinite(bench.adapt(nested)[2]).all()
+
+
+def test_stated_outputs_are_not_doubted(bench: Bench) -> None:
+    network = bench.network(activation="softmax")
+    _, outputs, scores = bench.adapt(network, outputs="logits")
+    assert outputs == "logits"
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert bench.adapt(network, outputs="probabilities")[1] == "probabilities"
+
+
+# --- inputs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("pixels", RANGES)
+def test_the_range_that_a_model_was_trained_on_is_found(
+    pixels: str, activation: str | None, bench: Bench
+) -> None:
+    found, _, logits = bench.adapt(bench.network(activation=activation, pixels=pixels))
+    assert found == pixels
+    np.testing.assert_allclose(logits, bench.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("pixels", RANGES)
+def test_a_stated_range_is_used_whatever_fits_better(pixels: str, bench: Bench) -> None:
+    scale, offset = RANGES[pixels]
+    found, _, logits = bench.adapt(bench.network(), input_range=pixels)
+    assert found == pixels
+    expected = (bench.x.reshape(200, -1) * scale + offset) @ bench.weights + bench.bias
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("shape", [(784,), (28, 28), (1, 28, 28)], ids=str)
+def test_images_are_brought_into_the_models_shape(
+    shape: tuple[int, ...], activation: str | None, bench: Bench
+) -> None:
+    network = bench.network(activation=activation, shape=shape)
+    adapted = adapt(network, bench.x, bench.y, 10)
+    assert adapted.model.input_shape == (None, 28, 28, 1)
+    np.testing.assert_allclose(adapted.model.predict(bench.x, verbose=0), bench.logits, atol=1e-3)
+
+
+def test_a_flat_model_whose_softmax_cannot_be_removed(bench: Bench) -> None:
+    inner = bench.network(activation="softmax", shape=(784,))
+    _, outputs, logits = bench.adapt(keras.Sequential([keras.Input((784,)), inner]))
+    assert outputs == "probabilities (log)"
+    np.testing.assert_allclose(logits, log_softmax(bench.logits), atol=1e-3)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------
+
+
+def any_size(channels: int) -> keras.Model:
+    """A model for images of any size."""
+    pooled = [keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
+    return keras.Sequential([keras.Input((None, None, channels)), *pooled])
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 1), (28, 28, 3), (100,)], ids=str)
+def test_a_model_for_other_images_is_refused(shape: tuple[int, ...], bench: Bench) -> None:
+    network = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(10)])
+    with pytest.raises(ModelError, match=r"takes images of shape \(.*\), the data set has \(28, 28, 1\)"):
+        adapt(network, bench.x, bench.y, 10)
+
+
+def test_a_model_of_any_size_for_other_channels_is_refused(bench: Bench) -> None:
+    with pytest.raises(
+        ModelError, match=r"takes images of shape \(None, None, 3\), the data set has \(28, 28, 1\)"
+    ):
+        adapt(any_size(3), bench.x, bench.y, 10)
+
+
+def test_a_model_with_two_inputs_or_outputs_is_refused(bench: Bench) -> None:
+    network = bench.network()
+    twice = keras.Model(network.inputs[0], [network.outputs[0], network.outputs[0]])
+    with pytest.raises(ModelError, match="the model has 1 inputs and 2 outputs, expected one of each"):
+        adapt(twice, bench.x, bench.y, 10)
+    other = keras.Input((28, 28, 1))
+    two = keras.Model([network.inputs[0], other], network(keras.layers.add([network.inputs[0], other])))
+    with pytest.raises(ModelError, match="the model has 2 inputs and 1 outputs"):
+        adapt(two, bench.x, bench.y, 10)
+
+
+def test_a_model_for_other_classes_is_refused(bench: Bench) -> None:
+    with pytest.raises(ModelError, match="the model has 10 outputs, the data set 7 classes"):
+        adapt(bench.network(), bench.x, bench.y, 7)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (None, None, 1)], ids=["of one size", "of any size"])
+def test_a_model_at_chance_is_refused_with_what_was_tried(shape: tuple, bench: Bench) -> None:
+    keras.utils.set_random_seed(0)
+    flat = (
+        keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(10)])
+        if shape[0]
+        else None
+    )
+    with pytest.raises(ModelError) as caught:
+        adapt(flat or any_size(1), bench.x, bench.y, 10)
+    message = str(caught.value)
+    assert "at chance level on 200 clean images: " in message
+    assert all(f" % at {name}" in message for name in RANGES)
+    assert "\n" not in message
+
+
+def test_labels_in_another_order_are_refused(bench: Bench) -> None:
+    with pytest.raises(ModelError, match="check the input range, the label order"):
+        adapt(bench.network(), bench.x, (bench.y + 1) % 10, 10)
+
+
+# --- digests --------------------------------------------------------------------------------------------------
+
+
+def test_a_digest_changes_with_a_single_weight(bench: Bench) -> None:
+    network = bench.network()
+    before = digest(network)
+    assert digest(network) == before
+    values = network.get_weights()
+    values[0][3, 4] = np.nextafter(values[0][3, 4], np.float32(1))
+    network.set_weights(values)
+    assert digest(network) != before
+
+
+def test_a_digest_survives_the_file(bench: Bench, tmp_path: Path) -> None:
+    network = bench.network(activation="softmax")
+    network.save(tmp_path / "m.keras")
+    assert digest(load_file(tmp_path / "m.keras")) == digest(network)
+
+
+def test_a_digest_changes_with_an_activation(bench: Bench) -> None:
+    network = bench.network()
+    before = digest(network)
+    network.layers[-1].activation = keras.activations.relu
+    assert digest(network) != before
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_file(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_saved_model_is_read_back(suffix: str, bench: Bench, tmp_path: Path) -> None:
+    network, path = bench.network(), tmp_path / f"m.{suffix}"
+    network.save(path)
+    np.testing.assert_array_equal(
+        load_file(path).predict(bench.x, verbose=0), network.predict(bench.x, verbose=0)
+    )
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    refused(tmp_path / "none.keras", "no such model file (give a .keras file")
+    refused(tmp_path, "no such model file")
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5", "txt"])
+@pytest.mark.parametrize("content", [b"", b"not a model\n" * 50], ids=["empty", "text"])
+def test_a_file_that_is_no_model_is_one_line(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"bad.{suffix}"
+    path.write_bytes(content)
+    refused(path, "not a readable Keras model: ")
+
+
+def test_an_archive_that_holds_no_model_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    refused(path, "not a readable Keras model: ")
+
+
+def test_a_cut_file_is_one_line(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "cut.keras"
+    bench.network().save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    refused(path, "not a readable Keras model: ")
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_model_that_carries_code_is_refused(suffix: str, tmp_path: Path) -> None:
+    path, marker = tmp_path / f"code.{suffix}", tmp_path / "ran"
+    code = keras.layers.Lambda(
+        lambda x, where=str(marker): (open(where, "w").close(), x)[1], output_shape=(28, 28, 1)
+    )
+    network = keras.Sequential(
+        [keras.Input((28, 28, 1)), code, keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+    network.save(path)
+    marker.unlink(missing_ok=True)
+    refused(path, "not a readable Keras model: ")
+    assert not marker.exists()
