@@ -45,9 +45,12 @@ def adapt(
     if outputs == "auto":
         outputs = "probabilities" if _sums_to_one(_scores(model, x[:256])) else "logits"
     logits, how = (model, "logits") if outputs == "logits" else _without_softmax(model, x[:32])
-    tried = {name: _fit(_rescaled(logits, x.shape[1:], name), x, y) for name in RANGES}
-    best = min(tried, key=lambda name: tried[name][0]) if input_range == "auto" else input_range
-    _refuse_chance(tried, best, n_classes, y)
+    asked = RANGES if input_range == "auto" else [input_range]
+    tried = {name: _fit(_rescaled(logits, x.shape[1:], name), x, y) for name in asked}
+    best = min(tried, key=lambda name: tried[name][0])
+    if tried[best][1] <= _chance(n_classes, y):
+        every = tried | {name: _fit(_rescaled(logits, x.shape[1:], name), x, y) for name in RANGES if name not in tried}
+        raise _at_chance(every, len(y))
     return Adapted(_rescaled(logits, x.shape[1:], best), best, how)
 
 
@@ -140,15 +143,13 @@ def _fit(model: keras.Model, x: Images, y: Labels) -> tuple[float, float]:
     return float(-finite[np.arange(len(y)), y].mean()), float((logits.argmax(axis=1) == y).mean())
 
 
-def _refuse_chance(tried: dict[str, tuple[float, float]], best: str, n_classes: int, y: Labels) -> None:
-    majority = np.bincount(y, minlength=n_classes).max() / len(y)
-    # three standard errors above what a constant guess gets
-    chance = majority + 3 * np.sqrt(majority * (1 - majority) / len(y))
-    if tried[best][1] > chance:
-        return
+def _chance(n_classes: int, y: Labels) -> float:
+    """Three standard errors above what always guessing the most frequent class gets."""
+    majority = float(np.bincount(y, minlength=n_classes).max() / len(y))
+    return majority + 3 * float(np.sqrt(majority * (1 - majority) / len(y)))
+
+
+def _at_chance(tried: dict[str, tuple[float, float]], n: int) -> ModelError:
     seen = ", ".join(f"{100 * accuracy:.1f} % at {name}" for name, (_, accuracy) in tried.items())
-    raise ModelError(
-        f"the model is at chance level on {len(y)} clean images: {seen}",
-        where="model",
-        fix="check the input range, the label order and that the model was trained on this data set",
-    )
+    fix = "check the input range, the label order and that the model was trained on this data set"
+    return ModelError(f"the model is at chance level on {n} clean images: {seen}", where="model", fix=fix)

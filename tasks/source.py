@@ -47,12 +47,18 @@ class Source(BaseModel):
 
         index = dataset.test_subset(min(PROBE, len(dataset.x_test)), 0)
         x, y = dataset.x_test[index], dataset.y_test[index]
+        expects: tuple[InputRange, Outputs] = (self.input_range, self.outputs)
+        if self._is_uri and tracking.is_ours(self.model):
+            expects = ("0..1", "logits")
         try:
-            adapted = adapt(self._read(), x, y, dataset.n_classes, self.input_range, self.outputs)
+            adapted = adapt(self._read(), x, y, dataset.n_classes, *expects)
         except ModelError as error:
             raise ModelError(error.what, where=self.model, fix=error.fix) from error
         return Loaded(CompiledClassifier(adapted.model, dataset.bounds), adapted.input_range, adapted.outputs)
 
     def _read(self) -> keras.Model:
-        is_uri = self.model.startswith(("models:/", "runs:/"))
-        return tracking.load_model(self.model) if is_uri else load_file(Path(self.model))
+        return tracking.load_model(self.model) if self._is_uri else load_file(Path(self.model))
+
+    @property
+    def _is_uri(self) -> bool:
+        return self.model.startswith(("models:/", "runs:/"))

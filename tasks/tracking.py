@@ -305,6 +305,14 @@ def load_model(uri: str) -> keras.Model:
     return model
 
 
+def is_ours(uri: str) -> bool:
+    """Whether a stage registered the model: then it takes [0, 1] and gives logits, and nothing need be detected."""
+    try:
+        return _registered_digest(uri) is not None
+    except MlflowException:
+        return False
+
+
 def _registered_digest(uri: str) -> str | None:
     """The digest that was logged with a model; None for models that others logged."""
     client = MlflowClient()
