@@ -70,7 +70,7 @@ def _check_shapes(model: keras.Model, x: Images, n_classes: int) -> None:
 def _fits(expected: tuple[int | None, ...], got: tuple[int, ...]) -> bool:
     """Whether images of one shape can be given as the other; a model of any size says None."""
     if None not in expected:
-        return bool(np.prod(expected) == np.prod(got))
+        return bool(np.prod([n or 1 for n in expected]) == np.prod(got))
     return len(expected) == len(got) and all(e in (None, g) for e, g in zip(expected, got, strict=True))
 
 

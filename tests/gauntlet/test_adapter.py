@@ -20,7 +20,7 @@ Layers = list[keras.Layer]
 
 @pytest.fixture(scope="module")
 def centroids(digits: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (784, 10) and bias (10,) of the nearest class mean: a good linear model that needs no training."""
+    """Weights (784, 10) and bias (10,) of the nearest class mean: a linear model that needs no training."""
     flat = digits.x_train.reshape(len(digits.x_train), -1)
     means = np.stack([flat[digits.y_train == k].mean(axis=0) for k in range(10)])
     return means.T * 0.5, -0.25 * (means**2).sum(axis=1)
@@ -64,7 +64,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
-# --- outputs --------------------------------------------------------------------------------------------------
+# --- outputs ------------------------------------------------------------------------------------------------
 
 
 def test_logits_stay_as_they_are(bench: Bench) -> None:
@@ -122,7 +122,7 @@ def test_stated_outputs_are_not_doubted(bench: Bench) -> None:
     assert bench.adapt(network, outputs="probabilities")[1] == "probabilities"
 
 
-# --- inputs ---------------------------------------------------------------------------------------------------
+# --- inputs -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
@@ -162,7 +162,7 @@ def test_a_flat_model_whose_softmax_cannot_be_removed(bench: Bench) -> None:
     np.testing.assert_allclose(logits, log_softmax(bench.logits), atol=1e-3)
 
 
-# --- refusals -------------------------------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------------------
 
 
 def any_size(channels: int) -> keras.Model:
@@ -222,7 +222,7 @@ def test_labels_in_another_order_are_refused(bench: Bench) -> None:
         adapt(bench.network(), bench.x, (bench.y + 1) % 10, 10)
 
 
-# --- digests --------------------------------------------------------------------------------------------------
+# --- digests ------------------------------------------------------------------------------------------------
 
 
 def test_a_digest_changes_with_a_single_weight(bench: Bench) -> None:
@@ -248,7 +248,7 @@ def test_a_digest_changes_with_an_activation(bench: Bench) -> None:
     assert digest(network) != before
 
 
-# --- files ----------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def refused(path: Path, message: str) -> None:

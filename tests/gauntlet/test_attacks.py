@@ -67,7 +67,7 @@ def crafted(classifier: CompiledClassifier, digits: Dataset) -> Crafted:
     return Crafted(classifier, digits.x_test[:24], digits.y_test[:24])
 
 
-# --- promises -------------------------------------------------------------------------------------------------
+# --- promises -----------------------------------------------------------------------------------------------
 
 
 @every_attack
@@ -177,7 +177,7 @@ def test_measured_refuses_what_is_not_finite() -> None:
     assert measured(clean + 0.5, clean)["l2"].tolist() == [1.0, 1.0]
 
 
-# --- declarations ---------------------------------------------------------------------------------------------
+# --- declarations -------------------------------------------------------------------------------------------
 
 
 def _text(case: Attack) -> str:
@@ -216,7 +216,7 @@ def test_what_is_no_text_passes_unchanged() -> None:
 WRONG = {
     "deepfool-9000": "unknown attack 'deepfool-9000' (one of fgsm, pgd",
     "": "unknown attack ''",
-    "pgd:steps=4": "'steps=4' is not a setting of pgd (key=value with norm, eps_step, max_iter, num_random_init)",
+    "pgd:steps=4": "'steps=4' is not a setting of pgd (key=value with norm, eps_step, max_iter, ",
     "pgd:max_iter": "'max_iter' is not a setting of pgd",
     "pgd:max_iter=0": "pgd:max_iter: Input should be greater than or equal to 1, got '0'",
     "pgd:max_iter=ten": "pgd:max_iter: Input should be a valid integer",
@@ -238,7 +238,7 @@ def test_a_wrong_declaration_is_one_line_that_says_what_is_wrong(text: str, mess
     assert "\n" not in str(caught.value)
 
 
-# --- science --------------------------------------------------------------------------------------------------
+# --- science ------------------------------------------------------------------------------------------------
 
 N = 64
 
@@ -307,7 +307,7 @@ def test_the_default_step_reaches_the_border_from_anywhere() -> None:
     assert Pgd(eps_step=0.01).step(0.4) == 0.01
 
 
-# --- cross-checks ---------------------------------------------------------------------------------------------
+# --- cross-checks -------------------------------------------------------------------------------------------
 
 
 def test_fgsm_is_foolboxs_fgsm(crafted: Crafted, model: Any) -> None:

@@ -121,7 +121,7 @@ def test_a_static_mix_must_be_attacked_white_box(
     assert withstood(target, EPS, transfer=True) > withstood(target, EPS, transfer=False) + 0.3
 
 
-# --- the mix --------------------------------------------------------------------------------------------------
+# --- the mix ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_budget_is_the_data_sets_largest_usual_one(small: Dataset) -> None:
     assert OnTheFly(eps=0.05).budget(small) == 0.05
 
 
-# --- FGSM inside a training step ------------------------------------------------------------------------------
+# --- FGSM inside a training step ----------------------------------------------------------------------------
 
 
 def test_the_step_makes_the_images_that_fgsm_makes(
@@ -167,7 +167,7 @@ def test_the_step_attacks_its_share_of_the_batch(
     assert changed.tolist() == [False] * kept + [True] * (16 - kept)
 
 
-# --- declarations ---------------------------------------------------------------------------------------------
+# --- declarations -------------------------------------------------------------------------------------------
 
 
 @every_defense
@@ -182,8 +182,13 @@ def test_text_and_mapping_give_the_defense_back(kind: type[Defense]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "wrong"),
-    [(AdversarialTraining, {"ratio": 0}), (AdversarialTraining, {"eps": 2}), (OnTheFly, {"share": 1.1})]
-    + [(OnTheFly, {"eps": 0}), (OnTheFly, {"ratio": 1})],
+    [
+        (AdversarialTraining, {"ratio": 0}),
+        (AdversarialTraining, {"eps": 2}),
+        (OnTheFly, {"share": 1.1}),
+        (OnTheFly, {"eps": 0}),
+        (OnTheFly, {"ratio": 1}),
+    ],
 )
 def test_a_setting_out_of_range_is_refused(kind: type[Defense], wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):

@@ -70,7 +70,7 @@ def bright() -> CompiledClassifier:
     return CompiledClassifier(network)
 
 
-# --- denominators ---------------------------------------------------------------------------------------------
+# --- denominators -------------------------------------------------------------------------------------------
 
 
 def test_robust_accuracy_is_over_all_images() -> None:
@@ -145,7 +145,7 @@ def test_more_images_narrow_the_interval() -> None:
     assert many.high - many.low < few.high - few.low
 
 
-# --- worst case -----------------------------------------------------------------------------------------------
+# --- worst case ---------------------------------------------------------------------------------------------
 
 outcomes = st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=4)
 
@@ -209,7 +209,7 @@ def test_noise_and_transfer_have_no_part_in_a_worst_case() -> None:
     assert worst.robust.tolist() == [True]
 
 
-# --- unattacked -----------------------------------------------------------------------------------------------
+# --- unattacked ---------------------------------------------------------------------------------------------
 
 
 def test_tables_have_a_row_for_every_class() -> None:
@@ -258,7 +258,7 @@ def test_inference_takes_time_on_few_images_and_on_many() -> None:
     assert inference_ms(np.sin, x[:1]) > 0
 
 
-# --- attacking ------------------------------------------------------------------------------------------------
+# --- attacking ----------------------------------------------------------------------------------------------
 
 
 def test_shards_get_seeds_of_their_own_and_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_an_unknown_poisoning_is_refused_with_the_known_ones() -> None:
         poisoning("arsenic")
 
 
-# --- the square in the corner ---------------------------------------------------------------------------------
+# --- the square in the corner -------------------------------------------------------------------------------
 
 CORNERS = {
     "top-left": (slice(0, 2), slice(0, 2)),

@@ -21,7 +21,7 @@ every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 @pytest.fixture(scope="module")
 def tiny(small: Dataset) -> Dataset:
-    """200 training images of 14 × 14 pixels, as most of these tests are about seconds of set-up, not of learning."""
+    """200 training images of 14 × 14 pixels: enough to see that something is learnt."""
     return replace(
         small,
         x_train=small.x_train[:200, ::2, ::2],
@@ -39,7 +39,7 @@ def same(left: list[np.ndarray], right: list[np.ndarray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
 
 
-# --- architectures --------------------------------------------------------------------------------------------
+# --- architectures ------------------------------------------------------------------------------------------
 
 
 @every_architecture
@@ -61,7 +61,7 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
         architecture("vgg")
 
 
-# --- settings -------------------------------------------------------------------------------------------------
+# --- settings -----------------------------------------------------------------------------------------------
 
 
 @every_architecture
@@ -111,8 +111,10 @@ def test_no_set_is_passed_without_end() -> None:
         {"momentum": 1},
         {"validation_share": 1},
         {"seed": -1},
-    ]
-    + [{"architecture": "vgg"}, {"optimizer": "lion"}, {"lr": 0.1}],
+        {"architecture": "vgg"},
+        {"optimizer": "lion"},
+        {"lr": 0.1},
+    ],
     ids=str,
 )
 def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
@@ -120,7 +122,7 @@ def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
         Training(**wrong)
 
 
-# --- fitting --------------------------------------------------------------------------------------------------
+# --- fitting ------------------------------------------------------------------------------------------------
 
 
 @every_architecture
