@@ -131,7 +131,11 @@ def main() -> None:
 
 
 def table(
-    images: dict[str, np.ndarray], seconds: dict[str, list[float]], y: np.ndarray, judge: CompiledClassifier, n: int
+    images: dict[str, np.ndarray],
+    seconds: dict[str, list[float]],
+    y: np.ndarray,
+    judge: CompiledClassifier,
+    n: int,
 ) -> Table:
     """Seconds, ratio, accuracy and the difference to the bare loop's images."""
     grid = Table(title=f"PGD-{STEPS}, eps {EPS}, step {STEP}, batch {CHUNK}, {n} images")

@@ -17,10 +17,16 @@ class AttackConfig(ModelSettings):
 
     model: str = Field(description="models:/NAME/VERSION, models:/NAME@candidate, runs:/ID/model or FILE.keras")
     attack: tuple[AnyAttack, ...] = Field(
-        (GaussianNoise(), Fgsm(), Pgd()), min_length=1, description="NAME or NAME:key=value,key=value; repeatable"
+        (GaussianNoise(), Fgsm(), Pgd()),
+        min_length=1,
+        description="NAME or NAME:key=value,key=value; repeatable",
     )
-    eps: tuple[Budget, ...] = Field((), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's")
-    n: int | None = Field(None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones")
+    eps: tuple[Budget, ...] = Field(
+        (), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's"
+    )
+    n: int | None = Field(
+        None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones"
+    )
     source: str | None = Field(None, description="make the images against this model instead: a transfer attack")
     save_images: bool = Field(False, description="keep the adversarial images as an artifact")
 
@@ -33,8 +39,8 @@ def attack(config: AttackConfig) -> dict[str, Any]:
 
     target = Source(model=config.model, input_range=config.input_range, outputs=config.outputs)
     source = Source(model=config.source) if config.source else None
-    more = {"role": "model", "source": source, "save_images": config.save_images}
-    run_id = attack_task(context(config), target, config.attack, config.eps, config.n, **more)
+    battery = (config.attack, config.eps, config.n)
+    run_id = attack_task(context(config), target, *battery, source=source, save_images=config.save_images)
     return result(run_id, config) | {"model": config.model}
 
 

@@ -58,7 +58,7 @@ class Command:
         """The Prefect flow."""
         from prefect import flow as prefect_flow
 
-        options = {"name": self.function.__name__, "validate_parameters": True} | self.options
+        options: dict[str, Any] = {"name": self.function.__name__, "validate_parameters": True} | self.options
         return prefect_flow(**options)(_with_fields(self.function, self.config))
 
 
@@ -149,7 +149,9 @@ def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
     usual = field.get_default(call_default_factory=True)
     help_text = f"{field.description}{'' if usual in (None, (), False) else f' (default: {_plain(usual)})'}"
     if field.annotation is bool:
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=help_text.replace("%", "%%"))
+        parser.add_argument(
+            flag, action=argparse.BooleanOptionalAction, default=None, help=help_text.replace("%", "%%")
+        )
     else:
         many = "append" if get_origin(field.annotation) is tuple else "store"
         parser.add_argument(flag, action=many, metavar=_metavar(key, field), help=help_text.replace("%", "%%"))
@@ -163,7 +165,13 @@ def _plain(value: Any) -> str:
 
 def _metavar(key: str, field: FieldInfo) -> str:
     kind = str(field.annotation)
-    return "INT" if "int" in kind and "Literal" not in kind and "point" not in kind else "FLOAT" if "float" in kind else key.upper()
+    return (
+        "INT"
+        if "int" in kind and "Literal" not in kind and "point" not in kind
+        else "FLOAT"
+        if "float" in kind
+        else key.upper()
+    )
 
 
 def _explain(error: BaseException, debug: bool) -> int:

@@ -19,8 +19,12 @@ class DefendConfig(TrainingSettings):
     defense: AnyDefense = Field(AdversarialTraining(), description="NAME or NAME:key=value,key=value")
     model: str | None = Field(None, description="the undefended model; trained first when not given")
     attack: tuple[AnyAttack, ...] = Field((Fgsm(), Pgd()), min_length=1, description="attacks on the defended model")
-    eps: tuple[Budget, ...] = Field((), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's")
-    n: int | None = Field(None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones")
+    eps: tuple[Budget, ...] = Field(
+        (), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's"
+    )
+    n: int | None = Field(
+        None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones"
+    )
 
 
 @flow(DefendConfig)
@@ -39,7 +43,10 @@ def defend(config: DefendConfig) -> dict[str, Any]:
     target, battery = Source(model=tracking.model_uri(run_id)), (config.attack, config.eps, config.n)
     white_box = attack(where, target, *battery, role=config.defense.name)
     transfer = attack(where, target, *battery, role=config.defense.name, source=baseline)
-    scores = {"white_box": tracking.records(white_box)["results"], "transfer": tracking.records(transfer)["results"]}
+    scores = {
+        "white_box": tracking.records(white_box)["results"],
+        "transfer": tracking.records(transfer)["results"],
+    }
     return result(run_id, config) | scores
 
 

@@ -19,10 +19,16 @@ class SuiteConfig(TrainingSettings):
     """Settings of the flow `suite`."""
 
     attack: tuple[AnyAttack, ...] = Field(
-        (GaussianNoise(), Fgsm(), Pgd()), min_length=1, description="NAME or NAME:key=value,key=value; repeatable"
+        (GaussianNoise(), Fgsm(), Pgd()),
+        min_length=1,
+        description="NAME or NAME:key=value,key=value; repeatable",
     )
-    eps: tuple[Budget, ...] = Field((), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's")
-    n: int | None = Field(None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones")
+    eps: tuple[Budget, ...] = Field(
+        (), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's"
+    )
+    n: int | None = Field(
+        None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones"
+    )
     poisoning: AnyPoisoning = Field(CornerTrigger(), description="NAME or NAME:key=value,key=value")
     defense: tuple[AnyDefense, ...] = Field(
         (AdversarialTraining(), OnTheFly()), description="NAME or NAME:key=value,key=value; repeatable"
@@ -44,11 +50,11 @@ def suite(config: SuiteConfig) -> dict[str, Any]:
     with tracking.run("suite", where, where.load(), name="suite", params=params) as parent:
         below, problems = where.below(parent.id), Problems()
         baseline = train(below, config.training())
-        attacked = problems.caught("attack baseline", lambda: _attack(config, below, baseline, "baseline", save_images=True))
-        problems.caught("poison", lambda: _poison(config, below, baseline))
+        attacked = problems.caught("attack", _attack, config, below, baseline, "baseline", save_images=True)
+        problems.caught("poison", _poison, config, below, baseline)
         for defense in config.defense:
-            problems.caught(f"defend {defense.name}", lambda d=defense: _defend(config, below, baseline, attacked, d))
-        problems.caught("scan", lambda: scan(below, config.scan_path, config.fail_on))
+            problems.caught(f"defend {defense.name}", _defend, config, below, baseline, attacked, defense)
+        problems.caught("scan", scan, below, config.scan_path, config.fail_on)
         compare(below, parent.id, f"Gauntlet: {where.title}", problems.lines)
         problems.raise_first()
     return _summary(parent.id, config)
@@ -66,10 +72,10 @@ class Problems:
         """One line a failed stage."""
         return [f"stage failed: {stage}: {error}" for stage, error in self._errors]
 
-    def caught(self, stage: str, run: Callable[[], Any]) -> Any:
+    def caught(self, stage: str, run: Callable[..., Any], *words: Any, **named: Any) -> Any:
         """What `run` returns, or None when it fails."""
         try:
-            return run()
+            return run(*words, **named)
         except Exception as error:
             self._errors.append((stage, error))
             return None
@@ -109,7 +115,10 @@ def _defend(config: SuiteConfig, below: Any, baseline: str, attacked: str | None
     defended = defend(below, config.training(), defense, source, baseline)
     _attack(config, below, defended, defense.name)
     if attacked:
-        target, bounded = Source(model=tracking.model_uri(defended)), [a for a in config.attack if a.adversary]
+        target, bounded = (
+            Source(model=tracking.model_uri(defended)),
+            [a for a in config.attack if a.adversary],
+        )
         if bounded:
             attack(below, target, bounded, config.eps, config.n, role=defense.name, images_of=attacked)
 
@@ -122,7 +131,10 @@ def _summary(run_id: str, config: SuiteConfig) -> dict[str, Any]:
     show(run_id, tracking.connect(config.tracking_uri))
     recorded = tracking.records(run_id)
     measured = [m.model_dump(mode="json") for m in recorded["measurements"]]
-    return config.model_dump(mode="json", exclude={"tracking_uri"}) | {"run_id": run_id, "measurements": measured}
+    return config.model_dump(mode="json", exclude={"tracking_uri"}) | {
+        "run_id": run_id,
+        "measurements": measured,
+    }
 
 
 if __name__ == "__main__":

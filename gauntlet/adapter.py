@@ -34,7 +34,12 @@ class Adapted:
 
 
 def adapt(
-    model: keras.Model, x: Images, y: Labels, n_classes: int, input_range: InputRange = "auto", outputs: Outputs = "auto"
+    model: keras.Model,
+    x: Images,
+    y: Labels,
+    n_classes: int,
+    input_range: InputRange = "auto",
+    outputs: Outputs = "auto",
 ) -> Adapted:
     """Wrap `model` for clean images `x` (n, h, w, c) in [0, 1] with labels `y`; `ModelError` when it does not fit.
 

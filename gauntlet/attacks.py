@@ -31,18 +31,21 @@ class Attack(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    norm: str
     iterative: ClassVar[bool] = False
     """Whether it takes many gradient steps an image; such attacks default to 1,000 test images."""
     adversary: ClassVar[bool] = True
     """False for the floors that any adversary must beat: they never count in a worst case."""
 
     @abstractmethod
-    def craft(self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator) -> Images:
+    def craft(
+        self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator
+    ) -> Images:
         """Adversarial images for `x` (n, h, w, c) with true labels `y` (n,), aimed at a budget of `eps`."""
 
     def run(self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, seed: int) -> Images:
         """`craft`, seeded, then held to the threat model; `AttackError` when the result is not one."""
-        threat = ThreatModel(norm=self.norm, eps=eps, bounds=classifier.clip_values)  # type: ignore[attr-defined]
+        threat = ThreatModel(norm=self.norm, eps=eps, bounds=classifier.clip_values)
         raw = self.craft(classifier, x, y, eps, np.random.default_rng(seed))
         check_batch(raw, x)
         adversarial = threat.project(raw, x)
@@ -51,11 +54,11 @@ class Attack(BaseModel, ABC):
 
     def budgets(self, asked: Sequence[float], channels: int) -> tuple[float, ...]:
         """The budgets to try: those asked for, else the literature's for this norm."""
-        return tuple(asked) or default_budgets(self.norm, channels)  # type: ignore[attr-defined]
+        return tuple(asked) or default_budgets(self.norm, channels)
 
     def check_budget(self, eps: float) -> None:
         """Raise `SettingError` for a budget that cannot be meant."""
-        largest = 1.0 if self.norm == "inf" else 100.0  # type: ignore[attr-defined]
+        largest = 1.0 if self.norm == "inf" else 100.0
         if not 0 < eps <= largest:
             raise SettingError(
                 f"a budget of {eps:g} is not in (0, {largest:g}]",
@@ -70,7 +73,9 @@ class Fgsm(Attack):
     name: Literal["fgsm"] = "fgsm"
     norm: Norm = Field("inf", description="Norm of the budget")
 
-    def craft(self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator) -> Images:
+    def craft(
+        self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator
+    ) -> Images:
         """ART's FastGradientMethod with true labels and no random start."""
         from art.attacks.evasion import FastGradientMethod
 
@@ -90,7 +95,9 @@ class Pgd(Attack):
     num_random_init: int = Field(1, ge=0, le=100, description="Random starts; 0 starts at the clean image")
     iterative: ClassVar[bool] = True
 
-    def craft(self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator) -> Images:
+    def craft(
+        self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator
+    ) -> Images:
         """ART's ProjectedGradientDescentTensorFlowV2, which draws its starts from NumPy's global generator."""
         from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_tensorflow_v2 import (
             ProjectedGradientDescentTensorFlowV2,
@@ -126,7 +133,9 @@ class GaussianNoise(Attack):
     )
     adversary: ClassVar[bool] = False
 
-    def craft(self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator) -> Images:
+    def craft(
+        self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator
+    ) -> Images:
         """`x` plus noise of standard deviation `eps`."""
         return x + eps * rng.standard_normal(x.shape, dtype=np.float32)
 
@@ -186,7 +195,9 @@ def parse_declaration(text: Any, registry: dict[str, type[Any]], what: str) -> A
     except ValidationError as error:
         first = error.errors()[0]
         where = ":".join([name, *map(str, first["loc"][:1])])
-        raise SettingError(f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}", where=where) from None
+        raise SettingError(
+            f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}", where=where
+        ) from None
 
 
 def _split(text: str) -> list[str]:

@@ -127,9 +127,7 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
         return _load(str(name), path, _fingerprint(str(name), path))
 
 
-def stratified_split(
-    labels: NDArray[np.int64], share: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def stratified_split(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sorted (kept, held out) indices (int64) into `labels` (N,), every class in proportion.
 
     Raises SettingError: `share` is not between 0 and 1 or does not suit the classes; unusable seed.

@@ -36,7 +36,9 @@ class Defense(BaseModel, ABC):
 class _Fgsm(Defense):
     """Shared by the defenses that train on FGSM images."""
 
-    eps: float | None = Field(None, gt=0, le=1, description="L∞ budget of the FGSM images; the data set's largest usual one")
+    eps: float | None = Field(
+        None, gt=0, le=1, description="L∞ budget of the FGSM images; the data set's largest usual one"
+    )
 
     def budget(self, dataset: Dataset) -> float:
         """The budget, filled in."""
@@ -110,7 +112,9 @@ def fgsm_step(eps: float, share: float, bounds: tuple[float, float]) -> Perturb:
     return perturb
 
 
-DEFENSES: dict[str, type[Defense]] = {kind.model_fields["name"].default: kind for kind in (AdversarialTraining, OnTheFly)}
+DEFENSES: dict[str, type[Defense]] = {
+    kind.model_fields["name"].default: kind for kind in (AdversarialTraining, OnTheFly)
+}
 
 
 def parse(text: Any) -> Any:

@@ -120,7 +120,7 @@ class Attacked:
         knowledge = self.knowledge if self.attack.adversary else "none"
         return {"model": model, "condition": self.attack.name, "knowledge": knowledge} | {
             "eps": self.eps,
-            "norm": self.attack.norm,  # type: ignore[attr-defined]
+            "norm": self.attack.norm,
         }
 
     def accuracy(self, model: str) -> Measurement:
@@ -135,8 +135,17 @@ class Attacked:
         """One row an image: the outcomes that every later statistic comes from."""
         import pandas as pd
 
-        facts = {"attack": self.attack.name, "eps": self.eps, "norm": self.attack.norm, "knowledge": self.knowledge}  # type: ignore[attr-defined]
-        columns = {"index": self.index, "label": self.labels, "clean_prediction": self.clean_predictions}
+        facts = {
+            "attack": self.attack.name,
+            "eps": self.eps,
+            "norm": self.attack.norm,
+            "knowledge": self.knowledge,
+        }
+        columns: dict[str, Any] = {
+            "index": self.index,
+            "label": self.labels,
+            "clean_prediction": self.clean_predictions,
+        }
         columns |= {"prediction": self.predictions, "correct": self.robust, "linf": self.linf, "l2": self.l2}
         return pd.DataFrame(columns | facts)
 
@@ -150,18 +159,29 @@ def attack_all(
     eps: float,
     seed: int,
     *,
+    clean: Labels | None = None,
     source: CompiledClassifier | None = None,
     progress: Progress = silent,
 ) -> Attacked:
-    """Attack test images `x[index]` and score `target`; made against `source` instead, the result is a transfer."""
+    """Attack test images `x[index]` and score `target`; made against `source` instead, the result is a transfer.
+
+    `clean` are the predictions on all of `x`, (len(x),), where they are known already.
+    """
     started = time.perf_counter()
     images = craft(source or target, attack, x[index], y[index], eps, seed, progress)
     seconds = time.perf_counter() - started
-    return score(target, attack, x, y, index, eps, images, "transfer" if source else "white-box", seconds)
+    knowledge: Knowledge = "transfer" if source else "white-box"
+    return score(target, attack, x, y, index, eps, images, knowledge, seconds, clean=clean)
 
 
 def craft(
-    classifier: CompiledClassifier, attack: Attack, x: Images, y: Labels, eps: float, seed: int, progress: Progress = silent
+    classifier: CompiledClassifier,
+    attack: Attack,
+    x: Images,
+    y: Labels,
+    eps: float,
+    seed: int,
+    progress: Progress = silent,
 ) -> Images:
     """Adversarial images for all of `x`, shard by shard; each shard has a seed of its own."""
     attack.check_budget(eps)
@@ -185,13 +205,14 @@ def score(
     images: Images,
     knowledge: Knowledge,
     seconds: float = 0.0,
+    *,
+    clean: Labels | None = None,
 ) -> Attacked:
     """What `target` makes of adversarial `images` of `x[index]`; the perturbation is measured here, not believed."""
     sizes = measured(images, x[index])
-    clean, attacked = target.labels(x[index]), target.labels(images)
-    return Attacked(
-        attack, eps, knowledge, index, y[index], clean, attacked, sizes["linf"], sizes["l2"], seconds, images
-    )
+    before = target.labels(x[index]) if clean is None else clean[index]
+    after = target.labels(images)
+    return Attacked(attack, eps, knowledge, index, y[index], before, after, sizes["linf"], sizes["l2"], seconds, images)
 
 
 @dataclass(frozen=True)
@@ -206,7 +227,14 @@ class WorstCase:
 
     def accuracy(self, model: str) -> Measurement:
         """Mean over images of the minimum over attacks: never the minimum of means."""
-        return share(self.robust, model=model, condition="worst case", knowledge="white-box", eps=self.eps, norm=self.norm)
+        return share(
+            self.robust,
+            model=model,
+            condition="worst case",
+            knowledge="white-box",
+            eps=self.eps,
+            norm=self.norm,
+        )
 
 
 def worst_case(results: Sequence[Attacked]) -> list[WorstCase]:
@@ -214,7 +242,7 @@ def worst_case(results: Sequence[Attacked]) -> list[WorstCase]:
     groups: dict[tuple[str, float], list[Attacked]] = {}
     for result in results:
         if result.attack.adversary and result.knowledge == "white-box":
-            groups.setdefault((result.attack.norm, result.eps), []).append(result)  # type: ignore[attr-defined]
+            groups.setdefault((result.attack.norm, result.eps), []).append(result)
     return [_worst(norm, eps, group) for (norm, eps), group in sorted(groups.items(), key=lambda item: item[0])]
 
 
@@ -237,6 +265,7 @@ def battery(
     eps: Sequence[float],
     seed: int,
     *,
+    clean: Labels | None = None,
     source: CompiledClassifier | None = None,
     progress: Progress = silent,
 ) -> list[Attacked]:
@@ -245,7 +274,8 @@ def battery(
     results = []
     for number, (attack, budget) in enumerate(jobs):
         step = part(progress, number / len(jobs), (number + 1) / len(jobs))
-        results.append(attack_all(target, attack, x, y, subset(attack), budget, seed, source=source, progress=step))
+        made = attack_all(target, attack, x, y, subset(attack), budget, seed, clean=clean, source=source, progress=step)
+        results.append(made)
     return results
 
 

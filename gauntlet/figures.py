@@ -233,13 +233,9 @@ def _bar_axes(
 def _bar(axes: Axes, x: float, m: Measurement, width: float, colour: str, steep: bool) -> None:
     value, low, high = 100 * m.value, 100 * m.low, 100 * m.high
     error = [[max(value - low, 0)], [max(high - value, 0)]]
-    axes.bar(
-        x, value, width * 0.92, color=colour, yerr=error, ecolor="0.25", capsize=2, label=_plain(m.model)
-    )
+    axes.bar(x, value, width * 0.92, color=colour, yerr=error, ecolor="0.25", capsize=2, label=_plain(m.model))
     text = f"{value:.1f}{m.mark}"
-    axes.text(
-        x, max(high, value) + 2, text, rotation=90 if steep else 0, ha="center", va="bottom", fontsize=SMALL
-    )
+    axes.text(x, max(high, value) + 2, text, rotation=90 if steep else 0, ha="center", va="bottom", fontsize=SMALL)
 
 
 def adversarial_examples(
@@ -297,11 +293,7 @@ def _before_after(
         _show_change(grid[1, column], change[column], scale)
         for axes, (_, images, given) in zip(grid[::2, column], rows, strict=True):
             _show(axes, images[column], _name(class_names, given[column]), given[column] != true)
-    key = (
-        f"red +{scale:.3g}\nblue \N{MINUS SIGN}{scale:.3g}"
-        if before.shape[-1] == 1
-        else f"± {scale:.3g}\ngrey: none"
-    )
+    key = f"red +{scale:.3g}\nblue \N{MINUS SIGN}{scale:.3g}" if before.shape[-1] == 1 else f"± {scale:.3g}\ngrey: none"
     for axes, text in zip(grid[:, 0], (rows[0][0], f"change\n{key}", rows[1][0]), strict=True):
         axes.set_ylabel(text, fontsize=SMALL)
     return figure
@@ -309,9 +301,7 @@ def _before_after(
 
 def sample_images(images: Floats, labels: Ints, class_names: Sequence[str], title: str) -> Figure:
     """Up to 24 images (N, H, W, C) with their labels (N,), taking each class in turn."""
-    turn = np.array(
-        [np.count_nonzero(labels[:i] == label) for i, label in enumerate(labels[:2000])], dtype=int
-    )
+    turn = np.array([np.count_nonzero(labels[:i] == label) for i, label in enumerate(labels[:2000])], dtype=int)
     chosen = np.lexsort((labels[: len(turn)], turn))[: 3 * PICTURES]
     rows = max(1, -(-len(chosen) // PICTURES))
     wide = min(max(len(chosen), 1), PICTURES)

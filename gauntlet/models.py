@@ -96,7 +96,9 @@ ARCHITECTURES = {
 def architecture(name: str) -> Architecture:
     """The architecture of that name; `SettingError` when there is none."""
     if name not in ARCHITECTURES:
-        raise SettingError(f"unknown architecture {name!r}", where="architecture", fix=f"one of {', '.join(ARCHITECTURES)}")
+        raise SettingError(
+            f"unknown architecture {name!r}", where="architecture", fix=f"one of {', '.join(ARCHITECTURES)}"
+        )
     return ARCHITECTURES[name]
 
 
@@ -110,7 +112,9 @@ def load_file(path: Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises a dozen kinds, from KeyError to zipfile's own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"not a readable Keras model: {reason}", where=str(path), fix="save it with model.save") from error
+        raise ModelError(
+            f"not a readable Keras model: {reason}", where=str(path), fix="save it with model.save"
+        ) from error
     return model
 
 

@@ -64,7 +64,9 @@ class CornerTrigger(Poisoning):
     def trigger(self, x: Images) -> Images:
         """Images with the square; `SettingError` when it does not fit."""
         if self.size > min(x.shape[1:3]):
-            raise SettingError(f"a square of {self.size} pixels does not fit {x.shape[1:3]}", where="corner-trigger:size")
+            raise SettingError(
+                f"a square of {self.size} pixels does not fit {x.shape[1:3]}", where="corner-trigger:size"
+            )
         vertical, horizontal = self.corner.split("-")
         rows = slice(-self.size, None) if vertical == "bottom" else slice(self.size)
         columns = slice(-self.size, None) if horizontal == "right" else slice(self.size)

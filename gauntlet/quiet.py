@@ -55,5 +55,9 @@ def no_standard_error() -> Iterator[None]:
 @contextlib.contextmanager
 def no_prints() -> Iterator[None]:
     """Drop what a library prints: progress bars and good news that cannot be switched off."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
         yield

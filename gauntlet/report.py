@@ -203,9 +203,7 @@ def to_text(measurements: Sequence[Measurement], title: str = "") -> Table:
     for row in down:
         keys = [(name, row) if flipped else (row, name) for name in across]
         start = [row, _count(ns[row])] if flipped else [row]
-        grid.add_row(
-            *map(Text, start), *(_entry(found.get(key, []), ns[key[1]], len(across) > 3) for key in keys)
-        )
+        grid.add_row(*map(Text, start), *(_entry(found.get(key, []), ns[key[1]], len(across) > 3) for key in keys))
     return grid
 
 

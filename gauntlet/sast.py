@@ -226,7 +226,10 @@ def _relative_report(report: Mapping[str, Any], root: Path | None) -> dict[str, 
         key: [{**entry, "filename": _relative(entry["filename"], root)} for entry in report[key]]
         for key in ("results", "errors")
     }
-    return {**entries, "metrics": {_relative(name, root): counts for name, counts in report["metrics"].items()}}
+    return {
+        **entries,
+        "metrics": {_relative(name, root): counts for name, counts in report["metrics"].items()},
+    }
 
 
 def _relative(name: str, root: Path | None) -> str:

@@ -16,7 +16,6 @@ Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
-
 def _fraction(value: Any) -> Any:
     """`8/255` is how the literature writes budgets."""
     if isinstance(value, str) and "/" in value:
@@ -82,7 +81,7 @@ def lengths(delta: Images, norm: Norm) -> NDArray[np.float64]:
     return np.abs(flat).max(axis=1) if norm == "inf" else np.sqrt((flat**2).sum(axis=1))
 
 
-def default_budgets(norm: Norm, channels: int) -> tuple[float, ...]:
+def default_budgets(norm: str, channels: int) -> tuple[float, ...]:
     """Budgets of the literature: MNIST-like 0.1 to 0.3 (Madry et al. 2018), colour 2 to 8/255 (Croce et al. 2021)."""
     if norm == "inf":
         return (0.1, 0.2, 0.3) if channels == 1 else (2 / 255, 4 / 255, 8 / 255)

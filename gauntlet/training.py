@@ -158,8 +158,11 @@ def _callbacks(training: Training, network: keras.Model, n: int, progress: Progr
 
         def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
             if (batch + 1) % report == 0 or batch + 1 == steps:
-                done = (self.epoch + (batch + 1) / steps) / training.epochs
-                progress(f"epoch {self.epoch + 1}/{training.epochs}, loss {(logs or {}).get('loss', np.nan):.3f}", done)
+                done = (self.epoch + (batch + 1) / steps) / (training.epochs or 1)
+                progress(
+                    f"epoch {self.epoch + 1}/{training.epochs}, loss {(logs or {}).get('loss', np.nan):.3f}",
+                    done,
+                )
 
     class KeepBest(keras.callbacks.Callback):
         """The shared network's weights of the best validation loss, put back at the end."""

@@ -76,7 +76,7 @@ def survives_half_range(evidence: Evidence) -> Iterator[Doubt]:
     chance = 1 / evidence.n_classes
     for result in _white_box(evidence.results):
         limit = chance + 3 * np.sqrt(chance * (1 - chance) / len(result.index))
-        if result.attack.norm == "inf" and result.eps >= 0.5 and _mean(result) > limit:  # type: ignore[attr-defined]
+        if result.attack.norm == "inf" and result.eps >= 0.5 and _mean(result) > limit:
             yield Doubt("SUSPECT", f"{_name(result)} leaves {100 * _mean(result):.1f} %, above chance", _key(result))
 
 
@@ -121,7 +121,7 @@ def doubts(evidence: Evidence) -> list[Doubt]:
 def verdict(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
     """The worst verdict among doubts, VALID when there are none, and the reasons."""
     found = list(found)
-    worst = max((doubt.verdict for doubt in found), key=ORDER.index, default="VALID")
+    worst = max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
     return worst, tuple(doubt.reason for doubt in found)
 
 
@@ -150,6 +150,6 @@ def _pairs(results: Sequence[Attacked]) -> Iterator[tuple[Attacked, Attacked]]:
     """Ordered pairs of white-box results of two attacks of one norm."""
     for left in _white_box(results):
         for right in _white_box(results):
-            norms = left.attack.norm, right.attack.norm  # type: ignore[attr-defined]
+            norms = left.attack.norm, right.attack.norm
             if norms[0] == norms[1] and left.attack != right.attack:
                 yield left, right

@@ -29,25 +29,17 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parse = argparse.ArgumentParser("python -m mlflow_server", description="Start MLflow's tracking server.")
-    parse.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
-    )
+    parse.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parse.add_argument("--port", type=port, default=5000, help="port to listen on (default: 5000)")
-    parse.add_argument(
-        "--allowed-hosts", metavar="HOST,...", help="Host headers to answer, the others get 403"
-    )
+    parse.add_argument("--allowed-hosts", metavar="HOST,...", help="Host headers to answer, the others get 403")
     parse.add_argument(
         "--cors-allowed-origins",
         metavar="URL,...",
         help="origins whose pages may write: the address people type, when it is not this machine's",
     )
     parse.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
-    parse.add_argument(
-        "--app-name", choices=["basic-auth"], help="ask for users and passwords: needs mlflow[auth]"
-    )
-    parse.add_argument(
-        "--backend-store-uri", metavar="URI", help="the store (default: SQLite in the state folder)"
-    )
+    parse.add_argument("--app-name", choices=["basic-auth"], help="ask for users and passwords: needs mlflow[auth]")
+    parse.add_argument("--backend-store-uri", metavar="URI", help="the store (default: SQLite in the state folder)")
     parse.add_argument(
         "--artifacts-destination",
         metavar="URI",
@@ -81,8 +73,7 @@ def announce(options: argparse.Namespace) -> None:
     print(f"MLflow: http://{options.host}:{options.port}", flush=True)
     if options.host not in LOOPBACK and not options.artifacts_destination:
         print(
-            "warning: clients on other machines will write artifacts to their own disks "
-            "(give --artifacts-destination)",
+            "warning: clients on other machines will write artifacts to their own disks (give --artifacts-destination)",
             file=sys.stderr,
         )
 

@@ -22,17 +22,13 @@ from mlflow_server.port import port, require_free
 
 HOST = "127.0.0.1"
 POOL = "local"
-PATIENCE = (
-    120.0  # Seconds for one part to become ready: migrations of a fresh database take ten on a slow disk.
-)
+PATIENCE = 120.0  # Seconds for one part to become ready: migrations of a fresh database take ten on a slow disk.
 POLL = 0.25
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser(
-        "python -m mlflow_server.serve", description="MLflow, Prefect and a worker."
-    )
+    parse = argparse.ArgumentParser("python -m mlflow_server.serve", description="MLflow, Prefect and a worker.")
     parse.add_argument("--mlflow-port", type=port, default=5000, help="port of MLflow (default: 5000)")
     parse.add_argument("--prefect-port", type=port, default=4200, help="port of Prefect (default: 4200)")
     return parse
@@ -100,9 +96,7 @@ async def bring_up(children: Children, options: argparse.Namespace) -> None:
     mlflow_port, prefect_port = options.mlflow_port, options.prefect_port
     say(f"Starting MLflow and Prefect; logs in {children.logs}")
     await children.start("mlflow", *module("mlflow_server", "--host", HOST, "--port", str(mlflow_port)))
-    await children.start(
-        "prefect", *module("prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
-    )
+    await children.start("prefect", *module("prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)))
     await wait_for("MLflow", lambda: get(mlflow_port, "/health"), children)
     say(f"MLflow   http://{HOST}:{mlflow_port}")
     await wait_for("Prefect", lambda: get(prefect_port, "/api/health"), children)

@@ -82,8 +82,9 @@ def attack(
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
         with shown(name) as progress:
             loaded = target.load(dataset)
-            results = _results(context, dataset, loaded, attacks, eps, n, source, images_of, progress)
-        findings = _judge(role, dataset, loaded, results)
+            clean = evaluation.evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
+            results = _results(context, dataset, loaded, clean, attacks, eps, n, source, images_of, progress)
+        findings = _judge(role, dataset, loaded, clean, results)
         _log(run, context, dataset, findings, params)
         if save_images:
             run.arrays("adversarial.npz", **_saved(results))
@@ -94,6 +95,7 @@ def _results(
     context: Context,
     dataset: Dataset,
     loaded: Loaded,
+    clean: Clean,
     attacks: Sequence[Attack],
     eps: Sequence[float],
     n: int | None,
@@ -107,16 +109,16 @@ def _results(
             one.check_budget(budget)
     if images_of:
         saved = tracking.arrays(images_of, "adversarial.npz")
-        return _rescored(loaded, dataset, attacks, eps, saved)
+        return _rescored(loaded, dataset, clean, attacks, eps, saved)
 
     def subset(one: Attack) -> np.ndarray:
         usual = min(ITERATIVE_IMAGES, len(dataset.x_test)) if one.iterative else None
         return dataset.test_subset(n if n is not None else usual, context.seed)
 
     made_on = source.load(dataset).classifier if source else None
-    return evaluation.battery(
-        loaded.classifier, attacks, dataset.x_test, dataset.y_test, subset, eps, context.seed, source=made_on, progress=progress
-    )
+    data = dataset.x_test, dataset.y_test, subset
+    more = {"clean": clean.predictions, "source": made_on, "progress": progress}
+    return evaluation.battery(loaded.classifier, attacks, *data, eps, context.seed, **more)  # type: ignore[arg-type]
 
 
 def _saved(results: Sequence[Attacked]) -> dict[str, np.ndarray]:
@@ -129,24 +131,30 @@ def _saved(results: Sequence[Attacked]) -> dict[str, np.ndarray]:
 
 
 def _rescored(
-    loaded: Loaded, dataset: Dataset, attacks: Sequence[Attack], eps: Sequence[float], saved: Mapping[str, np.ndarray]
+    loaded: Loaded,
+    dataset: Dataset,
+    clean: Clean,
+    attacks: Sequence[Attack],
+    eps: Sequence[float],
+    saved: Mapping[str, np.ndarray],
 ) -> list[Attacked]:
+    """The same images, scored on another model."""
     found = []
     for one in attacks:
         for budget in one.budgets(eps, dataset.input_shape[-1]):
             images, index = (saved[f"{kind} {_key(one, budget)}"] for kind in ("images", "index"))
             data = dataset.x_test, dataset.y_test, index
-            found.append(evaluation.score(loaded.classifier, one, *data, budget, images, "transfer"))
+            before = clean.predictions
+            found.append(evaluation.score(loaded.classifier, one, *data, budget, images, "transfer", clean=before))
     return found
 
 
 def _key(attack: Attack, eps: float) -> str:
-    return f"{attack.name} {attack.norm} {eps:.6g}"  # type: ignore[attr-defined]
+    return f"{attack.name} {attack.norm} {eps:.6g}"
 
 
-def _judge(role: str, dataset: Dataset, loaded: Loaded, results: Sequence[Attacked]) -> Findings:
-    """Clean predictions on the whole test set, and what speaks against the results."""
-    clean = evaluation.evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
+def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, results: Sequence[Attacked]) -> Findings:
+    """The results and what speaks against them."""
     zero = evaluation.zero_gradients(loaded.classifier, dataset.x_test[clean.correct], dataset.y_test[clean.correct])
     evidence = validity.Evidence(results, dataset.n_classes, zero, loaded.outputs == "probabilities (log)")
     return Findings(role, clean, loaded, results, validity.doubts(evidence))
@@ -160,7 +168,13 @@ def _log(run: tracking.Run, context: Context, dataset: Dataset, findings: Findin
         child = {k: v for k, v in params.items() if k != "attack"} | {"attack": kind.model_dump()}
         name = f"{kind.name} on {run.model}"
         below = tracking.run(
-            "attack", context.below(run.id), dataset, name=name, model=run.model, scenario=kind.name, params=child
+            "attack",
+            context.below(run.id),
+            dataset,
+            name=name,
+            model=run.model,
+            scenario=kind.name,
+            params=child,
         )
         with nullcontext(run) if len(kinds) == 1 else below as one:
             for result in mine:
@@ -212,7 +226,11 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, severa
     run.tags({"gauntlet.validity": verdict, "gauntlet.reasons": "; ".join(reasons)})
     run.tags({"gauntlet.input_range": findings.loaded.input_range, "gauntlet.outputs": findings.loaded.outputs})
     for case in (case for case in worst if case.norm == worst[0].norm):
-        metrics = {"robust/accuracy": case.value, "robust/accuracy_low": case.low, "robust/accuracy_high": case.high}
+        metrics = {
+            "robust/accuracy": case.value,
+            "robust/accuracy_low": case.low,
+            "robust/accuracy_high": case.high,
+        }
         run.metrics(metrics, step=round(1_000 * (case.eps or 0)))
     run.table("outcomes.parquet", pd.concat([result.frame() for result in findings.results], ignore_index=True))
     title = f"{run.model}: robust accuracy by budget"

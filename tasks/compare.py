@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+BARS, CURVES = "Accuracy by condition", "Robust accuracy by budget"
+
+
 @task(name="compare", cache_policy=NO_CACHE)
 def compare(context: Context, suite: str, title: str, problems: Sequence[str] = ()) -> str:
     """Compare all finished stages of the run `suite`; logs to a run of its own and to the suite's; its run's id."""
@@ -38,7 +41,11 @@ def _stages(suite: str) -> list[dict[str, Any]]:
     """The records of every finished stage, with its name, stage and id."""
     found = []
     for child in tracking.children(suite):
-        facts = {"id": child.info.run_id, "name": child.info.run_name, "stage": child.data.tags["gauntlet.stage"]}
+        facts = {
+            "id": child.info.run_id,
+            "name": child.info.run_name,
+            "stage": child.data.tags["gauntlet.stage"],
+        }
         found.append(facts | {"tags": child.data.tags} | tracking.records(child.info.run_id))
     return found
 
@@ -50,17 +57,25 @@ def _unique(measured: list[Measurement]) -> list[Measurement]:
 
 
 def _report(
-    context: Context, stages: list[dict[str, Any]], measured: list[Measurement], title: str, problems: Sequence[str]
+    context: Context,
+    stages: list[dict[str, Any]],
+    measured: list[Measurement],
+    title: str,
+    problems: Sequence[str],
 ) -> report.Report:
-    shown_figures: dict[str, Any] = {}
+    shown_figures: dict[str, bytes] = {}
     if measured:
         bars = figures.accuracy_by_condition(_largest(measured), "Accuracy by condition, at the largest budgets")
-        shown_figures["Accuracy by condition"] = bars
         curves = [m for m in measured if m.condition != "worst case"]
-        chance = 1 / len(context.load().class_names)
-        shown_figures["Robust accuracy by budget"] = figures.robustness_curves(curves, "Robust accuracy by budget", chance)
+        chance = 1 / context.load().n_classes
+        lines = figures.robustness_curves(curves, "Robust accuracy by budget", chance)
+        shown_figures |= {BARS: figures.png(bars), CURVES: figures.png(lines)}
     shown_figures |= _pictures(stages)
-    tables = {"Cost": _cost(stages), "Code scan (Bandit)": _scan(stages), "Can the numbers be believed?": _verdicts(stages)}
+    tables = {
+        "Cost": _cost(stages),
+        "Code scan (Bandit)": _scan(stages),
+        "Can the numbers be believed?": _verdicts(stages),
+    }
     present = {caption: frame for caption, frame in tables.items() if len(frame)}
     return report.Report(title, _facts(context), measured, shown_figures, present, list(problems))
 
@@ -75,8 +90,12 @@ def _largest(measured: list[Measurement]) -> list[Measurement]:
 
 def _facts(context: Context) -> dict[str, Any]:
     dataset = context.load()
-    facts = {"data set": f"{dataset.name} ({dataset.source})", "data set digest": dataset.digest[:16]}
-    facts |= {"training images": len(dataset.x_train), "test images": len(dataset.x_test), "seed": context.seed}
+    facts: dict[str, Any] = {"data set": f"{dataset.name} ({dataset.source})", "data set digest": dataset.digest[:16]}
+    facts |= {
+        "training images": len(dataset.x_train),
+        "test images": len(dataset.x_test),
+        "seed": context.seed,
+    }
     return facts | {"commit": tracking.git_commit()[:12] or "none"} | tracking.versions()
 
 
@@ -133,16 +152,17 @@ def _log(run: tracking.Run, content: report.Report) -> None:
     run.json("metrics.json", report.to_json(content))
     run.text("report.md", report.to_markdown(content))
     run.text("report.html", report.to_html(content))
-    for name, caption in (("comparison.png", "Accuracy by condition"), ("robustness_curve.png", "Robust accuracy by budget")):
-        if caption in content.figures:
-            run.figure(name, content.figures[caption])
+    for name, caption in (("comparison.png", BARS), ("robustness_curve.png", CURVES)):
+        picture = content.figures.get(caption)
+        if isinstance(picture, bytes):
+            run.file(name, picture)
     if content.measurements:
         run.table("comparison.json", table(content.measurements))
 
 
 def _show_in_prefect(measured: list[Measurement], title: str) -> None:
     if measured and FlowRunContext.get():
-        rows = table(measured).reset_index().to_dict("records")
+        rows: Any = table(measured).reset_index().to_dict("records")
         create_table_artifact(key="comparison", table=rows, description=title)
 
 

@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 
 @task(name="poison", cache_policy=NO_CACHE)
 def poison(
-    context: Context, training: maths.Training, poisoning: AnyPoisoning, baseline: Source, role: str = "poisoned"
+    context: Context,
+    training: maths.Training,
+    poisoning: AnyPoisoning,
+    baseline: Source,
+    role: str = "poisoned",
 ) -> str:
     """Train on poisoned data and compare with the clean `baseline` on the same triggered images; the run's id."""
     load_tensorflow()
     dataset = context.load()
     settings = training.resolved(len(dataset.x_train))
-    params = context.params() | settings.model_dump() | {"poisoning": poisoning.model_dump(), "baseline": baseline.model}
+    params = (
+        context.params() | settings.model_dump() | {"poisoning": poisoning.model_dump(), "baseline": baseline.model}
+    )
     with (
         tracking.run("poison", context, dataset, name=role, scenario=poisoning.name, params=params) as run,
         shown(f"poison and train {role}") as progress,
@@ -48,9 +54,7 @@ def poison(
     return run.id
 
 
-def backdoor(
-    dataset: Dataset, poisoning: Poisoning, models: dict[str, CompiledClassifier]
-) -> list[Measurement]:
+def backdoor(dataset: Dataset, poisoning: Poisoning, models: dict[str, CompiledClassifier]) -> list[Measurement]:
     """Of each model: accuracy on triggered test images, and the success rate where the true class is not the target."""
     triggered, target = poisoning.trigger(dataset.x_test), poisoning.target
     others = dataset.y_test != target

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from gauntlet.progress import Progress
+from gauntlet.progress import Progress, silent
 
 EVERY_SECONDS = 2.0
 """Prefect's server is told at most this often: each time costs a request."""
@@ -21,7 +21,12 @@ EVERY_SECONDS = 2.0
 @contextmanager
 def shown(what: str) -> Iterator[Progress]:
     """A progress to hand to long work; the bar stays on standard error, so that standard output stays data."""
-    columns = (TextColumn("{task.description:<34}"), BarColumn(24), TimeElapsedColumn(), TextColumn("[dim]{task.fields[now]}"))
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(24),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[now]}"),
+    )
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
     with Bars(*columns, console=console) as bars, _artifact(what) as tell:
         row = bars.add_task(what, total=1.0, now="")
@@ -42,12 +47,12 @@ def _artifact(what: str) -> Iterator[Progress]:
     from prefect.context import TaskRunContext
 
     if TaskRunContext.get() is None:
-        yield lambda now, share: None
+        yield silent
         return
     key = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")
     artifact, told = create_progress_artifact(0.0, key=key, description=what), time.monotonic()
 
-    def tell(now: str, share: float) -> None:
+    def tell(_: str, share: float) -> None:
         nonlocal told
         if share >= 1.0 or time.monotonic() - told > EVERY_SECONDS:
             told = time.monotonic()

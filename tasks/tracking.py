@@ -135,6 +135,11 @@ class Run:
         """Keep a figure as `name` at the run's root."""
         self._client.log_figure(self.id, figure, name)
 
+    def file(self, name: str, content: bytes) -> None:
+        """Keep a file's content."""
+        with self._file(name) as path:
+            path.write_bytes(content)
+
     def json(self, name: str, content: Any) -> None:
         """Keep plain data as JSON."""
         self._client.log_text(self.id, json.dumps(content, indent=1, default=float), name)
@@ -230,7 +235,13 @@ TRAINS = ("train", "poison", "defend")
 
 
 def _tags(stage: str, title: str, dataset: Dataset | None, model: str, scenario: str) -> dict[str, str]:
-    facts = {"stage": stage, "model": model, "scenario": scenario, "dataset": title, "git_commit": git_commit()}
+    facts = {
+        "stage": stage,
+        "model": model,
+        "scenario": scenario,
+        "dataset": title,
+        "git_commit": git_commit(),
+    }
     facts |= {"host": socket.gethostname(), "process": _process()}
     if dataset is not None:
         facts["dataset_digest"] = dataset.digest
@@ -392,5 +403,3 @@ def versions() -> dict[str, str]:
 def ui_command(uri: str) -> str:
     """What a person types to look at the runs."""
     return ".venv/bin/python -m mlflow_server" if uri == store_uri() else f"the browser, at {uri}"
-
-

@@ -20,7 +20,10 @@ def train(context: Context, training: maths.Training, role: str = "baseline") ->
     dataset = context.load()
     settings = training.resolved(len(dataset.x_train))
     params = context.params() | settings.model_dump()
-    with tracking.run("train", context, dataset, name=role, params=params) as run, shown(f"train {role}") as progress:
+    with (
+        tracking.run("train", context, dataset, name=role, params=params) as run,
+        shown(f"train {role}") as progress,
+    ):
         trained = maths.train(dataset, settings, progress=progress)
         recorded = record(run, dataset, trained)
         run.record([recorded.clean], recorded.metrics)

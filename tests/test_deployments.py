@@ -90,4 +90,11 @@ def test_deployments_run_on_the_worker_and_refuse_what_is_wrong(served: Served) 
     experiments = [entry.experiment_id for entry in client.search_experiments()]
     runs = client.search_runs(experiments, max_results=100)
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert {run.data.tags["gauntlet.stage"] for run in runs} >= {"suite", "train", "attack", "poison", "defend", "compare"}
+    assert {run.data.tags["gauntlet.stage"] for run in runs} >= {
+        "suite",
+        "train",
+        "attack",
+        "poison",
+        "defend",
+        "compare",
+    }

@@ -390,9 +390,7 @@ def post(port: int, path: str, body: str = "{}") -> str:
 @pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts processes by /proc")
-def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(
-    checkout: Path, tmp_path: Path
-) -> None:
+def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(checkout: Path, tmp_path: Path) -> None:
     mlflow_port, prefect_port, log = free_port(), free_port(), tmp_path / "serve.log"
     flags = ["--mlflow-port", str(mlflow_port), "--prefect-port", str(prefect_port)]
     with running("mlflow_server.serve", *flags, cwd=checkout, log=log) as process:
@@ -410,9 +408,7 @@ def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(
         wait_until(lambda: post(prefect_port, create, json.dumps(LONG)), log)
         log = checkout / "state" / "logs" / "worker.log"
         wait_until(lambda: len(marked(checkout)) > before, log, 60)
-        worker = next(
-            p for p in marked(checkout) if b"worker\0start" in Path(f"/proc/{p}/cmdline").read_bytes()
-        )
+        worker = next(p for p in marked(checkout) if b"worker\0start" in Path(f"/proc/{p}/cmdline").read_bytes())
         os.kill(worker, signal.SIGKILL)
         assert process.wait(60) == 1
     assert marked(checkout) == []
@@ -426,9 +422,7 @@ def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts processes by /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_serve_stops_cleanly_even_while_it_starts(
-    checkout: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_serve_stops_cleanly_even_while_it_starts(checkout: Path, tmp_path: Path, number: signal.Signals) -> None:
     log = tmp_path / "serve.log"
     flags = ["--mlflow-port", str(free_port()), "--prefect-port", str(free_port())]
     with running("mlflow_server.serve", *flags, cwd=checkout, log=log) as process:

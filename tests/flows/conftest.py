@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,5 +53,3 @@ def suite_run(small_npz: str, store: str) -> dict[str, Any]:
 
     result: dict[str, Any] = suite(dataset=small_npz, tracking_uri=store, **QUICK)
     return result
-
-

@@ -16,7 +16,15 @@ MODELS = ("baseline", "poisoned", *DEFENDED)
 TRAINED = {"clean/accuracy", "clean/loss", "clean/inference_ms", "train/seconds"}
 ROBUST = {
     f"robust/{name}"
-    for name in ("accuracy", "accuracy_low", "accuracy_high", "attack_success_rate", "linf_max", "l2_mean", "seconds")
+    for name in (
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "attack_success_rate",
+        "linf_max",
+        "l2_mean",
+        "seconds",
+    )
 }
 CONTRACT = {
     "train": TRAINED,
@@ -28,8 +36,11 @@ CONTRACT = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("suite_run")
+
+
 @pytest.fixture(scope="module")
-def client(suite_run: dict[str, Any], store: str) -> MlflowClient:
+def client(store: str) -> MlflowClient:
     return MlflowClient(store)
 
 
@@ -112,7 +123,9 @@ def test_outcomes_give_the_numbers_of_the_report(stages: list[Any], measured: li
             continue
         table = pd.read_parquet(tracking.find(stage.info.run_id, "outcomes.parquet"))
         for (name, eps), rows in table.groupby(["attack", "eps"]):
-            mine = [m for m in measured if (m.model, m.condition, m.eps) == (stage.data.tags["gauntlet.model"], name, eps)]
+            mine = [
+                m for m in measured if (m.model, m.condition, m.eps) == (stage.data.tags["gauntlet.model"], name, eps)
+            ]
             shown = [m for m in mine if m.knowledge != "transfer"]
             assert [m.value for m in shown] == [pytest.approx(rows["correct"].mean())]
             assert (shown[0].low, shown[0].high) == pytest.approx(wilson(int(rows["correct"].sum()), len(rows)))
@@ -126,7 +139,7 @@ def test_worst_case_is_no_better_than_any_attack(measured: list[Measurement]) ->
         assert case.value <= min(m.value for m in others)
 
 
-def test_models_are_registered_with_digest_and_alias(client: MlflowClient, suite_run: dict[str, Any]) -> None:
+def test_models_are_registered_with_digest_and_alias(client: MlflowClient) -> None:
     for role in MODELS:
         version = client.get_model_version_by_alias(f"gauntlet-small-{role}", "candidate")
         assert len(version.tags["gauntlet.model_digest"]) == 64
@@ -144,7 +157,7 @@ def test_data_sets_are_inputs(stages: list[Any]) -> None:
 
 
 ARTIFACTS = {
-    "train": {"confusion_matrix.png", "confusion_matrix.json", "classification_report.json", "training_curves.png", "metrics.json"},
+    "train": {"confusion_matrix.png", "classification_report.json", "training_curves.png", "metrics.json"},
     "poison": {"examples.png", "poisoned_indices.json", "backdoor.png"},
     "attack": {"outcomes.parquet", "robustness_curve.png", "metrics.json"},
     "scan": {"bandit.json", "findings.json"},
@@ -170,7 +183,7 @@ def test_the_report_stands_alone(suite_run: dict[str, Any]) -> None:
     text = page.read_text()
     assert all(model in text for model in MODELS)
     assert "data:image/png;base64," in text
-    assert "src=\"http" not in text
+    assert 'src="http' not in text
 
 
 def test_the_baseline_learns_and_the_attack_bites(measured: list[Measurement]) -> None:

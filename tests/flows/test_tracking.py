@@ -49,10 +49,14 @@ def test_a_run_of_a_living_process_is_left_alone(own_store: str) -> None:
 @pytest.mark.parametrize("error", [ValueError("broke"), KeyboardInterrupt()])
 def test_an_error_ends_the_run_failed_and_is_named(error: BaseException, own_store: str) -> None:
     opened = []
-    context = Context(dataset="digits", tracking_uri=own_store)
-    with pytest.raises(type(error)), tracking.run("train", context, None, name="fails") as run:
-        opened.append(run.id)
-        raise error
+
+    def fail() -> None:
+        with tracking.run("train", Context(dataset="digits", tracking_uri=own_store), None, name="fails") as run:
+            opened.append(run.id)
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
     ended = tracking.read(opened[0])
     assert ended.info.status == "FAILED"
     assert ended.data.tags["gauntlet.error"].startswith(type(error).__name__)

@@ -89,9 +89,7 @@ def test_a_softmax_is_removed(make: Callable[[Bench], keras.Model], bench: Bench
 
 
 @pytest.mark.parametrize("make", SOFTMAX.values(), ids=SOFTMAX)
-def test_the_given_model_still_gives_probabilities(
-    make: Callable[[Bench], keras.Model], bench: Bench
-) -> None:
+def test_the_given_model_still_gives_probabilities(make: Callable[[Bench], keras.Model], bench: Bench) -> None:
     network = make(bench)
     before, name = network.predict(bench.x, verbose=0), digest(network)
     first, second = bench.adapt(network), bench.adapt(network)
@@ -127,9 +125,7 @@ def test_stated_outputs_are_not_doubted(bench: Bench) -> None:
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
 @pytest.mark.parametrize("pixels", RANGES)
-def test_the_range_that_a_model_was_trained_on_is_found(
-    pixels: str, activation: str | None, bench: Bench
-) -> None:
+def test_the_range_that_a_model_was_trained_on_is_found(pixels: str, activation: str | None, bench: Bench) -> None:
     found, _, logits = bench.adapt(bench.network(activation=activation, pixels=pixels))
     assert found == pixels
     np.testing.assert_allclose(logits, bench.logits, atol=1e-3)
@@ -146,9 +142,7 @@ def test_a_stated_range_is_used_whatever_fits_better(pixels: str, bench: Bench) 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
 @pytest.mark.parametrize("shape", [(784,), (28, 28), (1, 28, 28)], ids=str)
-def test_images_are_brought_into_the_models_shape(
-    shape: tuple[int, ...], activation: str | None, bench: Bench
-) -> None:
+def test_images_are_brought_into_the_models_shape(shape: tuple[int, ...], activation: str | None, bench: Bench) -> None:
     network = bench.network(activation=activation, shape=shape)
     adapted = adapt(network, bench.x, bench.y, 10)
     assert adapted.model.input_shape == (None, 28, 28, 1)
@@ -179,9 +173,7 @@ def test_a_model_for_other_images_is_refused(shape: tuple[int, ...], bench: Benc
 
 
 def test_a_model_of_any_size_for_other_channels_is_refused(bench: Bench) -> None:
-    with pytest.raises(
-        ModelError, match=r"takes images of shape \(None, None, 3\), the data set has \(28, 28, 1\)"
-    ):
+    with pytest.raises(ModelError, match=r"takes images of shape \(None, None, 3\), the data set has \(28, 28, 1\)"):
         adapt(any_size(3), bench.x, bench.y, 10)
 
 
@@ -204,11 +196,7 @@ def test_a_model_for_other_classes_is_refused(bench: Bench) -> None:
 @pytest.mark.parametrize("shape", [(28, 28, 1), (None, None, 1)], ids=["of one size", "of any size"])
 def test_a_model_at_chance_is_refused_with_what_was_tried(shape: tuple, bench: Bench) -> None:
     keras.utils.set_random_seed(0)
-    flat = (
-        keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(10)])
-        if shape[0]
-        else None
-    )
+    flat = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(10)]) if shape[0] else None
     with pytest.raises(ModelError) as caught:
         adapt(flat or any_size(1), bench.x, bench.y, 10)
     message = str(caught.value)
@@ -263,9 +251,7 @@ def refused(path: Path, message: str) -> None:
 def test_a_saved_model_is_read_back(suffix: str, bench: Bench, tmp_path: Path) -> None:
     network, path = bench.network(), tmp_path / f"m.{suffix}"
     network.save(path)
-    np.testing.assert_array_equal(
-        load_file(path).predict(bench.x, verbose=0), network.predict(bench.x, verbose=0)
-    )
+    np.testing.assert_array_equal(load_file(path).predict(bench.x, verbose=0), network.predict(bench.x, verbose=0))
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
@@ -298,9 +284,7 @@ def test_a_cut_file_is_one_line(bench: Bench, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 def test_a_model_that_carries_code_is_refused(suffix: str, tmp_path: Path) -> None:
     code = keras.layers.Lambda(lambda x: x, output_shape=(28, 28, 1))
-    network = keras.Sequential(
-        [keras.Input((28, 28, 1)), code, keras.layers.Flatten(), keras.layers.Dense(10)]
-    )
+    network = keras.Sequential([keras.Input((28, 28, 1)), code, keras.layers.Flatten(), keras.layers.Dense(10)])
     network.save(tmp_path / f"code.{suffix}")
     refused(tmp_path / f"code.{suffix}", "not a readable Keras model: ")
     # who trusts the file can load it: nothing else is wrong with it

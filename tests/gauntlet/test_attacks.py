@@ -184,8 +184,7 @@ def _text(case: Attack) -> str:
     """What one would type for it: every setting that has a value."""
     settings = {key: value for key, value in case.model_dump(exclude={"name"}).items() if value is not None}
     pairs = [
-        f"{key}=[{','.join(map(str, v))}]" if isinstance(v, tuple) else f"{key}={v}"
-        for key, v in settings.items()
+        f"{key}=[{','.join(map(str, v))}]" if isinstance(v, tuple) else f"{key}={v}" for key, v in settings.items()
     ]
     return f"{case.name}:{','.join(pairs)}"
 
@@ -250,9 +249,7 @@ def outcome(classifier: CompiledClassifier, digits: Dataset) -> Any:
 
     def get(case: Attack, eps: float) -> Attacked:
         if (case, eps) not in made:
-            made[case, eps] = attack_all(
-                classifier, case, digits.x_test, digits.y_test, np.arange(N), eps, seed=0
-            )
+            made[case, eps] = attack_all(classifier, case, digits.x_test, digits.y_test, np.arange(N), eps, seed=0)
         return made[case, eps]
 
     return get
@@ -279,9 +276,7 @@ def test_a_larger_budget_succeeds_more_often(case: Attack, budgets: tuple[float,
 
 
 def test_many_steps_beat_one_step_and_one_step_beats_noise(outcome: Any) -> None:
-    pgd, fgsm, noise = (
-        succeeded(outcome(case, 0.07)) for case in (Pgd(max_iter=10), Fgsm(), GaussianNoise())
-    )
+    pgd, fgsm, noise = (succeeded(outcome(case, 0.07)) for case in (Pgd(max_iter=10), Fgsm(), GaussianNoise()))
     assert pgd >= fgsm > noise
     assert fgsm - noise > 0.1
 

@@ -26,9 +26,7 @@ def plain(model: keras.Model) -> TensorFlowV2Classifier:
     return TensorFlowV2Classifier(model, 10, (28, 28, 1), loss_object=loss, clip_values=(0.0, 1.0))
 
 
-def test_predictions_are_arts(
-    classifier: CompiledClassifier, plain: TensorFlowV2Classifier, digits: Dataset
-) -> None:
+def test_predictions_are_arts(classifier: CompiledClassifier, plain: TensorFlowV2Classifier, digits: Dataset) -> None:
     ours, theirs = (c.predict(digits.x_test[:N]) for c in (classifier, plain))
     assert ours.shape == (N, 10)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -90,9 +88,7 @@ def test_chunks_give_what_one_batch_gives(
 
 
 @pytest.mark.parametrize("n", [N, CHUNK + 2])
-def test_a_tensor_gives_a_tensor_and_an_array_an_array(
-    n: int, classifier: CompiledClassifier, digits: Dataset
-) -> None:
+def test_a_tensor_gives_a_tensor_and_an_array_an_array(n: int, classifier: CompiledClassifier, digits: Dataset) -> None:
     x, y = digits.x_test[:n], digits.y_test[:n]
     array = classifier.loss_gradient(x, one_hot(y, 10))
     tensor = classifier.loss_gradient(tf.constant(x), tf.one_hot(y, 10))
@@ -127,9 +123,7 @@ def test_gradients_with_dropout_on_are_refused(classifier: CompiledClassifier, d
     [((784,), []), ((28, 28, 1), []), ((28, 28), [keras.layers.Flatten()])],
     ids=["flat images", "maps for logits", "images without channels"],
 )
-def test_a_model_that_is_not_images_to_logits_is_refused(
-    shape: tuple[int, ...], layers: list[keras.Layer]
-) -> None:
+def test_a_model_that_is_not_images_to_logits_is_refused(shape: tuple[int, ...], layers: list[keras.Layer]) -> None:
     network = keras.Sequential([keras.Input(shape), *layers, keras.layers.Dense(10)])
     with pytest.raises(ModelError, match=r"expected images in, logits out; got \(None, "):
         CompiledClassifier(network)

@@ -225,9 +225,7 @@ def zip_itself(folder: Path, data: dict[str, bytes]) -> Path:
 
 
 def keras_npz(folder: Path, data: dict[str, bytes]) -> Path:
-    arrays = {
-        key: np.frombuffer(value, np.uint8, offset=16 if key[0] == "x" else 8) for key, value in data.items()
-    }
+    arrays = {key: np.frombuffer(value, np.uint8, offset=16 if key[0] == "x" else 8) for key, value in data.items()}
     arrays |= {key: arrays[key].reshape(-1, 28, 28) for key in ("x_train", "x_test")}
     np.savez(folder / "mnist.npz", allow_pickle=False, **arrays)
     return folder
@@ -255,9 +253,7 @@ def test_mnist_is_the_same_from_every_source(
 
 
 @needs_mnist
-def test_mnist_as_an_own_npz_keeps_its_digest(
-    mnist: Dataset, mnist_bytes: dict[str, bytes], scratch: Path
-) -> None:
+def test_mnist_as_an_own_npz_keeps_its_digest(mnist: Dataset, mnist_bytes: dict[str, bytes], scratch: Path) -> None:
     path = (keras_npz(scratch, mnist_bytes) / "mnist.npz").rename(scratch / "mine.npz")
     again = load_dataset(str(path))
     assert (again.name, again.source) == ("mine", "user npz")
@@ -295,9 +291,7 @@ def few_mnist(monkeypatch: pytest.MonkeyPatch) -> Arrays:
     spec = replace(datasets._SPECS["fashion-mnist"], sizes=(50, 20))
     monkeypatch.setitem(datasets._SPECS, "fashion-mnist", spec)
     arrays = small(50, 20, side=28)
-    return arrays | {
-        key: (np.arange(len(arrays[key])) % 10).astype(np.uint8) for key in ("y_train", "y_test")
-    }
+    return arrays | {key: (np.arange(len(arrays[key])) % 10).astype(np.uint8) for key in ("y_train", "y_test")}
 
 
 @pytest.fixture
@@ -327,9 +321,7 @@ def test_cifar_from_files_tar_and_npz(few_cifar: dict[str, bytes], tmp_path: Pat
     tar = cifar_tar(tmp_path / "cifar-10-binary.tar.gz", few_cifar)
     found = [load_dataset("cifar10", path) for path in (tmp_path, folder, tar)]
     x = [np.round(255 * part).astype(np.uint8) for part in (found[0].x_train, found[0].x_test)]
-    np.savez(
-        tmp_path / "c.npz", x_train=x[0], y_train=found[0].y_train[:, None], x_test=x[1], y_test=range(10)
-    )
+    np.savez(tmp_path / "c.npz", x_train=x[0], y_train=found[0].y_train[:, None], x_test=x[1], y_test=range(10))
     found.append(load_dataset("cifar10", tmp_path / "c.npz"))
     assert len({data.digest for data in found}) == 1
     assert found[0].x_test.shape == (10, 32, 32, 3)
@@ -376,9 +368,7 @@ def fake_keras(monkeypatch: pytest.MonkeyPatch, load_data: Callable[[], Any]) ->
     monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(datasets=fakes))
 
 
-def test_keras_download(
-    monkeypatch: pytest.MonkeyPatch, few_mnist: Arrays, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_keras_download(monkeypatch: pytest.MonkeyPatch, few_mnist: Arrays, capsys: pytest.CaptureFixture[str]) -> None:
     def load_data() -> Any:
         print("Downloading data")
         a = few_mnist
@@ -564,9 +554,7 @@ def test_own_npz_in_all_its_forms(tmp_path: Path, changes: Arrays, classes: int)
 
 def test_colour_and_compression(tmp_path: Path) -> None:
     x = np.ones((40, 4, 5, 3), np.uint8)
-    np.savez_compressed(
-        tmp_path / "c.npz", x_train=x, y_train=np.arange(40) % 2, x_test=x, y_test=np.arange(40) % 2
-    )
+    np.savez_compressed(tmp_path / "c.npz", x_train=x, y_train=np.arange(40) % 2, x_test=x, y_test=np.arange(40) % 2)
     assert load_dataset(str(tmp_path / "c.npz")).input_shape == (4, 5, 3)
 
 
@@ -684,9 +672,7 @@ def test_hostile_npz(tmp_path: Path, member: bytes, lies: dict[str, Any], says: 
     refused(npz_with(tmp_path / "bad.npz", member, **lies), names="bad.npz", says=says)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"junk", pickle.dumps(OBJECTS), npy("{}"), np.random.default_rng(0).bytes(300)]
-)
+@pytest.mark.parametrize("data", [b"", b"junk", pickle.dumps(OBJECTS), npy("{}"), np.random.default_rng(0).bytes(300)])
 def test_npz_that_is_none(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "bad.npz").write_bytes(data)
     refused(tmp_path / "bad.npz", names="bad.npz", says="as an .npz file")
@@ -694,9 +680,7 @@ def test_npz_that_is_none(tmp_path: Path, data: bytes) -> None:
 
 def test_a_named_npz_may_not_be_larger_than_the_data_set(tmp_path: Path) -> None:
     x = np.zeros((60_001, 28, 28), np.uint8)
-    np.savez_compressed(
-        tmp_path / "mnist.npz", x_train=x, y_train=x[:, 0, 0], x_test=x[:9999], y_test=x[:9999, 0, 0]
-    )
+    np.savez_compressed(tmp_path / "mnist.npz", x_train=x, y_train=x[:, 0, 0], x_test=x[:9999], y_test=x[:9999, 0, 0])
     refused("mnist", tmp_path, names="mnist.npz", says="mnist has (60000, 28, 28)")
     np.savez_compressed(tmp_path / "mnist.npz", x_train=x, y_train=x, x_test=x[:1], y_test=x[:1])
     refused("mnist", tmp_path, names="mnist.npz", says="zip bomb")
@@ -728,9 +712,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     images, labels = idx(np.zeros((2, 28, 28), np.uint8)), idx(np.zeros(2, np.uint8))
     with zipfile.ZipFile(folder / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for key, stem in STEMS.items():
-            archive.writestr(
-                f"{stem}.idx{3 if key[0] == 'x' else 1}-ubyte", images if key[0] == "x" else labels
-            )
+            archive.writestr(f"{stem}.idx{3 if key[0] == 'x' else 1}-ubyte", images if key[0] == "x" else labels)
     return {"npz": own(folder, **small(6, 4, 2)), "zip": folder / "archive.zip"}
 
 
@@ -740,9 +722,7 @@ damage = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 25
 @pytest.mark.parametrize("kind", ["npz", "zip"])
 @quick
 @given(changes=damage, cut=st.floats(0.5, 1))
-def test_damaged_archives(
-    samples: dict[str, Path], kind: str, changes: list[tuple[float, int]], cut: float
-) -> None:
+def test_damaged_archives(samples: dict[str, Path], kind: str, changes: list[tuple[float, int]], cut: float) -> None:
     data = bytearray(samples[kind].read_bytes())
     for place, value in changes:
         data[int(place * len(data))] = value

@@ -158,9 +158,7 @@ def test_the_step_makes_the_images_that_fgsm_makes(
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.5, 8), (0.25, 12), (1.0, 0)])
-def test_the_step_attacks_its_share_of_the_batch(
-    share: float, kept: int, model: keras.Model, small: Dataset
-) -> None:
+def test_the_step_attacks_its_share_of_the_batch(share: float, kept: int, model: keras.Model, small: Dataset) -> None:
     x, y = small.x_test[:16], small.y_test[:16]
     images = fgsm_step(EPS, share, (0.0, 1.0))(model, tf.constant(x), tf.constant(y)).numpy()
     changed = (images != x).any(axis=(1, 2, 3))
@@ -196,7 +194,5 @@ def test_a_setting_out_of_range_is_refused(kind: type[Defense], wrong: dict[str,
 
 
 def test_an_unknown_defense_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        SettingError, match=r"unknown defense 'prayer' \(one of adversarial-training, on-the-fly"
-    ):
+    with pytest.raises(SettingError, match=r"unknown defense 'prayer' \(one of adversarial-training, on-the-fly"):
         defense("prayer")

@@ -48,16 +48,12 @@ def attacked(
     predictions = [np.where(hits, 4, 1) for hits in (right, np.array(outcomes, bool))]
     positions = np.arange(n) if index is None else np.array(index)
     sizes, images = np.full(n, eps), np.zeros((n, 1, 1, 1), np.float32)
-    return Attacked(
-        attack or Fgsm(), eps, knowledge, positions, labels, *predictions, sizes, sizes, 1.0, images
-    )
+    return Attacked(attack or Fgsm(), eps, knowledge, positions, labels, *predictions, sizes, sizes, 1.0, images)
 
 
 def constant(n_classes: int = 10, winner: int = 0) -> CompiledClassifier:
     """A model that says the same whatever it sees."""
-    network = keras.Sequential(
-        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(n_classes)]
-    )
+    network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(n_classes)])
     bias = np.eye(n_classes, dtype=np.float32)[winner]
     network.set_weights([np.zeros((784, n_classes), np.float32), bias])
     return CompiledClassifier(network)
@@ -278,9 +274,7 @@ def test_a_budget_that_cannot_be_meant_is_refused_before_any_work() -> None:
         craft(bright(), Fgsm(), np.zeros((1, 2, 2, 1), np.float32), np.zeros(1, np.int64), 8.0, 0)
 
 
-def test_images_made_against_another_model_are_a_transfer(
-    classifier: CompiledClassifier, small: Dataset
-) -> None:
+def test_images_made_against_another_model_are_a_transfer(classifier: CompiledClassifier, small: Dataset) -> None:
     index = np.array([3, 5, 8])
     data = small.x_test, small.y_test, index
     own, other = (

@@ -72,9 +72,7 @@ def test_a_seed_chooses_the_images_and_0_is_one(kind: type[Poisoning], small: Da
     [({"count": 7}, 7), ({"rate": 0.05}, 30), ({"rate": 0.0001}, 1), ({}, 6)],
     ids=["count", "rate", "a rate of less than one image", "neither"],
 )
-def test_the_number_of_poisoned_images(
-    kind: type[Poisoning], settings: Any, number: int, small: Dataset
-) -> None:
+def test_the_number_of_poisoned_images(kind: type[Poisoning], settings: Any, number: int, small: Dataset) -> None:
     assert kind(**settings).number(600) == number
     assert len(kind(**settings).poison(small.x_train, small.y_train, seed=0).index) == number
 
@@ -91,9 +89,7 @@ def test_count_and_rate_together_are_refused_in_one_line(kind: type[Poisoning]) 
 
 
 @every_poisoning
-@pytest.mark.parametrize(
-    "wrong", [{"count": 0}, {"rate": 0}, {"rate": 1}, {"target": -1}, {"colour": 1}], ids=str
-)
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"rate": 0}, {"rate": 1}, {"target": -1}, {"colour": 1}], ids=str)
 def test_a_setting_out_of_range_is_refused(kind: type[Poisoning], wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         kind(**wrong)
@@ -148,7 +144,5 @@ def test_the_square_stands_in_its_corner(corner: Any, square: tuple[slice, slice
 def test_a_square_may_cover_the_image_but_not_leave_it() -> None:
     black = np.zeros((1, 5, 6, 1), np.float32)
     assert CornerTrigger(size=5).trigger(black)[:, :, 1:].all()
-    with pytest.raises(
-        SettingError, match=r"corner-trigger:size: a square of 6 pixels does not fit \(5, 6\)"
-    ):
+    with pytest.raises(SettingError, match=r"corner-trigger:size: a square of 6 pixels does not fit \(5, 6\)"):
         CornerTrigger(size=6).trigger(black)

@@ -35,9 +35,7 @@ SUITE = [
     attacked("pgd", 0.3, validity="SUSPECT", reasons=("the loss does not rise",)),
     attacked("fgsm", 0.25),
     attacked("fgsm", 0.1),
-    attacked(
-        "hopskipjump", 1, norm="2", knowledge="black-box", validity="INVALID", reasons=("masked", "NaN")
-    ),
+    attacked("hopskipjump", 1, norm="2", knowledge="black-box", validity="INVALID", reasons=("masked", "NaN")),
     measured("gaussian-noise", 950, eps=0.3, norm="std"),
     measured("clean"),
     measured("clean", 985, model="poisoned"),
@@ -189,8 +187,7 @@ def test_html_escapes_everything() -> None:
 def test_html_explains_what_it_uses_and_no_more() -> None:
     page = to_html(report())
     assert all(
-        word in page
-        for word in ("95 % Wilson", "against another model", "lower is better", "suspect", "n = 1,000")
+        word in page for word in ("95 % Wilson", "against another model", "lower is better", "suspect", "n = 1,000")
     )
     assert "against another model" not in to_html(report(measurements=[measured()]))
 

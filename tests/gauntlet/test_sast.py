@@ -80,9 +80,7 @@ def test_a_folder_is_scanned_with_names_relative_to_it(tmp_path: Path) -> None:
     assert [finding.file for finding in scan(tmp_path).findings] == ["b.pyw", "pkg/deep/a.py"]
 
 
-@pytest.mark.parametrize(
-    "folder", [".venv", ".venv-3.12", "a/node_modules", ".git", "state", "x/__pycache__"]
-)
+@pytest.mark.parametrize("folder", [".venv", ".venv-3.12", "a/node_modules", ".git", "state", "x/__pycache__"])
 def test_foreign_folders_are_skipped(tmp_path: Path, folder: str) -> None:
     write(tmp_path, f"{folder}/bad.py", "eval('1')\n")
     write(tmp_path, "good.py", "x = 1\n")

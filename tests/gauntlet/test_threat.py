@@ -35,9 +35,7 @@ def grey(value: float = 0.5, n: int = 2) -> Images:
 
 
 @given(pairs(), st.sampled_from(NORMS), st.floats(0.01, 10))
-def test_a_projection_is_within_the_budget_and_the_bounds(
-    pair: tuple[Images, Images], norm: Norm, eps: float
-) -> None:
+def test_a_projection_is_within_the_budget_and_the_bounds(pair: tuple[Images, Images], norm: Norm, eps: float) -> None:
     clean, anything = pair
     projected = threat(norm, eps).project(anything, clean)
     assert projected.dtype == np.float32
@@ -48,9 +46,7 @@ def test_a_projection_is_within_the_budget_and_the_bounds(
 
 
 @given(pairs(), st.sampled_from(NORMS), st.floats(0.01, 10))
-def test_a_projection_leaves_alone_what_is_allowed(
-    pair: tuple[Images, Images], norm: Norm, eps: float
-) -> None:
+def test_a_projection_leaves_alone_what_is_allowed(pair: tuple[Images, Images], norm: Norm, eps: float) -> None:
     clean, anything = pair
     once = threat(norm, eps).project(anything, clean)
     np.testing.assert_allclose(threat(norm, eps).project(once, clean), once, atol=1e-6)
@@ -130,9 +126,7 @@ def test_default_budgets_are_those_of_the_literature() -> None:
     assert default_budgets("inf", 3)[-1] == pytest.approx(8 / 255)
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("8/255", 8 / 255), ("1/2", 0.5), ("0.3", 0.3), (0.3, 0.3), (1, 1.0)]
-)
+@pytest.mark.parametrize(("text", "value"), [("8/255", 8 / 255), ("1/2", 0.5), ("0.3", 0.3), (0.3, 0.3), (1, 1.0)])
 def test_a_budget_may_be_written_as_a_fraction(text: object, value: float) -> None:
     assert TypeAdapter(Budget).validate_python(text) == pytest.approx(value)
 

@@ -168,9 +168,7 @@ def test_the_weights_of_the_best_validation_loss_are_kept(tiny: Dataset) -> None
     assert kept == pytest.approx(min(losses), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "n", [164, 7], ids=["many steps, of which some are told", "fewer images than a batch"]
-)
+@pytest.mark.parametrize("n", [164, 7], ids=["many steps, of which some are told", "fewer images than a batch"])
 def test_progress_rises_to_one(n: int, tiny: Dataset) -> None:
     cut = replace(tiny, x_train=tiny.x_train[:n], y_train=tiny.y_train[:n])
     told: list[tuple[str, float]] = []

@@ -38,9 +38,7 @@ def evidence(*results: Attacked, **facts: Any) -> Evidence:
 
 
 FGSM, PGD, NOISE = Fgsm(), Pgd(), GaussianNoise()
-SOUND = evidence(
-    attacked(FGSM, 0.1, 60), attacked(PGD, 0.1, 50), attacked(FGSM, 0.2, 30), attacked(PGD, 0.2, 20)
-)
+SOUND = evidence(attacked(FGSM, 0.1, 60), attacked(PGD, 0.1, 50), attacked(FGSM, 0.2, 30), attacked(PGD, 0.2, 20))
 
 # check: {why: (evidence, the verdict that it must raise, or None)}
 CASES: dict[str, dict[str, tuple[Evidence, str | None]]] = {
