@@ -38,7 +38,7 @@ class Bench:
         behind: Layers | None = None,
         activation: str | None = None,
         pixels: str = "0..1",
-        shape: tuple = (28, 28, 1),
+        shape: tuple[int, ...] = (28, 28, 1),
     ) -> keras.Model:
         """A linear model on images of `shape` whose pixels are in the given range, with layers behind it."""
         dense = keras.layers.Dense(10, activation=activation)
@@ -52,7 +52,7 @@ class Bench:
     ) -> tuple[str, str, np.ndarray]:
         """The range and outputs found, and the logits of the first 200 images."""
         adapted = adapt(network, self.x, self.y, 10, input_range, outputs)  # type: ignore[arg-type]
-        return adapted.input_range, adapted.outputs, adapted.model.predict(self.x, verbose=0)
+        return adapted.input_range, adapted.outputs, adapted.model(self.x, training=False).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,9 @@ def test_a_softmax_is_removed(make: Callable[[Bench], keras.Model], bench: Bench
 @pytest.mark.parametrize("make", SOFTMAX.values(), ids=SOFTMAX)
 def test_the_given_model_still_gives_probabilities(make: Callable[[Bench], keras.Model], bench: Bench) -> None:
     network = make(bench)
-    before, name = network.predict(bench.x, verbose=0), digest(network)
+    before, name = network(bench.x).numpy(), digest(network)
     first, second = bench.adapt(network), bench.adapt(network)
-    np.testing.assert_array_equal(network.predict(bench.x, verbose=0), before)
+    np.testing.assert_array_equal(network(bench.x).numpy(), before)
     assert digest(network) == name
     assert first[:2] == second[:2]
 
@@ -146,7 +146,7 @@ def test_images_are_brought_into_the_models_shape(shape: tuple[int, ...], activa
     network = bench.network(activation=activation, shape=shape)
     adapted = adapt(network, bench.x, bench.y, 10)
     assert adapted.model.input_shape == (None, 28, 28, 1)
-    np.testing.assert_allclose(adapted.model.predict(bench.x, verbose=0), bench.logits, atol=1e-3)
+    np.testing.assert_allclose(adapted.model(bench.x, training=False).numpy(), bench.logits, atol=1e-3)
 
 
 def test_a_flat_model_whose_softmax_cannot_be_removed(bench: Bench) -> None:
@@ -194,7 +194,7 @@ def test_a_model_for_other_classes_is_refused(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (None, None, 1)], ids=["of one size", "of any size"])
-def test_a_model_at_chance_is_refused_with_what_was_tried(shape: tuple, bench: Bench) -> None:
+def test_a_model_at_chance_is_refused_with_what_was_tried(shape: tuple[int | None, ...], bench: Bench) -> None:
     keras.utils.set_random_seed(0)
     flat = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(10)]) if shape[0] else None
     with pytest.raises(ModelError) as caught:
@@ -251,7 +251,7 @@ def refused(path: Path, message: str) -> None:
 def test_a_saved_model_is_read_back(suffix: str, bench: Bench, tmp_path: Path) -> None:
     network, path = bench.network(), tmp_path / f"m.{suffix}"
     network.save(path)
-    np.testing.assert_array_equal(load_file(path).predict(bench.x, verbose=0), network.predict(bench.x, verbose=0))
+    np.testing.assert_array_equal(load_file(path)(bench.x).numpy(), network(bench.x).numpy())
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

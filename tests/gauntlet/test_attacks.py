@@ -64,7 +64,7 @@ class Crafted:
 
 @pytest.fixture(scope="module")
 def crafted(classifier: CompiledClassifier, digits: Dataset) -> Crafted:
-    return Crafted(classifier, digits.x_test[:24], digits.y_test[:24])
+    return Crafted(classifier, digits.x_test[:16], digits.y_test[:16])
 
 
 # --- promises -----------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _breaking(case: Attack, images: Images) -> Attack:
 def test_an_attack_that_returns_no_number_is_refused(case: Attack, value: float, crafted: Crafted) -> None:
     images = crafted.x.copy()
     images[3, 0, 0, 0] = value
-    with pytest.raises(AttackError, match="1 of 24 adversarial images hold NaN or infinite"):
+    with pytest.raises(AttackError, match="1 of 16 adversarial images hold NaN or infinite"):
         crafted.fresh(_breaking(case, images))
 
 
@@ -239,7 +239,7 @@ def test_a_wrong_declaration_is_one_line_that_says_what_is_wrong(text: str, mess
 
 # --- science ------------------------------------------------------------------------------------------------
 
-N = 64
+N = 48
 
 
 @pytest.fixture(scope="module")
