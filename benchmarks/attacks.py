@@ -31,7 +31,7 @@ from rich.table import Table  # noqa: E402
 
 from gauntlet.attacks import Pgd, one_hot  # noqa: E402
 from gauntlet.classifier import CHUNK, CompiledClassifier  # noqa: E402
-from gauntlet.datasets import load_dataset  # noqa: E402
+from gauntlet.datasets import read_dataset  # noqa: E402
 from gauntlet.training import Training, train  # noqa: E402
 
 EPS, STEP, STEPS = 0.3, 0.01, 40
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    dataset = load_dataset(options.dataset, options.data_dir)
+    dataset = read_dataset(options.dataset, options.data_dir)
     model = train(dataset, Training(epochs=1)).model
     index = dataset.test_subset(min(options.n, len(dataset.x_test)), 0)
     x, y = dataset.x_test[index], dataset.y_test[index]

@@ -30,6 +30,10 @@ class TrainingSettings(Settings):
         None, ge=0, lt=1, description="share held out; above 0 the best validation weights are kept"
     )
 
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="while training; bfloat16 where the processor computes in it"
+    )
+
     def training(self) -> Training:
         """The settings of a training."""
         return Training(**{name: getattr(self, name) for name in Training.model_fields})

@@ -1,6 +1,6 @@
 """The data sets: `Dataset`, the built-in ones, and the user's own .npz.
 
-`load_dataset("digits")` needs no file and no network. `mnist`, `fashion-mnist` and `cifar10` are read from a
+`read_dataset("digits")` needs no file and no network. `mnist`, `fashion-mnist` and `cifar10` are read from a
 folder or archive (`data_dir`), or downloaded by Keras. Every file is taken to be hostile, see `readers.py`.
 """
 
@@ -108,7 +108,7 @@ class Dataset:
         return dict(zip(self.class_names, counts, strict=True))
 
 
-def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
+def read_dataset(name: str, data_dir: Path | None = None) -> Dataset:
     """A built-in data set by name, or the user's own .npz by path.
 
     The last data set is kept and given again as long as its files do not change.

@@ -48,7 +48,7 @@ def _cnn3x3(n_classes: int) -> list[keras.Layer]:
         nn.Flatten(),
         nn.Dense(128, activation="relu"),
         nn.Dropout(0.5),
-        nn.Dense(n_classes),
+        nn.Dense(n_classes, dtype="float32"),
     ]
 
 
@@ -63,7 +63,7 @@ def _cnn5x5(n_classes: int) -> list[keras.Layer]:
         nn.Flatten(),
         nn.Dense(1024, activation="relu"),
         nn.Dropout(0.5),
-        nn.Dense(n_classes),
+        nn.Dense(n_classes, dtype="float32"),
     ]
 
 
@@ -79,7 +79,7 @@ def _cnn3x3_deep(n_classes: int) -> list[keras.Layer]:
         nn.Dense(128, activation="relu"),
         nn.Dropout(0.2),
         nn.Dense(64, activation="relu"),
-        nn.Dense(n_classes),
+        nn.Dense(n_classes, dtype="float32"),
     ]
 
 

@@ -38,6 +38,6 @@ class Context(BaseModel):
 
     def load(self) -> Dataset:
         """The data set, read once a process."""
-        from gauntlet.datasets import load_dataset
+        from gauntlet.datasets import read_dataset
 
-        return load_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)
+        return read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)

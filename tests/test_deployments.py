@@ -40,10 +40,10 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """MLflow, Prefect, the deployments and a worker over a state folder of their own."""
-    from gauntlet.datasets import load_dataset
+    from gauntlet.datasets import read_dataset
 
     folder = tmp_path_factory.mktemp("served")
-    digits = load_dataset("digits")
+    digits = read_dataset("digits")
     data = {"x_train": digits.x_train[:480], "y_train": digits.y_train[:480]}
     data |= {"x_test": digits.x_test[:120], "y_test": digits.y_test[:120]}
     np.savez(folder / "small.npz", allow_pickle=False, **data)

@@ -30,9 +30,9 @@ def prefect_server() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory: pytest.TempPathFactory) -> str:
     """480 training and 120 test digits as a user's own file."""
-    from gauntlet.datasets import load_dataset
+    from gauntlet.datasets import read_dataset
 
-    digits = load_dataset("digits")
+    digits = read_dataset("digits")
     arrays = {"x_train": digits.x_train[:480], "y_train": digits.y_train[:480]}
     arrays |= {"x_test": digits.x_test[:120], "y_test": digits.y_test[:120]}
     path = tmp_path_factory.mktemp("data") / "small.npz"

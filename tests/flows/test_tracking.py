@@ -63,10 +63,10 @@ def test_an_error_ends_the_run_failed_and_is_named(error: BaseException, own_sto
 
 
 def test_a_tampered_model_is_refused(own_store: str) -> None:
-    from gauntlet.datasets import load_dataset
+    from gauntlet.datasets import read_dataset
     from gauntlet.models import architecture
 
-    dataset = load_dataset("digits")
+    dataset = read_dataset("digits")
     model = architecture("cnn3x3").build(dataset.input_shape, dataset.n_classes)
     with tracking.run("train", Context(dataset="digits", tracking_uri=own_store), dataset, name="mine") as run:
         uri = tracking.log_model(run, model, dataset, "mine")

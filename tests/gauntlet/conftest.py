@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gauntlet.datasets import Dataset, load_dataset
+from gauntlet.datasets import Dataset, read_dataset
 from gauntlet.quiet import load_tensorflow
 from gauntlet.training import Training, train
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """All digits: 1,437 training and 360 test images of 28 × 28 pixels."""
-    return load_dataset("digits")
+    return read_dataset("digits")
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gauntlet import datasets, readers
-from gauntlet.datasets import DATASETS, Dataset, load_dataset, stratified_split
+from gauntlet.datasets import DATASETS, Dataset, read_dataset, stratified_split
 from gauntlet.errors import DataError, InputError, SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def own(folder: Path, **changes: Any) -> Path:
 def refused(name: str | Path, data_dir: Path | None = None, *, names: str, says: str) -> str:
     """Load, expect a DataError of one line that names the file and says what is wrong."""
     with pytest.raises(DataError) as caught:
-        load_dataset(str(name), data_dir)
+        read_dataset(str(name), data_dir)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     assert message.isprintable()
@@ -86,7 +86,7 @@ def refused(name: str | Path, data_dir: Path | None = None, *, names: str, says:
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load_dataset("digits")
+    return read_dataset("digits")
 
 
 def test_digits_are_scaled_images_with_a_fixed_digest(digits: Dataset) -> None:
@@ -186,7 +186,7 @@ def needs_mnist(test: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def mnist() -> Dataset:
-    return load_dataset("mnist", MNIST_DIR)
+    return read_dataset("mnist", MNIST_DIR)
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def test_mnist_is_the_same_from_every_source(
     mnist_bytes: dict[str, bytes],
     scratch: Path,
 ) -> None:
-    again = load_dataset("mnist", wrap(scratch, mnist_bytes))
+    again = read_dataset("mnist", wrap(scratch, mnist_bytes))
     assert (again.digest, again.official, again.name) == (mnist.digest, True, "mnist")
     assert str(scratch) not in again.source
 
@@ -255,7 +255,7 @@ def test_mnist_is_the_same_from_every_source(
 @needs_mnist
 def test_mnist_as_an_own_npz_keeps_its_digest(mnist: Dataset, mnist_bytes: dict[str, bytes], scratch: Path) -> None:
     path = (keras_npz(scratch, mnist_bytes) / "mnist.npz").rename(scratch / "mine.npz")
-    again = load_dataset(str(path))
+    again = read_dataset(str(path))
     assert (again.name, again.source) == ("mine", "user npz")
     assert (again.digest, again.official) == (mnist.digest, True)
 
@@ -279,7 +279,7 @@ def test_mixed_spellings_and_gzip(tmp_path: Path, few_mnist: Arrays) -> None:
         folder = tmp_path if key[2:] == "train" else tmp_path / f"{stem}-{kind}"
         folder.mkdir(exist_ok=True)
         (folder / f"{stem}.{kind}.gz").write_bytes(gzip.compress(idx(few_mnist[key])))
-    assert load_dataset("fashion-mnist", tmp_path).class_names[9] == "Ankle boot"
+    assert read_dataset("fashion-mnist", tmp_path).class_names[9] == "Ankle boot"
 
 
 # The built-in data sets, in small
@@ -319,10 +319,10 @@ def test_cifar_from_files_tar_and_npz(few_cifar: dict[str, bytes], tmp_path: Pat
     for name, data in few_cifar.items():
         (folder / name).write_bytes(data)
     tar = cifar_tar(tmp_path / "cifar-10-binary.tar.gz", few_cifar)
-    found = [load_dataset("cifar10", path) for path in (tmp_path, folder, tar)]
+    found = [read_dataset("cifar10", path) for path in (tmp_path, folder, tar)]
     x = [np.round(255 * part).astype(np.uint8) for part in (found[0].x_train, found[0].x_test)]
     np.savez(tmp_path / "c.npz", x_train=x[0], y_train=found[0].y_train[:, None], x_test=x[1], y_test=range(10))
-    found.append(load_dataset("cifar10", tmp_path / "c.npz"))
+    found.append(read_dataset("cifar10", tmp_path / "c.npz"))
     assert len({data.digest for data in found}) == 1
     assert found[0].x_test.shape == (10, 32, 32, 3)
     np.testing.assert_allclose(found[0].x_test[7, 5, 5], [7 / 255, 100 / 255, 100 / 255])
@@ -375,7 +375,7 @@ def test_keras_download(monkeypatch: pytest.MonkeyPatch, few_mnist: Arrays, caps
         return (a["x_train"], a["y_train"]), (a["x_test"], a["y_test"])
 
     fake_keras(monkeypatch, load_data)
-    assert load_dataset("fashion-mnist").source == "Keras download"
+    assert read_dataset("fashion-mnist").source == "Keras download"
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Downloading" in captured.err
@@ -544,18 +544,18 @@ def test_a_pipe_is_not_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_own_npz_in_all_its_forms(tmp_path: Path, changes: Arrays, classes: int) -> None:
-    data = load_dataset(str(own(tmp_path, **changes)))
+    data = read_dataset(str(own(tmp_path, **changes)))
     assert (data.name, data.source, data.official) == ("own", "user npz", False)
     assert (data.n_classes, data.input_shape) == (classes, (4, 4, 1))
     assert data.class_names[:4] in (tuple("0123"), tuple("abcd"))
     np.testing.assert_array_equal(data.x_train[..., 0], (small()["x_train"] / 255).astype(np.float32))
-    assert data.digest == load_dataset(str(own(tmp_path))).digest
+    assert data.digest == read_dataset(str(own(tmp_path))).digest
 
 
 def test_colour_and_compression(tmp_path: Path) -> None:
     x = np.ones((40, 4, 5, 3), np.uint8)
     np.savez_compressed(tmp_path / "c.npz", x_train=x, y_train=np.arange(40) % 2, x_test=x, y_test=np.arange(40) % 2)
-    assert load_dataset(str(tmp_path / "c.npz")).input_shape == (4, 5, 3)
+    assert read_dataset(str(tmp_path / "c.npz")).input_shape == (4, 5, 3)
 
 
 def pixels(value: float) -> NDArray[np.float64]:
@@ -698,7 +698,7 @@ def survives(path: Path, name: str, data_dir: Path | None) -> None:
     """Loading gives a data set or an InputError of one line, never anything else."""
     message = path.name
     try:
-        load_dataset(name, data_dir)
+        read_dataset(name, data_dir)
     except InputError as error:
         message = str(error)
     assert len(message.splitlines()) == 1
@@ -743,8 +743,8 @@ def test_damaged_npy_headers(samples: dict[str, Path], header: str) -> None:
 
 def test_cache_keeps_the_last_and_sees_changes(tmp_path: Path) -> None:
     path = own(tmp_path)
-    first = load_dataset(str(path))
-    assert load_dataset(str(path)) is first
+    first = read_dataset(str(path))
+    assert read_dataset(str(path)) is first
     own(tmp_path, x_train=np.zeros((40, 4, 4), np.uint8))
     os.utime(path, ns=(1, 1))
-    assert load_dataset(str(path)).digest != first.digest
+    assert read_dataset(str(path)).digest != first.digest
