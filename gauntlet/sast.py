@@ -162,15 +162,17 @@ def _run(settings: Any, files: Sequence[Path]) -> dict[str, Any]:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Keep Bandit's log, its progress bar and the compiler's warnings about scanned code to themselves."""
-    logger = logging.getLogger("bandit")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    loggers = [logging.getLogger(name) for name in ("bandit", "stevedore")]
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def parse(report: Mapping[str, Any], root: Path | None = None) -> ScanResult:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow import MlflowClient
@@ -388,6 +389,10 @@ def find(run_id: str, name: str) -> Path | None:
 
 
 def _artifact(run_id: str, name: str) -> Path:
+    """An artifact as a file of this machine: the very file where the store is local, else a copy."""
+    root = urlsplit(read(run_id).info.artifact_uri)
+    if root.scheme in ("", "file") and Path(unquote(root.path), name).is_file():
+        return Path(unquote(root.path), name)
     try:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
     except (MlflowException, OSError) as error:
