@@ -127,9 +127,9 @@ class Attacked:
         """Robust accuracy: over all images."""
         return share(self.robust, **self.facts(model))
 
-    def success_rate(self, model: str) -> Measurement:
-        """Attack success rate: over the initially correct images."""
-        return share(self.fooled, metric="attack_success_rate", **self.facts(model))
+    def success_rate(self, model: str) -> Measurement | None:
+        """Attack success rate: over the initially correct images; None when there are none."""
+        return None if not len(self.fooled) else share(self.fooled, metric="attack_success_rate", **self.facts(model))
 
     def frame(self) -> pd.DataFrame:
         """One row an image: the outcomes that every later statistic comes from."""
@@ -243,7 +243,8 @@ def worst_case(results: Sequence[Attacked]) -> list[WorstCase]:
     for result in results:
         if result.attack.adversary and result.knowledge == "white-box":
             groups.setdefault((result.attack.norm, result.eps), []).append(result)
-    return [_worst(norm, eps, group) for (norm, eps), group in sorted(groups.items(), key=lambda item: item[0])]
+    cases = [_worst(norm, eps, group) for (norm, eps), group in sorted(groups.items(), key=lambda item: item[0])]
+    return [case for case in cases if len(case.index)]
 
 
 def _worst(norm: str, eps: float, group: list[Attacked]) -> WorstCase:

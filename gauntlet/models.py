@@ -119,8 +119,12 @@ def load_file(path: Path) -> keras.Model:
 
 
 def digest(model: keras.Model) -> str:
-    """SHA-256 over the layers' configuration and the weights' bytes: changes with any weight, not with the file."""
-    sha = hashlib.sha256(json.dumps(model.get_config(), sort_keys=True, default=str).encode())
+    """SHA-256 over the layers' configuration and the weights' bytes: changes with any weight, not with the file.
+
+    Layers' names are left out: Keras numbers them by what else the process has built.
+    """
+    layers = [[type(layer).__name__, layer.get_config() | {"name": None}] for layer in model.layers]
+    sha = hashlib.sha256(json.dumps(layers, sort_keys=True, default=str).encode())
     for weights in model.get_weights():
         sha.update(f"{weights.dtype}{weights.shape}".encode())
         sha.update(weights.tobytes())

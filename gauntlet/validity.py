@@ -37,7 +37,7 @@ class Doubt:
 
     verdict: Verdict
     reason: str
-    about: tuple[Attack, float] | None = None
+    about: tuple[Attack, float, str] | None = None
 
 
 def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
@@ -130,8 +130,8 @@ def verdict_of(result: Attacked, found: Iterable[Doubt]) -> tuple[Verdict, tuple
     return verdict(doubt for doubt in found if doubt.about == _key(result))
 
 
-def _key(result: Attacked) -> tuple[Attack, float]:
-    return result.attack, result.eps
+def _key(result: Attacked) -> tuple[Attack, float, str]:
+    return result.attack, result.eps, result.knowledge
 
 
 def _name(result: Attacked) -> str:

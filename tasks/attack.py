@@ -189,15 +189,15 @@ def _metrics(result: Attacked, findings: Findings) -> dict[str, float]:
     if result.knowledge == "transfer":
         names = {"transfer/accuracy": accuracy.value}
         return names | {"transfer/accuracy_low": accuracy.low, "transfer/accuracy_high": accuracy.high}
+    success = result.success_rate(findings.model)
     return {
         "robust/accuracy": accuracy.value,
         "robust/accuracy_low": accuracy.low,
         "robust/accuracy_high": accuracy.high,
-        "robust/attack_success_rate": float(result.fooled.mean()) if len(result.fooled) else 0.0,
         "robust/linf_max": float(result.linf.max()),
         "robust/l2_mean": float(result.l2.mean()),
         "robust/seconds": result.seconds,
-    }
+    } | ({"robust/attack_success_rate": success.value} if success else {})
 
 
 def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked) -> None:
@@ -255,10 +255,10 @@ def _summary(findings: Findings, verdict: str, reasons: Sequence[str]) -> dict[s
 
 def _row(result: Attacked, findings: Findings) -> dict[str, Any]:
     accuracy = findings.accuracy(result)
-    success = float(result.fooled.mean()) if len(result.fooled) else None
+    success = result.success_rate(findings.model)
     return {
         "attack": result.attack.name,
         "robust_accuracy": accuracy.value,
-        "attack_success_rate": success,
+        "attack_success_rate": success.value if success else None,
         "seconds": result.seconds,
     } | accuracy.model_dump(include={"eps", "norm", "knowledge", "low", "high", "n", "validity", "reasons"})
