@@ -24,6 +24,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -44,6 +45,13 @@ class Settings(BaseModel):
     data_dir: str | None = Field(None, description="folder (or archive.zip) that holds the data set's files")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
+
+
+    def check(self) -> None:
+        """Refuse data that cannot be read before a server is started; what was read is kept for the flow."""
+        from gauntlet.datasets import read_dataset
+
+        read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ def main(command: Command, argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     try:
         config = _config(command.config, {key: value for key, value in options.items() if value is not None})
+        config.check()
         result = _run(command, config)
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(_explain(error, debug))

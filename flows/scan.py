@@ -16,6 +16,9 @@ class ScanConfig(Settings):
     path: str | None = Field(None, description="file or folder to scan; this project when not given")
     fail_on: Literal["low", "medium", "high"] | None = Field(None, description="fail on findings this severe or worse")
 
+    def check(self) -> None:
+        """No data set is read."""
+
 
 @flow(ScanConfig)
 def scan(config: ScanConfig) -> dict[str, Any]:

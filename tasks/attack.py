@@ -76,7 +76,8 @@ def attack(
     dataset = context.load()
     transfer = bool(source or images_of)
     name = f"{'transfer to' if transfer else 'attack'} {role}"
-    params = context.params() | {"eps": list(eps), "n": n, "source": source.model if source else images_of}
+    budgets = {budget for one in attacks for budget in one.budgets(eps, dataset.input_shape[-1])}
+    params = context.params() | {"eps": sorted(budgets), "n": n, "source": source.model if source else images_of}
     params |= target.model_dump() | {"attack": [a.model_dump() for a in attacks]}
     scenario = "transfer" if transfer else "white-box"
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
@@ -165,7 +166,7 @@ def _log(run: tracking.Run, context: Context, dataset: Dataset, findings: Findin
     kinds = list(dict.fromkeys(result.attack for result in findings.results))
     for kind in kinds:
         mine = [result for result in findings.results if result.attack == kind]
-        child = {k: v for k, v in params.items() if k != "attack"} | {"attack": kind.model_dump()}
+        child = params | {"attack": kind.model_dump(), "eps": [result.eps for result in mine]}
         name = f"{kind.name} on {run.model}"
         below = tracking.run(
             "attack",
