@@ -180,7 +180,7 @@ def _log(run: tracking.Run, context: Context, dataset: Dataset, findings: Findin
         with nullcontext(run) if len(kinds) == 1 else below as one:
             for result in mine:
                 one.metrics(_metrics(result, findings), step=round(1_000 * result.eps))
-            _log_examples(one, dataset, mine[-1])
+                _log_examples(one, dataset, result, "" if result is mine[-1] else f"-eps-{result.eps:.4g}")
     _log_summary(run, dataset, findings, several=len(kinds) > 1)
 
 
@@ -201,19 +201,19 @@ def _metrics(result: Attacked, findings: Findings) -> dict[str, float]:
     } | ({"robust/attack_success_rate": success.value} if success else {})
 
 
-def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked) -> None:
-    """Pictures and predictions of one attack at its largest budget."""
+def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix: str) -> None:
+    """Pictures and predictions of one attack at one budget; the last budget's files have no suffix."""
     what = f"{result.attack.name} at {result.eps:.4g} on {run.model}"
     title = f"{what} ({result.knowledge})" if result.attack.adversary else what
     shown_clean = dataset.x_test[result.index]
     predictions = result.labels, result.clean_predictions, result.predictions
     run.figure(
-        "examples.png",
+        f"examples{suffix}.png",
         figures.adversarial_examples(shown_clean, result.images, *predictions, dataset.class_names, title),
     )
     counts, report = evaluation.tables(result.labels, result.predictions, dataset.class_names)
     attacked = Clean(result.labels, result.predictions, 0.0, counts, report)
-    log_predictions(run, attacked, dataset, f"{title}, n = {len(result.index):,}")
+    log_predictions(run, attacked, dataset, f"{title}, n = {len(result.index):,}", suffix)
 
 
 def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, several: bool) -> None:

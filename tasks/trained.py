@@ -57,8 +57,9 @@ def log_history(run: tracking.Run, trained: Trained) -> None:
     run.figure("training_curves.png", figures.training_curves(trained.history, f"{run.model}: training"))
 
 
-def log_predictions(run: tracking.Run, clean: Clean, dataset: Dataset, title: str) -> None:
+def log_predictions(run: tracking.Run, clean: Clean, dataset: Dataset, title: str, suffix: str = "") -> None:
     """Confusion matrix (PNG and JSON) and classification report."""
-    run.figure("confusion_matrix.png", figures.confusion_matrix(clean.confusion, dataset.class_names, title))
-    run.json("confusion_matrix.json", {"classes": dataset.class_names, "counts": clean.confusion.tolist()})
-    run.json("classification_report.json", clean.report)
+    matrix = {"classes": dataset.class_names, "counts": clean.confusion.tolist()}
+    run.figure(f"confusion_matrix{suffix}.png", figures.confusion_matrix(clean.confusion, dataset.class_names, title))
+    run.json(f"confusion_matrix{suffix}.json", matrix)
+    run.json(f"classification_report{suffix}.json", clean.report)
