@@ -49,12 +49,17 @@ class Clean:
 
 def evaluate(classifier: CompiledClassifier, x: Images, y: Labels, class_names: Sequence[str]) -> Clean:
     """Loss (mean cross-entropy), confusion matrix and classification report of `x` (n, h, w, c), `y` (n,)."""
+    predictions, loss = predict(classifier, x, y)
+    return Clean(y, predictions, loss, *tables(y, predictions, class_names))
+
+
+def predict(classifier: CompiledClassifier, x: Images, y: Labels) -> tuple[Labels, float]:
+    """Predicted classes (n,) of images (n, h, w, c), and their mean cross-entropy with `y` in nats."""
     from scipy.special import log_softmax
 
     logits = classifier.predict(x)
-    predictions = logits.argmax(axis=1).astype(np.int64)
     loss = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(y)), y].mean()
-    return Clean(y, predictions, float(loss), *tables(y, predictions, class_names))
+    return logits.argmax(axis=1).astype(np.int64), float(loss)
 
 
 def tables(y: Labels, predictions: Labels, class_names: Sequence[str]) -> tuple[NDArray[np.int64], dict[str, Any]]:
@@ -104,6 +109,8 @@ class Attacked:
     seconds: float
     """Spent on making the images; 0 when they were made before."""
     images: Images = field(repr=False)
+    loss: float = np.nan
+    """Mean cross-entropy of the attacked images with the true labels, in nats."""
 
     @cached_property
     def robust(self) -> NDArray[np.bool_]:
@@ -211,8 +218,9 @@ def score(
     """What `target` makes of adversarial `images` of `x[index]`; the perturbation is measured here, not believed."""
     sizes = measured(images, x[index])
     before = target.labels(x[index]) if clean is None else clean[index]
-    after = target.labels(images)
-    return Attacked(attack, eps, knowledge, index, y[index], before, after, sizes["linf"], sizes["l2"], seconds, images)
+    after, loss = predict(target, images, y[index])
+    predictions = (index, y[index], before, after)
+    return Attacked(attack, eps, knowledge, *predictions, sizes["linf"], sizes["l2"], seconds, images, loss)
 
 
 @dataclass(frozen=True)

@@ -188,13 +188,14 @@ def _metrics(result: Attacked, findings: Findings) -> dict[str, float]:
     """The contract's metrics of one attack at one budget."""
     accuracy = findings.accuracy(result)
     if result.knowledge == "transfer":
-        names = {"transfer/accuracy": accuracy.value}
+        names = {"transfer/accuracy": accuracy.value, "transfer/loss": result.loss}
         return names | {"transfer/accuracy_low": accuracy.low, "transfer/accuracy_high": accuracy.high}
     success = result.success_rate(findings.model)
     return {
         "robust/accuracy": accuracy.value,
         "robust/accuracy_low": accuracy.low,
         "robust/accuracy_high": accuracy.high,
+        "robust/loss": result.loss,
         "robust/linf_max": float(result.linf.max()),
         "robust/l2_mean": float(result.l2.mean()),
         "robust/seconds": result.seconds,

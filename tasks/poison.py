@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from gauntlet import figures
 from gauntlet import training as maths
-from gauntlet.evaluation import share
+from gauntlet.evaluation import predict, share
 from gauntlet.poisoning import AnyPoisoning, Poisoned, Poisoning
 from gauntlet.quiet import load_tensorflow
 from tasks import tracking
@@ -49,8 +49,11 @@ def poison(
         trained = maths.train(dataset, settings, x=poisoned.x, y=poisoned.y, progress=progress)
         recorded = record(run, dataset, trained)
         measured = backdoor(dataset, poisoning, {role: recorded.classifier, "baseline": clean_model})
+        metrics = _metrics(measured, role, poisoned, dataset)
+        triggered = poisoning.trigger(dataset.x_test)
+        metrics["backdoor/loss"] = predict(recorded.classifier, triggered, dataset.y_test)[1]
         _log_poison(run, dataset, poisoned, [recorded.clean, *measured])
-        run.record([recorded.clean, *measured], recorded.metrics | _metrics(measured, role, poisoned, dataset))
+        run.record([recorded.clean, *measured], recorded.metrics | metrics)
     return run.id
 
 

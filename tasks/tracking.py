@@ -24,8 +24,8 @@ from gauntlet.errors import ModelError, TrackingError
 from gauntlet.measurement import Measurement
 from gauntlet.models import digest
 from gauntlet.quiet import no_prints
-from gauntlet.state import PROJECT_ROOT, artifact_root, ensure_state, store_uri
-from mlflow_server.store import initialise
+from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri
+from mlflow_server.store import SQLITE, initialise
 
 if TYPE_CHECKING:
     import keras
@@ -96,12 +96,13 @@ def _alive(process: str) -> bool:
 
 @lru_cache
 def _experiment(uri: str, dataset: str) -> str:
-    """The id of `gauntlet-<dataset>`, made when it is missing; artifacts of the project's own store lie in `state`."""
+    """The id of `gauntlet-<dataset>`, made when it is missing; a SQLite store's artifacts lie beside it, not where we stand."""
     name = f"gauntlet-{dataset}"
     found = mlflow.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
-    location = f"{artifact_root()}/{name}" if uri == store_uri() else None
+    is_file = uri.startswith(SQLITE)
+    location = (Path(uri.removeprefix(SQLITE)).absolute().parent / "artifacts" / name).as_uri() if is_file else None
     try:
         return str(mlflow.create_experiment(name, artifact_location=location))
     except MlflowException:  # another process was quicker

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from gauntlet.datasets import Dataset, stratified_split
 from gauntlet.errors import SettingError
 from gauntlet.models import ARCHITECTURES, architecture
-from gauntlet.training import Training, train, usual_epochs
+from gauntlet.training import Training, computes_in_bfloat16, train, usual_epochs
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
@@ -87,6 +87,7 @@ def test_what_is_given_stands() -> None:
         momentum=0.0,
         validation_share=0.3,
         optimizer="sgd",
+        precision="float32",
     )
     assert given.resolved(60_000) == given
     deep = Training(architecture="cnn3x3-deep", validation_share=0.0)
@@ -209,6 +210,19 @@ def test_a_perturbation_gets_the_network_that_is_trained_and_the_labels(tiny: Da
         seen.append((network, x.shape[1:], y.dtype))
         return x
 
-    trained = train(tiny, Training(epochs=1, batch_size=50), perturb=spy)
+    # in bfloat16 the trained network is copied to a float32 one at the end
+    trained = train(tiny, Training(epochs=1, batch_size=50, precision="float32"), perturb=spy)
     assert all(entry == (trained.model, (14, 14, 1), tf.int64) for entry in seen)
     assert seen
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_is_of_the_training_and_not_of_the_model(tiny: Dataset, precision: str) -> None:
+    trained = train(tiny, Training(epochs=1, precision=precision))
+    assert {array.dtype for array in trained.model.get_weights()} == {np.dtype("float32")}
+    assert all(layer.compute_dtype == "float32" for layer in trained.model.layers)
+
+
+def test_the_precision_is_chosen_and_recorded() -> None:
+    chosen = Training().resolved(60_000).precision
+    assert chosen == ("bfloat16" if computes_in_bfloat16() else "float32")
