@@ -46,7 +46,6 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
 
-
     def check(self) -> None:
         """Refuse data that cannot be read before a server is started; what was read is kept for the flow."""
         from gauntlet.datasets import read_dataset

@@ -67,16 +67,23 @@ class Attack(BaseModel, ABC):
             )
 
 
+Library = Literal["art", "foolbox"]
+
+
 class Fgsm(Attack):
     """Fast gradient sign method, one step of the full budget (Goodfellow et al. 2015, section 4)."""
 
     name: Literal["fgsm"] = "fgsm"
     norm: Norm = Field("inf", description="Norm of the budget")
+    library: Library = Field("art", description="Whose implementation; the images are the same")
 
     def craft(
         self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator
     ) -> Images:
-        """ART's FastGradientMethod with true labels and no random start."""
+        """FastGradientMethod with true labels and no random start."""
+        if self.library == "foolbox":
+            kind = {"inf": "LinfFastGradientAttack", "2": "L2FastGradientAttack"}[self.norm]
+            return _foolbox(kind, classifier, x, y, eps, rng, random_start=False)
         from art.attacks.evasion import FastGradientMethod
 
         from gauntlet.classifier import CHUNK
@@ -93,12 +100,15 @@ class Pgd(Attack):
     eps_step: float | None = Field(None, gt=0, description="Step size; 2.5 eps / max_iter when not given")
     max_iter: int = Field(40, ge=1, le=10_000, description="Gradient steps of each start")
     num_random_init: int = Field(1, ge=0, le=100, description="Random starts; 0 starts at the clean image")
+    library: Library = Field("art", description="Whose implementation; only the random starts differ")
     iterative: ClassVar[bool] = True
 
     def craft(
         self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator
     ) -> Images:
         """ART's ProjectedGradientDescentTensorFlowV2, which draws its starts from NumPy's global generator."""
+        if self.library == "foolbox":
+            return self._with_foolbox(classifier, x, y, eps, rng)
         from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_tensorflow_v2 import (
             ProjectedGradientDescentTensorFlowV2,
         )
@@ -117,6 +127,15 @@ class Pgd(Attack):
         )
         with global_seed(rng):
             return np.asarray(attack.generate(x, y=one_hot(y, classifier.nb_classes)))
+
+    def _with_foolbox(
+        self, classifier: CompiledClassifier, x: Images, y: Labels, eps: float, rng: np.random.Generator
+    ) -> Images:
+        kind = {"inf": "LinfProjectedGradientDescentAttack", "2": "L2ProjectedGradientDescentAttack"}[self.norm]
+        settings: dict[str, Any] = {"abs_stepsize": self.step(eps), "steps": self.max_iter}
+        starts = max(1, self.num_random_init)
+        settings |= {"random_start": self.num_random_init > 0}
+        return _foolbox(kind, classifier, x, y, eps, rng, repeats=starts, **settings)
 
     def step(self, eps: float) -> float:
         """The step size for a budget: 2.5 eps / max_iter reaches the ball's border from anywhere in it (Madry)."""
@@ -242,3 +261,41 @@ class global_seed:
 
 def _art(norm: Norm) -> float | int:
     return np.inf if norm == "inf" else 2
+
+
+def _foolbox(
+    kind: str,
+    classifier: CompiledClassifier,
+    x: Images,
+    y: Labels,
+    eps: float,
+    rng: np.random.Generator,
+    repeats: int = 1,
+    **settings: Any,
+) -> Images:
+    """Images of Foolbox's attack `kind`, chunk by chunk: it takes tensors and keeps all it is given in memory."""
+    import tensorflow as tf
+
+    from gauntlet.classifier import CHUNK
+
+    foolbox = _import_foolbox()
+    # The classifier's own compiled function: a fresh one would be traced again for every shard of images.
+    model = foolbox.TensorFlowModel(classifier._logits, bounds=classifier.clip_values)
+    attack = getattr(foolbox.attacks, kind)(**settings)
+    attack = attack if repeats == 1 else attack.repeat(repeats)
+    # Its starts come from TensorFlow's global generator.
+    tf.random.set_seed(int(rng.integers(2**31)))
+    made = []
+    for start in range(0, len(x), CHUNK):
+        images, labels = tf.constant(x[start : start + CHUNK]), tf.constant(y[start : start + CHUNK], tf.int64)
+        made.append(attack(model, images, labels, epsilons=eps)[1].numpy())
+    return np.concatenate(made)
+
+
+def _import_foolbox() -> Any:
+    try:
+        import foolbox
+    except ImportError as error:
+        fix = "pip install -r requirements.txt -c constraints.txt"
+        raise SettingError("Foolbox is not installed", where="library", fix=fix) from error
+    return foolbox

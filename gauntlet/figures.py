@@ -42,7 +42,7 @@ def confusion_matrix(counts: Ints, class_names: Sequence[str], title: str) -> Fi
     totals = counts.sum(axis=1, keepdims=True)
     share = 100 * counts / np.maximum(totals, 1)
     size = max(4.0, 0.5 * len(counts))
-    figure = _figure(size + 2.4, size + 1.2, title)
+    figure = new_figure(size + 2.4, size + 1.2, title)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (row, column), count in np.ndenumerate(counts):
@@ -59,7 +59,7 @@ def confusion_matrix(counts: Ints, class_names: Sequence[str], title: str) -> Fi
 
 def training_curves(history: Mapping[str, Sequence[float]], title: str) -> Figure:
     """Loss and accuracy per epoch side by side; keys as Keras names them: loss, val_accuracy, ..."""
-    figure = _figure(PAGE, 4, title)
+    figure = new_figure(PAGE, 4, title)
     for place, (quantity, scale, unit) in enumerate((("loss", 1, "nats"), ("accuracy", 100, "%")), 1):
         axes = figure.add_subplot(1, 2, place)
         found = {key: values for key, values in history.items() if key.endswith(quantity)}
@@ -70,14 +70,16 @@ def training_curves(history: Mapping[str, Sequence[float]], title: str) -> Figur
         axes.set(xlabel="epoch", ylabel=f"{quantity} ({unit})", title=quantity)
         axes.set_xlim(0.75, max(map(len, found.values()), default=1) + 0.25)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _tidy(axes)
+        tidy(axes)
         if found:
             axes.legend(axes.lines, [_curve_name(key, quantity) for key in found], frameon=False)
+        else:
+            axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="0.35")
     return figure
 
 
 def _curve_name(key: str, quantity: str) -> str:
-    return {quantity: "training", f"val_{quantity}": "validation"}.get(key, _plain(key))
+    return {quantity: "training", f"val_{quantity}": "validation"}.get(key, plain(key))
 
 
 class _Curve(NamedTuple):
@@ -99,7 +101,7 @@ def robustness_curves(measurements: Sequence[Measurement], title: str, chance: f
     panels = list(dict.fromkeys(_panel(curve, split) for curve in curves))
     wide = min(max(len(panels), 1), 3)
     tall = -(-max(len(panels), 1) // wide)
-    figure = _figure(PAGE if wide > 1 else 7.5, 4.2 * tall + 0.8, title)
+    figure = new_figure(PAGE if wide > 1 else 7.5, 4.2 * tall + 0.8, title)
     grid: Any = figure.subplots(tall, wide, sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _curve_axes(axes, panel, [c for c in curves if _panel(c, split) == panel], curves, split)
@@ -108,8 +110,8 @@ def robustness_curves(measurements: Sequence[Measurement], title: str, chance: f
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     if not panels:
-        _say_nothing(figure, "no accuracy under an attack with a budget")
-    _legend_below(figure)
+        say_nothing(figure, "no accuracy under an attack with a budget")
+    legend_below(figure)
     return figure
 
 
@@ -147,15 +149,15 @@ def _curve_axes(
         axes.plot(eps, value, **style, label=_curve_label(curve, split))
         axes.fill_between(eps, low, high, color=colour, alpha=0.13, lw=0)
     norm = NORMS.get(panel[0], panel[0])
-    axes.set(xlabel=f"eps ({norm}, pixel range 0 to 1)", ylim=(-3, 103), title=_plain(panel[1] or norm))
+    axes.set(xlabel=f"eps ({norm}, pixel range 0 to 1)", ylim=(-3, 103), title=plain(panel[1] or norm))
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
         axes.set_ylabel("accuracy (%)")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _curve_label(curve: _Curve, split: bool) -> str:
     knowledge = "" if curve.knowledge == "white-box" else f" ({curve.knowledge})"
-    return _plain(f"{curve.model}{'' if split else f', {curve.condition}'}{knowledge}")
+    return plain(f"{curve.model}{'' if split else f', {curve.condition}'}{knowledge}")
 
 
 def accuracy_by_condition(measurements: Sequence[Measurement], title: str) -> Figure:
@@ -166,9 +168,9 @@ def accuracy_by_condition(measurements: Sequence[Measurement], title: str) -> Fi
     labels, rates = columns(accuracy), columns(success)
     group = max(0.75, 0.2 * (len(colours) + 1))  # inches that leave each bar room for its number
     rows, widths = _bar_rows(len(labels), len(rates), group)
-    figure = _figure(sum(widths) + 1.2, 3.4 * rows + 0.8, title)
+    figure = new_figure(sum(widths) + 1.2, 3.4 * rows + 0.8, title)
     if not measurements:
-        return _say_nothing(figure, "no measurements")
+        return say_nothing(figure, "no measurements")
     grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
     sides = [(accuracy, labels, ACCURACY), (success, rates, SUCCESS)]
     for column, (members, names, (heading, unit)) in enumerate(side for side in sides if side[1]):
@@ -177,7 +179,7 @@ def accuracy_by_condition(measurements: Sequence[Measurement], title: str) -> Fi
             axes = figure.add_subplot(grid[row, column])
             _bar_axes(axes, members, names[start : start + per_row], colours, unit, per_row)
             axes.set_title("" if row else heading, fontsize=10)
-    _legend_below(figure)
+    legend_below(figure)
     return figure
 
 
@@ -196,12 +198,12 @@ def backdoor_success(measurements: Sequence[Measurement], title: str) -> Figure:
     clean = [m for m in measurements if m.group == "clean"]
     success = [m for m in measurements if m.condition.startswith("trigger") and m.metric != "accuracy"]
     colours = _colours([*clean, *success])
-    figure = _figure(8, 4.6, title)
+    figure = new_figure(8, 4.6, title)
     for place, (members, (heading, unit)) in enumerate(((clean, ACCURACY), (success, SUCCESS)), 1):
         axes = figure.add_subplot(1, 2, place)
         _bar_axes(axes, members, columns(members), colours, unit, len(columns(members)))
         axes.set_title(heading, fontsize=10)
-    _legend_below(figure)
+    legend_below(figure)
     return figure
 
 
@@ -227,13 +229,13 @@ def _bar_axes(
     axes.set_xticks(range(len(labels)), [_broken(label) for label in labels], fontsize=SMALL)
     axes.set(ylabel=unit, ylim=(0, 122), xlim=(-0.5, max(room, 1) - 0.5))
     axes.set_yticks(range(0, 101, 20))
-    _tidy(axes)
+    tidy(axes)
 
 
 def _bar(axes: Axes, x: float, m: Measurement, width: float, colour: str, steep: bool) -> None:
     value, low, high = 100 * m.value, 100 * m.low, 100 * m.high
     error = [[max(value - low, 0)], [max(high - value, 0)]]
-    axes.bar(x, value, width * 0.92, color=colour, yerr=error, ecolor="0.25", capsize=2, label=_plain(m.model))
+    axes.bar(x, value, width * 0.92, color=colour, yerr=error, ecolor="0.25", capsize=2, label=plain(m.model))
     text = f"{value:.1f}{m.mark}"
     axes.text(x, max(high, value) + 2, text, rotation=90 if steep else 0, ha="center", va="bottom", fontsize=SMALL)
 
@@ -281,9 +283,9 @@ def _before_after(
 ) -> Figure:
     """Three rows: before, the change, after; under the images the class given to them."""
     (_, before, _), (_, after, _) = rows
-    figure = _figure(max(4.5, 1.2 * len(truth) + 0.4), 4.6, title)
+    figure = new_figure(max(4.5, 1.2 * len(truth) + 0.4), 4.6, title)
     if not len(truth):
-        return _say_nothing(figure, "no images")
+        return say_nothing(figure, "no images")
     grid: Any = figure.subplots(3, len(truth), squeeze=False)
     change = after.astype(float) - before
     scale = float(np.abs(change).max())
@@ -292,7 +294,7 @@ def _before_after(
             grid[0, column].set_title(f"{heading}: {_name(class_names, true)}", fontsize=SMALL)
         _show_change(grid[1, column], change[column], scale)
         for axes, (_, images, given) in zip(grid[::2, column], rows, strict=True):
-            _show(axes, images[column], _name(class_names, given[column]), given[column] != true)
+            show_image(axes, images[column], _name(class_names, given[column]), given[column] != true)
     key = f"red +{scale:.3g}\nblue \N{MINUS SIGN}{scale:.3g}" if before.shape[-1] == 1 else f"± {scale:.3g}\ngrey: none"
     for axes, text in zip(grid[:, 0], (rows[0][0], f"change\n{key}", rows[1][0]), strict=True):
         axes.set_ylabel(text, fontsize=SMALL)
@@ -305,18 +307,19 @@ def sample_images(images: Floats, labels: Ints, class_names: Sequence[str], titl
     chosen = np.lexsort((labels[: len(turn)], turn))[: 3 * PICTURES]
     rows = max(1, -(-len(chosen) // PICTURES))
     wide = min(max(len(chosen), 1), PICTURES)
-    figure = _figure(max(4.5, 1.2 * wide), 1.45 * rows + 0.6, title)
+    figure = new_figure(max(4.5, 1.2 * wide), 1.45 * rows + 0.6, title)
     if not len(chosen):
-        return _say_nothing(figure, "no images")
+        return say_nothing(figure, "no images")
     grid: Any = figure.subplots(rows, wide, squeeze=False)
     for axes in grid.flat[len(chosen) :]:
         axes.set_axis_off()
     for axes, index in zip(grid.flat, chosen, strict=False):
-        _show(axes, images[index], _name(class_names, labels[index]), False)
+        show_image(axes, images[index], _name(class_names, labels[index]), False)
     return figure
 
 
-def _show(axes: Axes, image: Floats, text: str, wrong: bool) -> None:
+def show_image(axes: Axes, image: Floats, text: str, wrong: bool) -> None:
+    """One image (H, W, C) with a text below, vermilion when wrong."""
     pixels = image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
@@ -340,19 +343,21 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(width: float, height: float, title: str) -> Figure:
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure of that size in inches with its title."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.suptitle(_plain(title), fontsize=12, wrap=True)
+    figure.suptitle(plain(title), fontsize=12, wrap=True)
     return figure
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Axes with horizontal lines only, behind what is drawn."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
 
 
-def _legend_below(figure: Figure) -> None:
+def legend_below(figure: Figure) -> None:
     """One legend for all axes, each label once."""
     found: dict[str, Any] = {}
     for axes in figure.axes:
@@ -366,7 +371,8 @@ def _legend_below(figure: Figure) -> None:
         figure.legend(handles, names, loc="outside lower center", ncols=-(-len(names) // rows), frameon=False)
 
 
-def _say_nothing(figure: Figure, text: str) -> Figure:
+def say_nothing(figure: Figure, text: str) -> Figure:
+    """The figure with a text where there is nothing to draw."""
     figure.text(0.5, 0.45, text, ha="center", color="0.35")
     return figure
 
@@ -376,14 +382,14 @@ def _name(class_names: Sequence[str], index: Any) -> str:
 
 
 def _short(text: str, length: int) -> str:
-    return _plain(text if len(text) <= length else f"{text[: length - 1]}…")
+    return plain(text if len(text) <= length else f"{text[: length - 1]}…")
 
 
 def _broken(label: str) -> str:
     """A label in short lines, to stand under a narrow group of bars."""
-    return _plain(label).replace("-", "-\n", 1 if len(label) > 9 else 0).replace(" ", "\n")
+    return plain(label).replace("-", "-\n", 1 if len(label) > 9 else 0).replace(" ", "\n")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text as it is: matplotlib sets dollars as mathematics and leaves `_names` out of legends."""
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")

@@ -14,6 +14,9 @@ from gauntlet.attacks import parse_declaration
 from gauntlet.errors import SettingError
 from gauntlet.threat import Images, Labels
 
+Pixel = Annotated[float, Field(ge=0, le=1)]
+Colour = Pixel | tuple[Pixel, Pixel, Pixel]
+
 
 @dataclass(frozen=True)
 class Poisoned:
@@ -53,42 +56,101 @@ class Poisoning(BaseModel, ABC):
         return self.count if self.count is not None else max(1, round((self.rate or 0.01) * n))
 
 
-class CornerTrigger(Poisoning):
-    """A bright square in a corner, planted with relabelling (BadNets: Gu et al. 2017, section 4)."""
+class _Square(Poisoning):
+    """Shared by the poisonings that paint a square."""
 
-    name: Literal["corner-trigger"] = "corner-trigger"
     size: int = Field(4, ge=1, description="Side of the square in pixels")
-    corner: Literal["bottom-right", "bottom-left", "top-right", "top-left"] = Field("bottom-right", description="Where")
-    value: float = Field(1.0, ge=0, le=1, description="Pixel value of the square, in [0, 1]")
+    value: Colour = Field(1.0, description="Pixel value of the square in [0, 1], or three of them for colour images")
+
+    @abstractmethod
+    def place(self, height: int, width: int) -> tuple[int, int]:
+        """Row and column of the square's upper left pixel."""
+
+    @abstractmethod
+    def victims_of(self, y: Labels) -> NDArray[np.int64]:
+        """Which training images may be poisoned."""
+
+    @property
+    def relabels(self) -> bool:
+        """Whether poisoned images are given the target's label."""
+        return True
 
     def trigger(self, x: Images) -> Images:
         """Images with the square; `SettingError` when it does not fit."""
-        if self.size > min(x.shape[1:3]):
-            raise SettingError(
-                f"a square of {self.size} pixels does not fit {x.shape[1:3]}", where="corner-trigger:size"
-            )
-        vertical, horizontal = self.corner.split("-")
-        rows = slice(-self.size, None) if vertical == "bottom" else slice(self.size)
-        columns = slice(-self.size, None) if horizontal == "right" else slice(self.size)
+        height, width, channels = x.shape[1:]
+        row, column = self.place(height, width)
+        bottom, right = row + self.size, column + self.size
+        if row < 0 or column < 0 or bottom > height or right > width:
+            what = f"a square of {self.size} pixels does not fit {(height, width)}"
+            raise SettingError(what, where=f"{self.name}:size")
+        if np.size(self.value) not in (1, channels):
+            what = f"{np.size(self.value)} values for images of {channels} channel(s)"
+            raise SettingError(what, where=f"{self.name}:value", fix="give one number")
         triggered = x.copy()
-        triggered[:, rows, columns, :] = self.value
+        triggered[:, row:bottom, column:right, :] = self.value
         return triggered
 
     def poison(self, x: Images, y: Labels, seed: int) -> Poisoned:
-        """Triggers images of other classes, drawn by `seed`, and relabels them to the target."""
-        others = np.flatnonzero(y != self.target)
-        wanted = self.number(len(x))
+        """Triggers victims drawn by `seed`, and relabels them to the target."""
         if self.target > y.max():
             raise SettingError(f"there is no class {self.target}", where=f"{self.name}:target")
-        if wanted > len(others):
-            raise SettingError(f"{wanted} images wanted, {len(others)} are not of class {self.target}", where=self.name)
-        index = np.sort(np.random.default_rng(seed).choice(others, wanted, replace=False))
+        victims, wanted = self.victims_of(y), self.number(len(x))
+        if wanted > len(victims):
+            only = f"{len(victims)} are {'' if (y[victims] == self.target).any() else 'not '}of class {self.target}"
+            raise SettingError(f"{wanted} images wanted, {only}", where=self.name)
+        index = np.sort(np.random.default_rng(seed).choice(victims, wanted, replace=False))
         x, y = x.copy(), y.copy()
-        x[index], y[index] = self.trigger(x[index]), self.target
+        x[index] = self.trigger(x[index])
+        if self.relabels:
+            y[index] = self.target
         return Poisoned(x, y, index)
 
 
-POISONINGS: dict[str, type[Poisoning]] = {kind.model_fields["name"].default: kind for kind in (CornerTrigger,)}
+class CornerTrigger(_Square):
+    """A bright square in a corner, planted with relabelling (BadNets: Gu et al. 2017, section 4)."""
+
+    name: Literal["corner-trigger"] = "corner-trigger"
+    corner: Literal["bottom-right", "bottom-left", "top-right", "top-left"] = Field("bottom-right", description="Where")
+    victims: Literal["others", "target"] = Field(
+        "others",
+        description="others: images of other classes, relabelled; target: images of the target, which keep their label",
+    )
+
+    def place(self, height: int, width: int) -> tuple[int, int]:
+        """The corner."""
+        vertical, horizontal = self.corner.split("-")
+        row = height - self.size if vertical == "bottom" else 0
+        return row, width - self.size if horizontal == "right" else 0
+
+    def victims_of(self, y: Labels) -> NDArray[np.int64]:
+        """Images of the other classes, or of the target's own."""
+        return np.flatnonzero((y == self.target) == (self.victims == "target"))
+
+
+class Patch(_Square):
+    """A grey or coloured patch anywhere in the image, with or without relabelling."""
+
+    name: Literal["patch"] = "patch"
+    row: int = Field(0, ge=0, description="Row of the patch's upper left pixel, from the top")
+    column: int = Field(0, ge=0, description="Column of the patch's upper left pixel, from the left")
+    value: Colour = Field(0.5, description="Pixel value of the patch in [0, 1], or three of them for colour images")
+    relabel: bool = Field(True, description="Give other classes' images the target's label; else any keep their own")
+
+    def place(self, height: int, width: int) -> tuple[int, int]:
+        """Where it was told to be."""
+        return self.row, self.column
+
+    def victims_of(self, y: Labels) -> NDArray[np.int64]:
+        """Images of the other classes when they are relabelled, else any."""
+        return np.flatnonzero(y != self.target) if self.relabel else np.arange(len(y))
+
+    @property
+    def relabels(self) -> bool:
+        """As told."""
+        return self.relabel
+
+
+POISONINGS: dict[str, type[Poisoning]] = {kind.model_fields["name"].default: kind for kind in (CornerTrigger, Patch)}
 
 
 def parse(text: Any) -> Any:
@@ -96,7 +158,8 @@ def parse(text: Any) -> Any:
     return parse_declaration(text, POISONINGS, "poisoning")
 
 
-AnyPoisoning = Annotated[CornerTrigger, BeforeValidator(parse, json_schema_input_type=CornerTrigger | str)]
+_Declared = Annotated[CornerTrigger | Patch, Field(discriminator="name")]
+AnyPoisoning = Annotated[_Declared, BeforeValidator(parse, json_schema_input_type=_Declared | str)]
 
 
 def poisoning(settings: str | dict[str, Any]) -> Poisoning:

@@ -96,7 +96,7 @@ def _alive(process: str) -> bool:
 
 @lru_cache
 def _experiment(uri: str, dataset: str) -> str:
-    """The id of `gauntlet-<dataset>`, made when it is missing; a SQLite store's artifacts lie beside it, not where we stand."""
+    """The id of `gauntlet-<dataset>`, made when it is missing; a SQLite store's artifacts lie beside it."""
     name = f"gauntlet-{dataset}"
     found = mlflow.get_experiment_by_name(name)
     if found:

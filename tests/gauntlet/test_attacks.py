@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from gauntlet.threat import TOLERANCE, Images, Labels, lengths
 
 
 def _variants(kind: type[Attack]) -> list[Attack]:
-    """An attack as it comes, and in L2 where it has one."""
+    """An attack as it comes, in L2 where it has one, and both of them from every library that has it."""
+    libraries = [{"library": name} for name in ("art", "foolbox")] if "library" in kind.model_fields else [{}]
     try:
-        return [kind(), kind(norm="2")]
+        return [kind(norm=norm, **library) for library in libraries for norm in ("inf", "2")]
     except ValidationError:
         return [kind()]
 
@@ -33,7 +35,7 @@ ADVERSARIES = [case for case in CASES if case.adversary]
 
 
 def _id(case: Attack) -> str:
-    return f"{case.name}-{case.norm}"  # type: ignore[attr-defined]
+    return "-".join([case.name, case.norm, *([case.library] if hasattr(case, "library") else [])])
 
 
 every_attack = pytest.mark.parametrize("case", CASES, ids=_id)
@@ -305,18 +307,26 @@ def test_the_default_step_reaches_the_border_from_anywhere() -> None:
 # --- cross-checks -------------------------------------------------------------------------------------------
 
 
-def test_fgsm_is_foolboxs_fgsm(crafted: Crafted, model: Any) -> None:
-    import foolbox
-    import tensorflow as tf
-
-    theirs = foolbox.attacks.LinfFastGradientAttack(random_start=False)(
-        foolbox.TensorFlowModel(model, bounds=(0, 1)),
-        tf.constant(crafted.x),
-        tf.constant(crafted.y),
-        epsilons=0.1,
-    )[1].numpy()
-    ours = Fgsm().run(crafted.classifier, crafted.x, crafted.y, 0.1, seed=0)
+@pytest.mark.parametrize("norm", ["inf", "2"])
+def test_fgsm_is_the_same_from_either_library(norm: str, crafted: Crafted) -> None:
+    ours, theirs = (crafted(Fgsm(norm=norm, library=library)) for library in ("art", "foolbox"))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_pgd_without_a_random_start_is_the_same_from_either_library(crafted: Crafted) -> None:
+    ours, theirs = (crafted(Pgd(max_iter=5, num_random_init=0, library=name)) for name in ("art", "foolbox"))
+    assert (np.abs(ours - theirs) > 1e-4).mean() < 1e-3
+
+
+def test_restarts_with_foolbox_are_no_weaker_than_one(outcome: Any) -> None:
+    one, three = (outcome(Pgd(max_iter=5, num_random_init=n, library="foolbox"), 0.1) for n in (1, 3))
+    assert succeeded(three) >= succeeded(one) - 0.02
+
+
+def test_a_missing_foolbox_is_one_line(crafted: Crafted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "foolbox", None)
+    with pytest.raises(SettingError, match=r"^library: Foolbox is not installed \(pip install -r requirements.txt"):
+        crafted.fresh(Fgsm(library="foolbox"))
 
 
 @pytest.mark.parametrize("norm", ["inf", "2"])

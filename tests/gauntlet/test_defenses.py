@@ -14,7 +14,16 @@ from pydantic import ValidationError
 from gauntlet.attacks import Fgsm
 from gauntlet.classifier import CompiledClassifier
 from gauntlet.datasets import Dataset
-from gauntlet.defenses import DEFENSES, AdversarialTraining, Defense, OnTheFly, defense, fgsm_step, parse
+from gauntlet.defenses import (
+    DEFENSES,
+    AdversarialTraining,
+    Defense,
+    OnTheFly,
+    VaeReconstruction,
+    defense,
+    fgsm_step,
+    parse,
+)
 from gauntlet.errors import SettingError
 from gauntlet.evaluation import attack_all
 from gauntlet.training import Trained, Training, train
@@ -27,8 +36,9 @@ every_defense = pytest.mark.parametrize("kind", DEFENSES.values(), ids=DEFENSES)
 
 
 def usual(kind: type[Defense]) -> Defense:
-    """The defense as it comes, at the budget of these tests if it has one."""
-    return kind(**({"eps": EPS} if "eps" in kind.model_fields else {}))
+    """The defense as it comes, at the budget and with the batches of these tests if it has such."""
+    ours = {"eps": EPS, "batch_size": TRAINING.batch_size}
+    return kind(**{key: value for key, value in ours.items() if key in kind.model_fields})
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +110,8 @@ def test_a_defense_says_what_it_cost_and_what_happened(
 ) -> None:
     trained = defended(kind)
     assert trained.seconds > 0
-    assert len(trained.history["loss"]) == TRAINING.epochs
+    # an autoencoder passes ten times where the classifier passes once
+    assert len(trained.history["loss"]) == (TRAINING.epochs or 0) * (10 if kind is VaeReconstruction else 1)
     assert told[kind] == sorted(told[kind])
     assert told[kind][-1] == pytest.approx(1)
 
@@ -125,14 +136,16 @@ def test_a_static_mix_must_be_attacked_white_box(
 
 
 @pytest.mark.parametrize(
-    ("ratio", "clean", "attacked"), [(1, 10, 10), (0.5, 10, 5), (2, 5, 10), (0.01, 10, 1), (100, 1, 10)]
+    ("ratio", "clean", "attacked"),
+    [(1, 10, 10), (0.5, 10, 5), (2, 5, 10), (0.01, 10, 1), (100, 1, 10), (3 / 7, 70, 30), (0.4286, 7000, 3000)],
 )
 def test_a_ratio_is_of_attacked_to_clean_images(ratio: float, clean: int, attacked: int) -> None:
-    chosen = AdversarialTraining(ratio=ratio)._choose(10, seed=0)
+    n = max(clean, attacked)
+    chosen = AdversarialTraining(ratio=ratio)._choose(n, seed=0)
     assert [len(part) for part in chosen] == [clean, attacked]
     for part in chosen:
         assert part.tolist() == sorted(set(part.tolist()))
-        assert set(part.tolist()) <= set(range(10))
+        assert set(part.tolist()) <= set(range(n))
 
 
 def test_a_seed_chooses_the_mix() -> None:
@@ -186,6 +199,9 @@ def test_text_and_mapping_give_the_defense_back(kind: type[Defense]) -> None:
         (OnTheFly, {"share": 1.1}),
         (OnTheFly, {"eps": 0}),
         (OnTheFly, {"ratio": 1}),
+        (VaeReconstruction, {"latent": 0}),
+        (VaeReconstruction, {"sampling": "median"}),
+        (VaeReconstruction, {"samples": 0}),
     ],
 )
 def test_a_setting_out_of_range_is_refused(kind: type[Defense], wrong: dict[str, Any]) -> None:

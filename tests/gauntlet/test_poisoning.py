@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gauntlet.datasets import Dataset
 from gauntlet.errors import SettingError
-from gauntlet.poisoning import POISONINGS, CornerTrigger, Poisoning, parse, poisoning
+from gauntlet.poisoning import POISONINGS, CornerTrigger, Patch, Poisoning, parse, poisoning
 
 # A newcomer to POISONINGS is tested by everything below that names no poisoning.
 every_poisoning = pytest.mark.parametrize("kind", POISONINGS.values(), ids=POISONINGS)
@@ -146,3 +146,45 @@ def test_a_square_may_cover_the_image_but_not_leave_it() -> None:
     assert CornerTrigger(size=5).trigger(black)[:, :, 1:].all()
     with pytest.raises(SettingError, match=r"corner-trigger:size: a square of 6 pixels does not fit \(5, 6\)"):
         CornerTrigger(size=6).trigger(black)
+
+
+def test_the_trigger_on_the_targets_own_images_keeps_their_label(small: Dataset) -> None:
+    poisoned = CornerTrigger(victims="target", target=3, count=20).poison(small.x_train, small.y_train, seed=0)
+    assert (small.y_train[poisoned.index] == 3).all()
+    np.testing.assert_array_equal(poisoned.y, small.y_train)
+    assert (poisoned.x[poisoned.index, -4:, -4:] == 1).all()
+
+
+def test_more_of_the_targets_images_than_there_are_is_refused(small: Dataset) -> None:
+    own = int((small.y_train == 7).sum())
+    with pytest.raises(SettingError, match=f"{own + 1} images wanted, {own} are of class 7"):
+        CornerTrigger(victims="target", count=own + 1).poison(small.x_train, small.y_train, seed=0)
+
+
+# --- the patch ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0.25, (1.0, 0.5, 0.0)], ids=["grey", "colour"])
+def test_the_patch_stands_where_it_was_put_in_its_colour(value: Any) -> None:
+    expected = np.zeros((2, 5, 6, 3), np.float32)
+    expected[:, 1:3, 3:5] = value
+    patch = Patch(row=1, column=3, size=2, value=value)
+    np.testing.assert_array_equal(patch.trigger(np.zeros((2, 5, 6, 3), np.float32)), expected)
+
+
+def test_a_colour_is_read_from_text_and_refused_on_grey_images() -> None:
+    patch = poisoning("patch:value=[1,0.5,0],row=2,relabel=false")
+    assert patch == Patch(value=(1.0, 0.5, 0.0), row=2, relabel=False)
+    with pytest.raises(SettingError, match=r"patch:value: 3 values for images of 1 channel\(s\)"):
+        patch.trigger(np.zeros((1, 9, 9, 1), np.float32))
+
+
+def test_a_patch_beyond_the_border_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"patch:size: a square of 4 pixels does not fit \(5, 6\)"):
+        Patch(row=2).trigger(np.zeros((1, 5, 6, 1), np.float32))
+
+
+def test_without_relabelling_images_of_any_class_keep_their_label(small: Dataset) -> None:
+    poisoned = Patch(relabel=False, rate=0.5).poison(small.x_train, small.y_train, seed=0)
+    np.testing.assert_array_equal(poisoned.y, small.y_train)
+    assert len(np.unique(small.y_train[poisoned.index])) == 10

@@ -1,0 +1,80 @@
+"""Pictures of detectors and reconstructions, in the look of figures.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gauntlet.detection import Detection
+from gauntlet.figures import (
+    PALETTE,
+    PICTURES,
+    SMALL,
+    Floats,
+    legend_below,
+    new_figure,
+    plain,
+    say_nothing,
+    show_image,
+    tidy,
+)
+
+BINS = 40
+
+
+def roc_curves(detections: Mapping[str, Detection], title: str) -> Figure:
+    """True against false positive rate for each condition, with its area; a dot is the detector's own threshold."""
+    figure = new_figure(8.5, 6.6, title)
+    axes = figure.add_subplot()
+    axes.plot([0, 100], [0, 100], color="0.35", ls=":", label="chance")
+    for number, (condition, found) in enumerate(detections.items(), 1):  # the colours of the histogram
+        colour = PALETTE[number % len(PALETTE)]
+        label = f"{condition}: AUC {found.auc.value:.3f} [{found.auc.low:.3f}, {found.auc.high:.3f}]"
+        axes.plot(100 * found.fpr, 100 * found.tpr, color=colour, label=plain(label))
+        axes.plot(100 * found.fpr_at_threshold.value, 100 * found.tpr_at_threshold.value, "o", ms=7, color=colour)
+    axes.plot([], [], "o", ms=7, color="0.35", label="at the detector's threshold")
+    axes.set(xlabel="false positive rate (%): clean images flagged", ylabel="true positive rate (%)")
+    axes.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
+    tidy(axes)
+    legend_below(figure)
+    return figure
+
+
+def score_histogram(clean: Floats, attacked: Mapping[str, Floats], threshold: float, title: str) -> Figure:
+    """How anomalous clean images (N,) and those of each condition (M,) score; above the threshold they are flagged."""
+    figure = new_figure(7.5, 4.6, title)
+    groups = [("clean", clean), *attacked.items()]
+    scores = np.concatenate([values for _, values in groups])
+    if not len(scores):
+        return say_nothing(figure, "no scores")
+    axes = figure.add_subplot()
+    edges = np.linspace(min(scores.min(), threshold), max(scores.max(), threshold), BINS + 1)
+    for number, (name, values) in enumerate(groups):
+        counts = 100 * np.histogram(values, edges)[0] / max(len(values), 1)
+        label = plain(f"{name} (n = {len(values):,})")
+        # The first is filled, the rest are outlines: more than two fillings hide one another.
+        axes.stairs(counts, edges, fill=not number, color=PALETTE[number % 8], alpha=1 if number else 0.4, label=label)
+    axes.axvline(threshold, color="0.35", ls="--", label="threshold")
+    axes.set(xlabel="anomaly score", ylabel="images (%)")
+    tidy(axes)
+    legend_below(figure)
+    return figure
+
+
+def reconstructions(images: Floats, reconstructed: Floats, title: str) -> Figure:
+    """Up to eight images (N, H, W, C) above what an autoencoder makes of them; below each the squared error."""
+    shown = min(len(images), PICTURES)
+    figure = new_figure(max(4.5, 1.2 * shown + 0.4), 3.4, title)
+    if not shown:
+        return say_nothing(figure, "no images")
+    grid: Any = figure.subplots(2, shown, squeeze=False)
+    errors = ((images[:shown].astype(float) - reconstructed[:shown]) ** 2).sum(axis=(1, 2, 3))
+    for column in range(shown):
+        show_image(grid[0, column], images[column], "", False)
+        show_image(grid[1, column], reconstructed[column], f"{errors[column]:.1f}", False)
+    for axes, text in zip(grid[:, 0], ("image", "reconstruction,\nsquared error"), strict=True):
+        axes.set_ylabel(text, fontsize=SMALL)
+    return figure

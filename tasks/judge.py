@@ -1,0 +1,306 @@
+"""Judge a published report: every figure and every conclusion against what its stages left in their records."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
+
+from gauntlet import figures
+from gauntlet import report as page
+from gauntlet.conclusions import Measured, conclude, judge
+from gauntlet.measurement import MISSING, Measurement, wilson
+from gauntlet.study import Figure, Study
+from tasks import tracking
+from tasks.context import Context
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BARS = "Accuracy by condition, at the largest budgets"
+
+
+class Outcome(BaseModel):
+    """What became of a stage: the run that holds its records, or why there is none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    """Says what was computed; a stage of another study with the same key is this one."""
+    run: str | None = None
+    problem: str = ""
+
+
+@task(name="judge", cache_policy=NO_CACHE)
+def judge_study(context: Context, run_id: str, study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """Judge `study` by its stages and log the report to its run `run_id`; returns the rows of its two tables."""
+    measured = {name: read(outcome.run) if outcome.run else None for name, outcome in outcomes.items()}
+    other = None if context.title == study.dataset else f"measured on {context.title}, published of {study.dataset}"
+    rows = [_figure(study.name, figure, measured[figure.stage], other) for figure in study.figures]
+    claims = _conclusions(study, measured)
+    verdicts = Counter(row["verdict"] for row in [*rows, *claims])
+    everything = _unique([m for one in measured.values() if one for m in one.measurements])
+    content = _report(context, run_id, study, outcomes, measured, rows, claims, everything)
+    run = tracking.Run(run_id, "")
+    run.tags({f"gauntlet.verdict.{name.replace(' ', '_')}": count for name, count in verdicts.items()})
+    counts = {f"verdict/{name.replace(' ', '_')}": float(count) for name, count in verdicts.items()}
+    stages = {name: outcome.model_dump() for name, outcome in outcomes.items()}
+    run.record(everything, counts, figures=rows, conclusions=claims, stages=stages)
+    _log(run, content)
+    return {"report": study.name, "figures": rows, "conclusions": claims, "markdown": page.to_markdown(content)}
+
+
+def combine(run_id: str, title: str, judged: Sequence[Mapping[str, Any]]) -> str:
+    """All studies' reports as one Markdown page, kept in the run `run_id`."""
+    figures, claims = ([row for one in judged for row in one[key]] for key in ("figures", "conclusions"))
+    parts = [f"# {title}\n", _tally("figures", figures), _tally("conclusions", claims), ""]
+    for one in judged:
+        lines = one["markdown"].splitlines()
+        parts += [f"#{line}" if line.startswith("#") else line for line in lines] + [""]
+    text = "\n".join(parts).rstrip() + "\n"
+    tracking.Run(run_id, "").text("five-reports.md", text)
+    tracking.Run(run_id, "").record([], {}, figures=figures, conclusions=claims)
+    return text
+
+
+def _tally(what: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    counts = Counter(row["verdict"] for row in rows)
+    return f"- **{what}**: {', '.join(f'{count} {verdict}' for verdict, count in counts.items()) or 'none'}"
+
+
+def read(run_id: str) -> Measured:
+    """What a stage's run holds: logged metrics, recorded measurements, and success rates with their intervals.
+
+    A battery's attacks have runs of their own: their metrics come with the attack's name, as `fgsm/robust/loss`.
+    """
+    recorded = tracking.records(run_id)
+    metrics = dict(tracking.read(run_id).data.metrics) | recorded["metrics"]
+    for child in tracking.children(run_id):
+        attack = child.data.tags.get("gauntlet.scenario", "")
+        metrics |= {f"{attack}/{name}": value for name, value in child.data.metrics.items()}
+    rates = [_success_rate(row, recorded) for row in recorded.get("results", [])]
+    return Measured(metrics | _scan(run_id, metrics), [*recorded["measurements"], *(rate for rate in rates if rate)])
+
+
+def _scan(run_id: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Findings of a scan in all, and by rule (`scan/B301`)."""
+    found = tracking.find(run_id, "bandit.json") if "scan/lines" in metrics else None
+    if not found:
+        return {}
+    rules = Counter(finding["test_id"] for finding in json.loads(found.read_text())["results"])
+    return {"scan/issues": float(rules.total())} | {f"scan/{rule}": float(count) for rule, count in rules.items()}
+
+
+def _success_rate(row: Mapping[str, Any], recorded: Mapping[str, Any]) -> Measurement | None:
+    """The success rate of an attack as a measurement; its images are those that were correct before."""
+    rate, n = row.get("attack_success_rate"), row["n"]
+    if rate is None or row["attack"] == "gaussian-noise":
+        return None
+    kept = round(row["robust_accuracy"] * n)
+    # The rate is 1 - kept / correct, which tells how many were correct unless all were lost.
+    correct = round(kept / (1 - rate)) if rate < 1 else max(1, round(recorded["clean_accuracy"] * n))
+    low, high = wilson(correct - kept, correct)
+    facts = {key: row[key] for key in ("eps", "norm", "knowledge")}
+    bounds: dict[str, Any] = {"value": 1 - kept / correct, "low": low, "high": high, "n": correct}
+    return Measurement(
+        model=recorded["model"], condition=row["attack"], metric="attack_success_rate", **facts, **bounds
+    )
+
+
+def _figure(name: str, figure: Figure, measured: Measured | None, other: str | None) -> dict[str, Any]:
+    """The row of a published figure; `other` says why none of the study can be compared, if so."""
+    value = figure.find(measured) if measured else None
+    missing = "stage failed" if measured is None else None if value else "not measured"
+    reason = missing if missing == "stage failed" else figure.reason or other or missing
+    row: dict[str, Any] = {"report": name, "figure": figure.name, "unit": figure.unit, "published": figure.share}
+    row |= {"measured": None, "low": None, "high": None, "n": None, "difference": None}
+    if value:
+        row |= {"measured": value.value, "low": value.low, "high": value.high, "n": value.n}
+        row |= {"difference": value.value - figure.share}
+    if reason or not value:
+        return row | {"verdict": "not comparable", "reason": reason}
+    verdict = judge(figure.share, value.value, value.low, value.high, figure.tolerance)
+    return row | {"verdict": verdict, "reason": ""}
+
+
+def _conclusions(study: Study, measured: Mapping[str, Measured | None]) -> list[dict[str, Any]]:
+    rows = []
+    for one in study.conclusions:
+        ruling = conclude(one.rule, {role: measured[stage] for role, stage in one.stages.items()})
+        facts = {"report": study.name, "claim": one.claim, "verdict": ruling.verdict, "evidence": ruling.evidence}
+        rows.append(facts | {"rule": one.rule})
+    return rows
+
+
+def _unique(measured: Sequence[Measurement]) -> list[Measurement]:
+    """What several stages measured alike (clean accuracy) counts once."""
+    return list({(m.model, m.label, m.n, m.value): m for m in measured}.values())
+
+
+def _report(
+    context: Context,
+    run_id: str,
+    study: Study,
+    outcomes: Mapping[str, Outcome],
+    measured: Mapping[str, Measured | None],
+    rows: Sequence[Mapping[str, Any]],
+    claims: Sequence[Mapping[str, Any]],
+    everything: Sequence[Measurement],
+) -> page.Report:
+    tables = {
+        "Published figures": _figures_table(rows),
+        "Conclusions": _claims_table(claims),
+        "Cost of every trained model": _cost(measured),
+        "All that was measured": _measurements_table(everything),
+    }
+    problems = [f"stage failed: {name}: {one.problem}" for name, one in outcomes.items() if one.problem]
+    present = {caption: frame for caption, frame in tables.items() if len(frame)}
+    notes = [*problems, *study.notes, *GENERAL]
+    pictures = _pictures(study, outcomes) | _bars(everything)
+    return page.Report(f"{study.name}: {study.title}", _facts(context, run_id, study), [], pictures, present, notes)
+
+
+GENERAL = (
+    "Published accuracies under attack are of the attacked images alone. Ours count an image only when it is right "
+    "clean and attacked, which can be lower by the few images that an attack happens to put right.",
+    "Confirmed: the published figure lies in the 95 % Wilson interval or within 1 point (losses: 0.01; ratios: 0.1).",
+)
+
+
+def _facts(context: Context, run_id: str, study: Study) -> dict[str, Any]:
+    dataset = context.load()
+    seconds = (tracking.time_ms() - tracking.read(run_id).info.start_time) / 1_000
+    facts: dict[str, Any] = {"source": study.source, "data set": f"{dataset.name} ({dataset.source})"}
+    facts |= {"training images": len(dataset.x_train), "test images": len(dataset.x_test), "seed": context.seed}
+    return facts | {"time of this study (s)": round(seconds), "commit": tracking.git_commit()[:12] or "none"}
+
+
+def _figures_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {
+                "figure": row["figure"],
+                "unit": row["unit"],
+                "published": _number(row, "published"),
+                "measured": _number(row, "measured"),
+                "95 % interval": _interval(row),
+                "n": f"{row['n']:,}" if row["n"] else MISSING,
+                "difference": _number(row, "difference", "+"),
+                "verdict": row["verdict"] + (f" ({row['reason']})" if row["reason"] else ""),
+            }
+            for row in rows
+        ]
+    )
+
+
+def _number(row: Mapping[str, Any], key: str, sign: str = "") -> str:
+    """A figure in its unit: shares in percent with two decimals, all else with four digits."""
+    if row[key] is None:
+        return MISSING
+    return f"{100 * row[key]:{sign}.2f}" if row["unit"] == "percent" else f"{row[key]:{sign}.4g}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if row["low"] is None or row["low"] == row["high"]:
+        return MISSING
+    return f"[{_number(row, 'low')}, {_number(row, 'high')}]"
+
+
+def _claims_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([{key: row[key] for key in ("claim", "verdict", "evidence", "rule")} for row in claims])
+
+
+def _cost(measured: Mapping[str, Measured | None]) -> pd.DataFrame:
+    """Seconds of every training, and how many times the first one's that is."""
+    import pandas as pd
+
+    seconds = {name: one.metrics["train/seconds"] for name, one in measured.items() if one and _trained(one)}
+    first = next(iter(seconds.values()), 1.0)
+    return pd.DataFrame(
+        [
+            {"model": name, "training (s)": f"{value:.3g}", "ratio to baseline": f"{value / first:.2f}"}
+            | {"inference (ms per image)": f"{_metrics(measured, name).get('clean/inference_ms', float('nan')):.3g}"}
+            for name, value in seconds.items()
+        ]
+    )
+
+
+def _trained(measured: Measured) -> bool:
+    return "train/seconds" in measured.metrics and "clean/accuracy" in measured.metrics
+
+
+def _metrics(measured: Mapping[str, Measured | None], name: str) -> Mapping[str, float]:
+    found = measured[name]
+    return found.metrics if found else {}
+
+
+def _measurements_table(everything: Sequence[Measurement]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {
+                "model": m.model,
+                "condition": m.label,
+                "knowledge": m.knowledge,
+                "percent [95 %]": m.text,
+                "n": f"{m.n:,}",
+            }
+            for m in everything
+        ]
+    )
+
+
+def _pictures(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, bytes]:
+    """The pictures a study lists; a battery keeps those of its attacks in the runs below it."""
+    found: dict[str, bytes] = {}
+    for picture in study.pictures:
+        run = outcomes[picture.stage].run
+        below = [(f": {child.info.run_name}", child.info.run_id) for child in tracking.children(run)] if run else []
+        for suffix, run_id in [("", run), *below] if run else []:
+            path = tracking.find(run_id, picture.artifact)
+            if path:
+                found[f"{picture.caption}{suffix}"] = path.read_bytes()
+    return found
+
+
+def _bars(everything: Sequence[Measurement]) -> dict[str, bytes]:
+    """Accuracy of every model under every condition at its largest budget."""
+    shares = [m for m in everything if m.metric == "accuracy" and m.condition != "worst case"]
+    largest: dict[tuple[str, str], float] = {}
+    for m in shares:
+        largest[m.condition, m.knowledge] = max(m.eps or 0.0, largest.get((m.condition, m.knowledge), 0.0))
+    shown = [m for m in shares if (m.eps or 0.0) == largest[m.condition, m.knowledge]]
+    return {BARS: figures.png(figures.accuracy_by_condition(shown, BARS))} if shown else {}
+
+
+def _log(run: tracking.Run, content: page.Report) -> None:
+    run.text("report.md", page.to_markdown(content))
+    run.text("report.html", page.to_html(content))
+    run.text("report.txt", _plain_text(content))
+    picture = content.figures.get(BARS)
+    if isinstance(picture, bytes):
+        run.file("comparison.png", picture)
+
+
+def _plain_text(content: page.Report) -> str:
+    """The report for a reader without Markdown: facts, tables in columns, notes."""
+    parts = [content.title, "=" * len(content.title), *(f"{key}: {value}" for key, value in content.facts.items())]
+    for caption, frame in content.tables.items():
+        parts += ["", caption, "-" * len(caption), frame.to_string(index=False, justify="left")]
+    return "\n".join([*parts, "", "Notes", "-----", *content.notes]) + "\n"
+
+
+def write(path: str, text: str) -> None:
+    """Write the combined page to a file of the user's."""
+    Path(path).write_text(text, encoding="utf-8")
