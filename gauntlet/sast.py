@@ -109,9 +109,10 @@ def _own_config(root: Path) -> Path | None:
 
 
 def _settings(config: Path | None) -> Any:
-    # Bandit loads its plugins on import, which a caller that only parses a report need not wait for.
-    from bandit.core.config import BanditConfig
-    from bandit.core.utils import ConfigError
+    # Bandit loads its plugins on import, and complains of those whose packages are not installed.
+    with _silence():
+        from bandit.core.config import BanditConfig
+        from bandit.core.utils import ConfigError
 
     try:
         with _silence():
