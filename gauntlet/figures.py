@@ -336,6 +336,22 @@ def _show_change(axes: Axes, change: Floats, scale: float) -> None:
     axes.set(xticks=[], yticks=[])
 
 
+def training_times(seconds: Mapping[str, float], title: str) -> Figure:
+    """Seconds of every model's training as bars, with their ratio to the first."""
+    figure = new_figure(8, 0.5 * len(seconds) + 1.6, title)
+    axes = figure.add_subplot()
+    first = next(iter(seconds.values()), 1.0)
+    bars = axes.barh([plain(name) for name in seconds], list(seconds.values()), color=PALETTE[0])
+    axes.bar_label(
+        bars, [f"{value:.0f} s, {value / first:.2f} ×" for value in seconds.values()], padding=4, fontsize=SMALL
+    )
+    axes.set(xlabel="training (s)", xlim=(0, 1.25 * max(seconds.values(), default=1.0)))
+    axes.invert_yaxis()
+    tidy(axes)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()

@@ -162,7 +162,7 @@ def _report(
     problems = [f"stage failed: {name}: {one.problem}" for name, one in outcomes.items() if one.problem]
     present = {caption: frame for caption, frame in tables.items() if len(frame)}
     notes = [*problems, *study.notes, *GENERAL]
-    pictures = _pictures(study, outcomes) | _bars(everything)
+    pictures = _pictures(study, outcomes) | _bars(everything) | _times(measured)
     return page.Report(f"{study.name}: {study.title}", _facts(context, run_id, study), [], pictures, present, notes)
 
 
@@ -233,6 +233,13 @@ def _cost(measured: Mapping[str, Measured | None]) -> pd.DataFrame:
             for name, value in seconds.items()
         ]
     )
+
+
+def _times(measured: Mapping[str, Measured | None]) -> dict[str, bytes]:
+    """Training times as a chart, where there are several to compare."""
+    seconds = {name: one.metrics["train/seconds"] for name, one in measured.items() if one and _trained(one)}
+    drawn = figures.training_times(seconds, "Training times") if len(seconds) > 1 else None
+    return {"Training times": figures.png(drawn)} if drawn else {}
 
 
 def _trained(measured: Measured) -> bool:

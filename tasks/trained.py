@@ -30,6 +30,8 @@ def record(run: tracking.Run, dataset: Dataset, trained: Trained) -> Recorded:
     from gauntlet.classifier import CompiledClassifier
 
     log_history(run, trained)
+    samples = figures.sample_images(dataset.x_train, dataset.y_train, dataset.class_names, f"{dataset.name}: samples")
+    run.figure("samples.png", samples)
     tracking.log_model(run, trained.model, dataset, run.model)
     classifier = CompiledClassifier(trained.model, dataset.bounds)
     clean = evaluate(classifier, dataset.x_test, dataset.y_test, dataset.class_names)

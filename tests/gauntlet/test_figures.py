@@ -199,3 +199,11 @@ def test_names_are_not_read_as_mathematics_nor_left_out() -> None:
     figure = figures.accuracy_by_condition(suite("$x_$", "_hidden"), "$\\broken{$")
     assert figures.png(figure).startswith(PNG)
     assert len(legend(figure)) == 2
+
+
+def test_training_times_name_every_model_with_its_ratio() -> None:
+    figure = figures.training_times({"baseline": 10.0, "defended": 25.0}, "Training times")
+    (axes,) = figure.axes
+    texts = {text.get_text() for text in axes.texts}
+    assert texts == {"10 s, 1.00 ×", "25 s, 2.50 ×"}
+    assert axes.get_xlabel() == "training (s)"
