@@ -175,7 +175,8 @@ GENERAL = (
 
 def _facts(context: Context, run_id: str, study: Study) -> dict[str, Any]:
     dataset = context.load()
-    seconds = (tracking.time_ms() - tracking.read(run_id).info.start_time) / 1_000
+    info = tracking.read(run_id).info
+    seconds = ((info.end_time or tracking.time_ms()) - info.start_time) / 1_000
     facts: dict[str, Any] = {"source": study.source, "data set": f"{dataset.name} ({dataset.source})"}
     facts |= {"training images": len(dataset.x_train), "test images": len(dataset.x_test), "seed": context.seed}
     return facts | {"time of this study (s)": round(seconds), "commit": tracking.git_commit()[:12] or "none"}
