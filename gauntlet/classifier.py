@@ -6,20 +6,32 @@ functions its attacks call speeds up all of them, and chunks bound the memory; `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 
+from gauntlet.access import Access
 from gauntlet.errors import ModelError
+from gauntlet.losses import LOSSES, Loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK = 128
 """Images per compiled call; ART's default of 32 is slower, 256 no faster, and memory stays flat."""
+MULTIPLE = 16
+"""Batches are filled up to a multiple of this: an image's numbers then do not depend on its batch, to the last bit."""
+
+
+class Seen(NamedTuple):
+    """What a gradient attack sees of a batch: float32 arrays (n, n_classes), (n,) and (n, h, w, c)."""
+
+    logits: np.ndarray
+    loss: np.ndarray
+    gradient: np.ndarray
 
 
 class CompiledClassifier(TensorFlowV2Classifier):
@@ -28,6 +40,8 @@ class CompiledClassifier(TensorFlowV2Classifier):
     Takes no pre- or postprocessing: what stands before or behind the network belongs into the model, where the
     gradient sees it.
     """
+
+    access: Access = "gradients"
 
     def __init__(self, model: keras.Model, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
         """`model` maps float32 images (n, h, w, c) within `bounds` to logits (n, n_classes)."""
@@ -45,6 +59,26 @@ class CompiledClassifier(TensorFlowV2Classifier):
         self._logits = tf.function(lambda x: model(x, training=False), input_signature=[images])
         self._loss_grad = tf.function(self._cross_entropy_gradient, input_signature=[images, weights])
         self._logit_grad = tf.function(self._weighted_logit_gradient, input_signature=[images, weights])
+        self._looks: dict[Loss, Callable[..., Any]] = {}
+
+    def look(self, x: np.ndarray, y: np.ndarray, loss: Loss = "ce", target: np.ndarray | None = None) -> Seen:
+        """Logits, `loss` of each image and its gradient in one pass; `target` are the classes (n,) aimed at."""
+        if loss not in self._looks:
+            self._looks[loss] = self._compile(loss)
+        target = y if target is None else target
+        return Seen(*_chunked(self._looks[loss], CHUNK, x, y, target))
+
+    def _compile(self, loss: Loss) -> Callable[..., Any]:
+        def look(x: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                logits = self._model(x, training=False)
+                each = LOSSES[loss](logits, y, target)
+            gradient = tape.gradient(each, x)
+            return logits, each, tf.zeros_like(x) if gradient is None else gradient
+
+        labels = tf.TensorSpec((None,), tf.int64)
+        return tf.function(look, input_signature=[tf.TensorSpec((None, *self.input_shape), tf.float32), labels, labels])
 
     def _cross_entropy_gradient(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
@@ -88,11 +122,29 @@ class CompiledClassifier(TensorFlowV2Classifier):
         return tf.one_hot(y, self.nb_classes) if tf.is_tensor(y) else np.eye(self.nb_classes, dtype=np.float32)[y]
 
 
-def _chunked(function: Callable[..., tf.Tensor], size: int, *arrays: Any) -> Any:
-    """`function` over slices of `size` rows; tensors in, tensor out, arrays in, array out."""
+def _chunked(function: Callable[..., Any], size: int, *arrays: Any) -> Any:
+    """`function` over slices of `size` rows; tensors in, tensors out, arrays in, arrays out."""
     if len(arrays[0]) <= size:
-        whole = function(*(tf.cast(a, tf.float32) for a in arrays))
-        return whole if tf.is_tensor(arrays[0]) else whole.numpy()
+        return _filled(function, *arrays)
     starts = range(0, len(arrays[0]), size)
-    parts = [_chunked(function, size, *(a[start : start + size] for a in arrays)) for start in starts]
+    parts = [_filled(function, *(a[start : start + size] for a in arrays)) for start in starts]
+    if isinstance(parts[0], tuple):
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
     return tf.concat(parts, axis=0) if tf.is_tensor(arrays[0]) else np.concatenate(parts)
+
+
+def _filled(function: Callable[..., Any], *arrays: Any) -> Any:
+    """`function` of one batch, filled up to a multiple of `MULTIPLE` rows with its first row."""
+    n, tensors = len(arrays[0]), [_tensor(a) for a in arrays]
+    missing = -n % MULTIPLE if n else 0
+    if missing:
+        tensors = [tf.concat([a, tf.repeat(a[:1], missing, axis=0)], axis=0) for a in tensors]
+    results = function(*tensors)
+    if isinstance(results, tuple):
+        return tuple(result.numpy()[:n] for result in results)
+    return results[:n] if tf.is_tensor(arrays[0]) else results.numpy()[:n]
+
+
+def _tensor(array: Any) -> tf.Tensor:
+    """Labels stay whole numbers; everything else is float32."""
+    return tf.cast(array, tf.int64 if array.ndim == 1 else tf.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from gauntlet.attacks import parse_declaration
+from gauntlet.declare import parse_declaration
 from gauntlet.errors import SettingError
 from gauntlet.loop import run_epochs
 from gauntlet.measurement import wilson

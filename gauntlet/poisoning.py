@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
-from gauntlet.attacks import parse_declaration
+from gauntlet.declare import parse_declaration
 from gauntlet.errors import SettingError
 from gauntlet.threat import Images, Labels
 

@@ -1,0 +1,40 @@
+"""The fast gradient sign method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from gauntlet.attacks.base import Crafted, Targeted, art_norm, one_hot
+from gauntlet.attacks.libraries import Library, foolbox_images
+from gauntlet.streams import Streams
+from gauntlet.threat import Images, Labels, Norm
+
+if TYPE_CHECKING:
+    from gauntlet.classifier import CompiledClassifier
+
+
+class Fgsm(Targeted):
+    """Fast gradient sign method, one step of the full budget (Goodfellow et al. 2015, section 4)."""
+
+    name: Literal["fgsm"] = "fgsm"
+    norm: Norm = Field("inf", description="Norm of the budget")
+    library: Library = Field("art", description="Whose implementation; the images are the same")
+
+    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+        """FastGradientMethod with true labels and no random start."""
+        return Crafted(self._images(model, x, self.aims(y, model.nb_classes), eps), np.ones(len(x), np.int64))
+
+    def _images(self, model: CompiledClassifier, x: Images, aims: Labels, eps: float) -> Images:
+        if self.library == "foolbox":
+            kind = {"inf": "LinfFastGradientAttack", "2": "L2FastGradientAttack"}[self.norm]
+            return foolbox_images(kind, model, x, aims, eps, targeted=self.target is not None, random_start=False)
+        from art.attacks.evasion import FastGradientMethod
+
+        from gauntlet.classifier import CHUNK
+
+        settings = {"norm": art_norm(self.norm), "eps": eps, "num_random_init": 0, "batch_size": CHUNK}
+        attack = FastGradientMethod(model, targeted=self.target is not None, **settings)
+        return np.asarray(attack.generate(x, y=one_hot(aims, model.nb_classes)))
