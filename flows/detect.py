@@ -7,24 +7,17 @@ from typing import Any
 from pydantic import Field
 
 from flows.command import flow, main
-from flows.settings import TrainingSettings, context, result
-from gauntlet.attacks import AnyAttack, Fgsm
+from flows.settings import BatterySettings, TrainingSettings, context, result
+from gauntlet.attacks import Attacks, Fgsm
 from gauntlet.detection import AnyDetector, GanDiscriminator
-from gauntlet.threat import Budget
 
 
-class DetectConfig(TrainingSettings):
+class DetectConfig(TrainingSettings, BatterySettings):
     """Settings of the flow `detect`."""
 
     detector: AnyDetector = Field(GanDiscriminator(), description="NAME or NAME:key=value,key=value")
     model: str | None = Field(None, description="the classifier that is attacked; trained first when not given")
-    attack: tuple[AnyAttack, ...] = Field((Fgsm(),), min_length=1, description="attacks on the classifier; repeatable")
-    eps: tuple[Budget, ...] = Field(
-        (), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's"
-    )
-    n: int | None = Field(
-        None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones"
-    )
+    attack: Attacks = Field((Fgsm(),), description="attacks on the classifier; repeatable")
 
 
 @flow(DetectConfig)
@@ -37,8 +30,7 @@ def detect(config: DetectConfig) -> dict[str, Any]:
 
     where = context(config)
     model = config.model or tracking.model_uri(train(where, config.training()))
-    battery = (config.attack, config.eps, config.n)
-    run_id = detect_task(where, config.detector, Source(model=model), *battery, role=config.detector.name)
+    run_id = detect_task(where, config.detector, Source(model=model), config.battery(), role=config.detector.name)
     # The rates are logged by budget: here stand those at the largest.
     metrics = dict(tracking.read(run_id).data.metrics)
     return result(run_id, config) | {"model": model, "metrics": metrics}

@@ -169,15 +169,13 @@ def _attack(step: Step, stage: Any) -> str:
     from tasks.attack import attack
 
     source = step.source(stage.source) if stage.source else None
-    what = (stage.attacks, stage.eps, stage.n)
-    return attack(step.below, step.source(stage.model), *what, role=step.role(stage.model), source=source)
+    return attack(step.below, step.source(stage.model), stage.battery, role=step.role(stage.model), source=source)
 
 
 def _detect(step: Step, stage: Any) -> str:
     from tasks.detect import detect
 
-    what = (stage.attacks, stage.eps, stage.n)
-    return detect(step.below, stage.detector, step.source(stage.model), *what, role=step.role(stage.id))
+    return detect(step.below, stage.detector, step.source(stage.model), stage.battery, role=step.role(stage.id))
 
 
 def _scan(step: Step, stage: Any) -> str:

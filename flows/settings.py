@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from flows.command import Settings
-from gauntlet.adapter import InputRange, Outputs
+from gauntlet.adapter import InputRange, Layout, Outputs
+from gauntlet.attacks import Attacks
+from gauntlet.battery import Battery
 from gauntlet.models import ARCHITECTURES
+from gauntlet.threat import Budget
 from gauntlet.training import Training
 
 if TYPE_CHECKING:
@@ -39,11 +42,35 @@ class TrainingSettings(Settings):
         return Training(**{name: getattr(self, name) for name in Training.model_fields})
 
 
+class BatterySettings(Settings):
+    """How a model is attacked: the flat spelling of `gauntlet.battery.Battery`."""
+
+    attack: Attacks = Field(
+        (),
+        description="NAME or NAME:key=value,key=value, or autoattack; repeatable; else noise-gaussian, fgsm and pgd",
+    )
+    eps: tuple[Budget, ...] = Field(
+        (), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's"
+    )
+    n: int | None = Field(
+        None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones"
+    )
+    cascade: bool | None = Field(
+        None, description="each attack only on what cheaper ones left correct; else only with autoattack"
+    )
+
+    def battery(self) -> Battery:
+        """The battery; without an attack's name, the usual ones for what the model shows."""
+        return Battery(**{name: getattr(self, name) for name in Battery.model_fields})
+
+
 class ModelSettings(Settings):
     """A model that people bring."""
 
     input_range: InputRange = Field("auto", description="pixels the model expects: 0..1, 0..255, -1..1; else detected")
-    outputs: Outputs = Field("auto", description="what it gives: logits or probabilities; else detected")
+    outputs: Outputs = Field("auto", description="what it gives: logits, probabilities, labels; else detected")
+    layout: Layout = Field("auto", description="how it takes images: hwc, chw (channels first), flat; else detected")
+    trust: bool = Field(False, description="run the code that a model of MLflow's other than Keras' comes with")
 
 
 def context(config: Settings) -> Context:

@@ -8,27 +8,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from flows.command import flow, main
-from flows.settings import TrainingSettings, context
-from gauntlet.attacks import AnyAttack, Fgsm, GaussianNoise, Pgd
+from flows.settings import BatterySettings, TrainingSettings, context
 from gauntlet.defenses import AdversarialTraining, AnyDefense, OnTheFly
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger
-from gauntlet.threat import Budget
 
 
-class SuiteConfig(TrainingSettings):
+class SuiteConfig(TrainingSettings, BatterySettings):
     """Settings of the flow `suite`."""
 
-    attack: tuple[AnyAttack, ...] = Field(
-        (GaussianNoise(), Fgsm(), Pgd()),
-        min_length=1,
-        description="NAME or NAME:key=value,key=value; repeatable",
-    )
-    eps: tuple[Budget, ...] = Field(
-        (), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's"
-    )
-    n: int | None = Field(
-        None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones"
-    )
     poisoning: AnyPoisoning = Field(CornerTrigger(), description="NAME or NAME:key=value,key=value")
     defense: tuple[AnyDefense, ...] = Field(
         (AdversarialTraining(), OnTheFly()), description="NAME or NAME:key=value,key=value; repeatable"
@@ -92,7 +79,7 @@ def _attack(config: SuiteConfig, below: Any, trained: str, role: str, **more: An
     from tasks.source import Source
 
     target = Source(model=tracking.model_uri(trained))
-    return str(attack(below, target, config.attack, config.eps, config.n, role=role, **more))
+    return str(attack(below, target, config.battery(), role=role, **more))
 
 
 def _poison(config: SuiteConfig, below: Any, baseline: str) -> None:
@@ -115,12 +102,11 @@ def _defend(config: SuiteConfig, below: Any, baseline: str, attacked: str | None
     defended = defend(below, config.training(), defense, source, baseline)
     _attack(config, below, defended, defense.name)
     if attacked:
-        target, bounded = (
-            Source(model=tracking.model_uri(defended)),
-            [a for a in config.attack if a.adversary],
-        )
-        if bounded:
-            attack(below, target, bounded, config.eps, config.n, role=defense.name, images_of=attacked)
+        target, battery = Source(model=tracking.model_uri(defended)), config.battery().filled("gradients")
+        adversaries = tuple(one for one in battery.attack if one.adversary)
+        if adversaries:
+            images = battery.model_copy(update={"attack": adversaries})
+            attack(below, target, images, role=defense.name, images_of=attacked)
 
 
 def _summary(run_id: str, config: SuiteConfig) -> dict[str, Any]:

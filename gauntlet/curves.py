@@ -1,4 +1,4 @@
-"""Pictures of detectors and reconstructions, in the look of figures.py."""
+"""Pictures of detectors, distances and reconstructions, in the look of figures.py."""
 
 from __future__ import annotations
 
@@ -59,6 +59,23 @@ def score_histogram(clean: Floats, attacked: Mapping[str, Floats], threshold: fl
         axes.stairs(counts, edges, fill=not number, color=PALETTE[number % 8], alpha=1 if number else 0.4, label=label)
     axes.axvline(threshold, color="0.35", ls="--", label="threshold")
     axes.set(xlabel="anomaly score", ylabel="images (%)")
+    tidy(axes)
+    legend_below(figure)
+    return figure
+
+
+def distances(away: Floats, title: str, norm: str) -> Figure:
+    """Share of images (N,) that no perturbation of a length fooled, against that length; infinite where none did."""
+    figure = new_figure(7.5, 4.6, title)
+    found = np.sort(away[np.isfinite(away)])
+    if not len(found):
+        return say_nothing(figure, "no image was fooled")
+    axes = figure.add_subplot()
+    left = 100 * (1 - np.arange(1, len(found) + 1) / len(away))
+    axes.step([0, *found], [100, *left], where="post", color=PALETTE[0], label=f"n = {len(away):,} correct images")
+    axes.axvline(float(np.median(found)), color="0.35", ls="--", label=f"median of the found {np.median(found):.3g}")
+    axes.set(xlabel=f"L{norm} of the perturbation (pixels in [0, 1])", ylabel="still correct (%)")
+    axes.set(ylim=(-2, 102), xlim=(0, 1.05 * found[-1]))
     tidy(axes)
     legend_below(figure)
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -40,8 +40,7 @@ def _value(kind: type[BaseModel], key: str, value: str) -> Any:
     """A list where it is bracketed, or where the field takes nothing else."""
     if value.startswith("[") and value.endswith("]"):
         return value[1:-1].split(",")
-    annotation = kind.model_fields[key].annotation
-    return [value] if tuple in (get_origin(annotation), *map(get_origin, get_args(annotation))) else value
+    return [value] if get_origin(kind.model_fields[key].annotation) is tuple else value
 
 
 def _split(text: str) -> list[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from gauntlet.attacks import Fgsm, Library, parse_declaration
+from gauntlet.attacks import Attack, Fgsm, Library
 from gauntlet.autoencoder import Autoencoder, Sampling, behind
+from gauntlet.declare import parse_declaration
 from gauntlet.progress import Progress, part, silent
-from gauntlet.threat import default_budgets
+from gauntlet.threat import Images, Labels, default_budgets
 from gauntlet.training import Trained, Training, train
 
 if TYPE_CHECKING:
@@ -35,11 +37,11 @@ class Defense(BaseModel, ABC):
         """The defended model; its seconds count all that the defense costs, crafting included."""
 
 
-class _Fgsm(Defense):
-    """Shared by the defenses that train on FGSM images."""
+class _Attacked(Defense):
+    """Shared by the defenses that train on attacked images of one budget."""
 
     eps: float | None = Field(
-        None, gt=0, le=1, description="L∞ budget of the FGSM images; the data set's largest usual one"
+        None, gt=0, le=1, description="L∞ budget of the attacked images; the data set's largest usual one"
     )
 
     def budget(self, dataset: Dataset) -> float:
@@ -47,7 +49,7 @@ class _Fgsm(Defense):
         return self.eps or default_budgets("inf", dataset.input_shape[-1])[-1]
 
 
-class AdversarialTraining(_Fgsm):
+class AdversarialTraining(_Attacked):
     """Train afresh on clean and FGSM images made once, against the baseline (Goodfellow et al. 2015, section 6).
 
     A static mix: the images transfer from a model that is not the one defended, so it must be attacked white-box.
@@ -61,14 +63,12 @@ class AdversarialTraining(_Fgsm):
         self, dataset: Dataset, training: Training, baseline: CompiledClassifier, progress: Progress = silent
     ) -> Trained:
         """The baseline's FGSM images beside the clean ones, then an ordinary fit."""
-        from gauntlet.evaluation import craft
-
         started = time.perf_counter()
         clean, attacked = self._choose(len(dataset.x_train), training.seed)
         x, y = dataset.x_train, dataset.y_train
         step = part(progress, 0, 0.2)
         fgsm = Fgsm(library=self.library)
-        images = craft(baseline, fgsm, x[attacked], y[attacked], self.budget(dataset), training.seed, step)
+        images = _crafted(fgsm, baseline, x[attacked], y[attacked], self.budget(dataset), training.seed, step)
         crafting = time.perf_counter() - started
         x, y = np.concatenate([x[clean], images]), np.concatenate([y[clean], y[attacked]])
         trained = train(dataset, training, x=x, y=y, progress=part(progress, 0.2, 1))
@@ -82,7 +82,19 @@ class AdversarialTraining(_Fgsm):
         return (every, fewer) if self.ratio <= 1 else (fewer, every)
 
 
-class OnTheFly(_Fgsm):
+def _crafted(
+    attack: Attack, model: CompiledClassifier, x: Images, y: Labels, eps: float, seed: int, progress: Progress
+) -> Images:
+    """Attacked images of all of `x`, a few thousand at a time, so that progress can be told."""
+    made, size = [], 4_096
+    for start in range(0, len(x), size):
+        rows = np.arange(start, min(start + size, len(x)))
+        made.append(attack.run(model, x[rows], y[rows], eps, seed, rows).images)
+        progress(f"{attack.name} images", (rows[-1] + 1) / len(x))
+    return np.concatenate(made)
+
+
+class OnTheFly(_Attacked):
     """Train with a part of every batch replaced by FGSM images against the current weights (Kurakin et al. 2017)."""
 
     name: Literal["on-the-fly"] = "on-the-fly"
@@ -98,20 +110,68 @@ class OnTheFly(_Fgsm):
 
 def fgsm_step(eps: float, share: float, bounds: tuple[float, float]) -> Perturb:
     """A batch with its last `share` replaced by FGSM images at `eps`, as tensors inside a compiled training step."""
+    return _attacked_share(share, lambda gradient, x, y: _clipped(x + eps * _sign(gradient(x, y)), bounds))
+
+
+def pgd_step(eps: float, share: float, bounds: tuple[float, float], steps: int) -> Perturb:
+    """The same with PGD images from a random start."""
+
+    def attack(gradient: Any, x: Any, y: Any) -> Any:
+        import tensorflow as tf
+
+        images = _clipped(x + tf.random.uniform(tf.shape(x), -eps, eps), bounds)
+        for _ in range(steps):
+            images = images + 2.5 * eps / steps * _sign(gradient(images, y))
+            images = _clipped(tf.clip_by_value(images, x - eps, x + eps), bounds)
+        return images
+
+    return _attacked_share(share, attack)
+
+
+def _attacked_share(share: float, attack: Callable[[Any, Any, Any], Any]) -> Perturb:
+    """Attack the last `share` of every batch; `attack(gradient, images, labels)` gives the new images."""
 
     def perturb(network: Any, x: Any, y: Any) -> Any:
         import tensorflow as tf
 
+        def gradient(images: Any, labels: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                logits = network(images, training=False)
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(labels, tf.int64), logits)
+            return tape.gradient(loss, images)
+
         kept = tf.cast(tf.round((1 - share) * tf.cast(tf.shape(x)[0], tf.float32)), tf.int32)
-        clean, attacked, labels = x[:kept], x[kept:], y[kept:]
-        with tf.GradientTape() as tape:
-            tape.watch(attacked)
-            logits = network(attacked, training=False)
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(labels, tf.int64), logits)
-        step = eps * tf.sign(tape.gradient(loss, attacked))
-        return tf.stop_gradient(tf.concat([clean, tf.clip_by_value(attacked + step, *bounds)], axis=0))
+        return tf.stop_gradient(tf.concat([x[:kept], attack(gradient, x[kept:], y[kept:])], axis=0))
 
     return perturb
+
+
+def _sign(gradient: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.sign(gradient)
+
+
+def _clipped(images: Any, bounds: tuple[float, float]) -> Any:
+    import tensorflow as tf
+
+    return tf.clip_by_value(images, *bounds)
+
+
+class PgdTraining(_Attacked):
+    """Train on PGD images against the current weights (Madry et al. 2018, section 2.1 and table 6)."""
+
+    name: Literal["pgd-training"] = "pgd-training"
+    max_iter: int = Field(7, ge=1, le=1_000, description="Gradient steps, of 2.5 eps / max_iter, from a random start")
+    share: float = Field(1.0, gt=0, le=1, description="Attacked share of every batch")
+
+    def apply(
+        self, dataset: Dataset, training: Training, baseline: CompiledClassifier, progress: Progress = silent
+    ) -> Trained:
+        """One fit, from the baseline's weights where they fit: from fresh ones, large budgets may stay at chance."""
+        perturb = pgd_step(self.budget(dataset), self.share, dataset.bounds, self.max_iter)
+        return train(dataset, training, perturb=perturb, start=baseline.model, progress=progress)
 
 
 class VaeReconstruction(Defense):
@@ -157,7 +217,7 @@ class VaeReconstruction(Defense):
 
 
 DEFENSES: dict[str, type[Defense]] = {
-    kind.model_fields["name"].default: kind for kind in (AdversarialTraining, OnTheFly, VaeReconstruction)
+    kind.model_fields["name"].default: kind for kind in (AdversarialTraining, OnTheFly, PgdTraining, VaeReconstruction)
 }
 
 
@@ -166,7 +226,7 @@ def parse(text: Any) -> Any:
     return parse_declaration(text, DEFENSES, "defense")
 
 
-_Declared = Annotated[AdversarialTraining | OnTheFly | VaeReconstruction, Field(discriminator="name")]
+_Declared = Annotated[AdversarialTraining | OnTheFly | PgdTraining | VaeReconstruction, Field(discriminator="name")]
 AnyDefense = Annotated[_Declared, BeforeValidator(parse, json_schema_input_type=_Declared | str)]
 
 

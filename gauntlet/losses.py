@@ -13,17 +13,17 @@ import tensorflow as tf
 Loss = Literal["ce", "ce-targeted", "dlr", "dlr-targeted", "difference"]
 
 
-def cross_entropy(logits: Any, y: Any, target: Any) -> Any:
+def cross_entropy(logits: Any, y: Any, _target: Any) -> Any:
     """Of the true class, in nats."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
 
 
-def targeted_cross_entropy(logits: Any, y: Any, target: Any) -> Any:
+def targeted_cross_entropy(logits: Any, _y: Any, target: Any) -> Any:
     """Minus that of the target."""
     return -tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits)
 
 
-def dlr(logits: Any, y: Any, target: Any) -> Any:
+def dlr(logits: Any, y: Any, _target: Any) -> Any:
     """Difference of logits ratio, free of the logits' scale (Croce & Hein 2020, equation 6); three classes or more."""
     top = tf.math.top_k(logits, 3).values
     right, other = _at(logits, y), _best_other(logits, y)

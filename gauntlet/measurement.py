@@ -33,7 +33,7 @@ class Measurement(BaseModel, frozen=True, extra="forbid"):
     """
 
     model: str = Field(description="the row: baseline, poisoned, adversarial-training, ...")
-    condition: str = Field(description="clean, an attack's name (fgsm, pgd, gaussian-noise), or trigger")
+    condition: str = Field(description="clean, an attack's name (fgsm, pgd, noise-gaussian), or trigger")
     metric: Literal["accuracy", "attack_success_rate"] = "accuracy"
     knowledge: Literal["none", "white-box", "black-box", "transfer"] = Field(
         "none", description="what the attacker knew; none for clean, noise and trigger"

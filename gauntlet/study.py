@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gauntlet.attacks import AnyAttack
+from gauntlet.attacks import Attacks
+from gauntlet.battery import Battery
 from gauntlet.conclusions import RULES, Measured, roles
 from gauntlet.defenses import AnyDefense
 from gauntlet.detection import AnyDetector
@@ -76,28 +77,34 @@ class DefendStage(TrainStage):
     defense: AnyDefense
 
 
-class AttackStage(_Stage):
+class _BatteryStage(_Stage):
+    """Attacks on `model`."""
+
+    model: str
+    attacks: Attacks = Field(min_length=1)
+    eps: tuple[Budget, ...] = ()
+    n: int | None = Field(None, ge=1)
+
+    @property
+    def battery(self) -> Battery:
+        """How the model is attacked."""
+        return Battery(attack=self.attacks, eps=self.eps, n=self.n)
+
+
+class AttackStage(_BatteryStage):
     """Attack `model`, with images made against `source` where one is named."""
 
     references: ClassVar[tuple[str, ...]] = ("model", "source")
     kind: Literal["attack"] = "attack"
-    model: str
     source: str | None = None
-    attacks: tuple[AnyAttack, ...] = Field(min_length=1)
-    eps: tuple[Budget, ...] = ()
-    n: int | None = Field(None, ge=1)
 
 
-class DetectStage(_Stage):
+class DetectStage(_BatteryStage):
     """Detect attacks on `model`."""
 
     references: ClassVar[tuple[str, ...]] = ("model",)
     kind: Literal["detect"] = "detect"
-    model: str
     detector: AnyDetector
-    attacks: tuple[AnyAttack, ...] = Field(min_length=1)
-    eps: tuple[Budget, ...] = ()
-    n: int | None = Field(None, ge=1)
 
 
 class ScanStage(_Stage):

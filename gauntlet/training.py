@@ -91,9 +91,10 @@ def train(
     x: Images | None = None,
     y: Labels | None = None,
     perturb: Perturb | None = None,
+    start: keras.Model | None = None,
     progress: Progress = silent,
 ) -> Trained:
-    """Train a fresh model on the data set's training images, or on `x` and `y` instead.
+    """Train a model on the data set's training images, or on `x` and `y` instead; fresh, or from `start`'s weights.
 
     Deterministic: the same seed on the same machine gives the same weights, bit for bit.
     """
@@ -102,6 +103,8 @@ def train(
     training = training.resolved(len(dataset.x_train))
     keras.utils.set_random_seed(training.seed)
     network = _network(training, dataset)
+    if start is not None and [w.shape for w in start.weights] == [w.shape for w in network.weights]:
+        network.set_weights(start.get_weights())
     fitted = network if perturb is None else _perturbed(network, perturb)
     fitted.compile(
         optimizer=_optimizer(training),

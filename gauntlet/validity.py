@@ -1,22 +1,33 @@
 """May this number be believed? VALID, SUSPECT or INVALID, with reasons.
 
-Every check is one small function from the evidence to its doubts; CHECKS lists them. That the perturbation keeps
-its budget and bounds is no doubt but a condition: an attack that breaks it fails (`threat.ThreatModel.check`).
+Every check is one small function from the evidence to its doubts; CHECKS lists them. What the evidence says of the
+model itself was measured by `probes.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from gauntlet.attacks import Attack
-from gauntlet.evaluation import Attacked
+from gauntlet.measurement import Measurement, budget
+from gauntlet.outcome import Attacked, worst_case
+from gauntlet.probes import Probes
+from gauntlet.threat import TOLERANCE
 
 Verdict = Literal["VALID", "SUSPECT", "INVALID"]
 ORDER: tuple[Verdict, ...] = ("VALID", "SUSPECT", "INVALID")
+Key = tuple[Attack, float, str]
+
+FEW = 2
+"""So many images may differ by chance, whatever share they are."""
+SHARE = 0.05
+"""Of the images: so many may have no gradient, or a wrong one."""
+WIDE = 5.0
+"""Points of half an interval above which a note says that the images are few."""
 
 
 @dataclass(frozen=True)
@@ -25,67 +36,208 @@ class Evidence:
 
     results: Sequence[Attacked]
     n_classes: int
-    zero_gradients: float = 0.0
-    """Share of images with a zero or non-finite loss gradient."""
+    probes: Probes = field(default_factory=Probes)
     log_probabilities: bool = False
     """Whether the logits are logarithms of probabilities, as no softmax could be removed."""
+    expectation: bool = False
+    """Whether the attacks averaged over the draws of a random model (Athalye et al. 2018, EOT)."""
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A reason not to believe; `about` names the result (attack, eps), or None for the whole evaluation."""
+    """A reason not to believe; `about` names the result (attack, eps, knowledge), or None for all of them."""
 
     verdict: Verdict
     reason: str
-    about: tuple[Attack, float, str] | None = None
+    about: Key | None = None
+    whole: bool | None = None
+    """Whether it counts for the whole evaluation; where None, `doubts` decides."""
+
+
+# --- was it an attack at all ------------------------------------------------------------------------------------
+
+
+def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
+    """The perturbation, measured outside the attack (Carlini et al. 2019, section 4.3).
+
+    Raised if an image is further away than the budget, outside the bounds, or not finite.
+    """
+    low, high = evidence.bounds
+    for result in evidence.results:
+        sizes = {"inf": result.linf, "2": result.l2}.get(result.attack.norm)
+        if sizes is not None and not (sizes <= result.eps + TOLERANCE).all():
+            worst = f"perturbations of up to {np.max(sizes):.4g}, over its budget"
+            yield Doubt("INVALID", f"{_name(result)} makes {worst}", _key(result), True)
+        if not ((result.images >= low) & (result.images <= high)).all():
+            yield Doubt("INVALID", f"{_name(result)} makes pixels outside [{low:g}, {high:g}]", _key(result), True)
 
 
 def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
-    """An attack that changes nothing looks like robustness. Raised if no image was changed."""
+    """An attack that changes nothing looks like robustness (Carlini et al. 2019, section 4.3).
+
+    Raised if no image was changed of those tried, were they more than a few.
+    """
     for result in evidence.results:
-        if result.attack.adversary and not result.linf.any():
+        if result.attack.adversary and result.tried.sum() > FEW and not result.linf[result.tried].any():
             yield Doubt("INVALID", f"{_name(result)} changed no pixel of any image", _key(result))
 
 
+# --- budgets ----------------------------------------------------------------------------------------------------
+
+
 def rises_with_budget(evidence: Evidence) -> Iterator[Doubt]:
-    """A larger budget holds the smaller one (Carlini et al. 2019, section 5). Raised if over 1 point is won back."""
-    for larger in _white_box(evidence.results):
-        smaller = [r for r in _white_box(evidence.results) if r.attack == larger.attack and r.eps < larger.eps]
+    """A larger budget holds the smaller one (Carlini et al. 2019, section 4.2). Raised if over 1 point is won back."""
+    for larger in _of_its_own(evidence):
+        smaller = [r for r in _of_its_own(evidence) if r.attack == larger.attack and r.eps < larger.eps]
+        smaller = [r for r in smaller if np.array_equal(r.index, larger.index)]
         least = min(smaller, key=_mean, default=larger)
-        if _mean(larger) > _mean(least) + 0.01:
-            reason = f"{_name(larger)} leaves more images correct than at {least.eps:.4g}"
-            yield Doubt("SUSPECT", f"{reason}: a stronger attack is needed", _key(larger))
-
-
-def weaker_than_single_step(evidence: Evidence) -> Iterator[Doubt]:
-    """Many steps do no worse than one (Athalye et al. 2018). Raised if over 1 point, on the images both saw."""
-    for single, iterative in _pairs(evidence.results):
-        if single.eps != iterative.eps or single.attack.iterative or not iterative.attack.iterative:
-            continue
-        both = np.intersect1d(single.index, iterative.index)
-        if not len(both):
-            continue
-        left, right = (float(r.robust[np.isin(r.index, both)].mean()) for r in (single, iterative))
-        if right > left + 0.01:
-            reason = f"{_name(iterative)} is weaker than {single.attack.name} on the same images"
-            yield Doubt("SUSPECT", f"{reason} ({100 * right:.1f} against {100 * left:.1f} %)", _key(iterative))
+        if _many(int(larger.robust.sum() - least.robust.sum()), len(larger.index), 1):
+            shares = f"{_percent(larger)} at {budget(larger.eps)}, {_percent(least)} at {budget(least.eps)}"
+            reason = f"{larger.attack.name} leaves more images correct at a larger budget ({shares})"
+            yield Doubt("SUSPECT", reason, _key(larger))
 
 
 def survives_half_range(evidence: Evidence) -> Iterator[Doubt]:
-    """At L∞ 0.5 every image can be made grey (Carlini et al. 2019). Raised if accuracy there is above chance."""
-    chance = 1 / evidence.n_classes
+    """At L∞ 0.5 every image can be made grey (Carlini et al. 2019, section 4.2). Raised if above chance there."""
     for result in _white_box(evidence.results):
-        limit = chance + 3 * np.sqrt(chance * (1 - chance) / len(result.index))
-        if result.attack.norm == "inf" and result.eps >= 0.5 and _mean(result) > limit:
-            yield Doubt("SUSPECT", f"{_name(result)} leaves {100 * _mean(result):.1f} %, above chance", _key(result))
+        above = _above_chance(_mean(result), len(result.index), evidence.n_classes)
+        if result.attack.norm == "inf" and result.eps >= 0.5 and above:
+            yield Doubt("SUSPECT", f"{_name(result)} leaves {_percent(result)}, above chance", _key(result))
+    left, n = evidence.probes.half_range, evidence.probes.sample
+    if left is not None and _above_chance(left, n, evidence.n_classes):
+        yield Doubt("SUSPECT", f"descent at L∞ 0.5 leaves {100 * left:.1f} % of {n} images correct, above chance")
+
+
+def survives_unbounded(evidence: Evidence) -> Iterator[Doubt]:
+    """Without a bound every attack succeeds (Athalye et al. 2018, section 3.1). Raised if it leaves over 1 point."""
+    left, n = evidence.probes.unbounded, evidence.probes.sample
+    if left is not None and _many(round(left * n), n, 1):
+        yield Doubt("SUSPECT", f"an attack without a bound leaves {100 * left:.1f} % of {n} images correct")
+
+
+# --- attacks against each other, per image ----------------------------------------------------------------------
+
+
+def weaker_than_single_step(evidence: Evidence) -> Iterator[Doubt]:
+    """Many steps do no worse than one (Athalye et al. 2018, section 3.1). Raised if one step breaks 1 point more."""
+    single = [r for r in _white_box(evidence.results) if not r.attack.iterative]
+    yield from _outdone(single, [r for r in _last(evidence) if r.attack.iterative])
+
+
+def weaker_than_black_box(evidence: Evidence) -> Iterator[Doubt]:
+    """Who sees gradients does no worse without (Athalye et al. 2018, section 3.1). Raised if 1 point worse."""
+    blind = [r for r in _white_box(evidence.results) if r.attack.access != "gradients"]
+    yield from _outdone(blind, [r for r in _last(evidence) if r.attack.iterative and r.attack.access == "gradients"])
+
+
+def weaker_than_transfer(evidence: Evidence) -> Iterator[Doubt]:
+    """Another model's gradients are no better than its own (Carlini et al. 2019, section 4.4). Raised if by 1 point."""
+    transfers = [r for r in evidence.results if r.attack.adversary and r.knowledge == "transfer"]
+    yield from _outdone(transfers, _last(evidence))
+
+
+def weaker_than_noise(evidence: Evidence) -> Iterator[Doubt]:
+    """An adversary does no worse than chance (Athalye et al. 2018, section 3.1). Raised if noise breaks 1 point more."""
+    yield from _outdone([r for r in evidence.results if not r.attack.adversary], _last(evidence))
+
+
+def improved_by_square(evidence: Evidence) -> Iterator[Doubt]:
+    """Gradients that a blind search improves upon mislead (AutoAttack's flag, Croce & Hein, checks.py).
+
+    Raised if Square breaks over 0.2 points that all gradient attacks left.
+    """
+    for square in (r for r in _white_box(evidence.results) if r.attack.name == "square"):
+        group = [r for r in _white_box(evidence.results) if _setting(r) == _setting(square)]
+        gradients = [r for r in group if r.attack.access == "gradients" and r.attack.iterative]
+        if gradients:
+            common = worst_case(gradients)[0]
+            broken = int(np.isin(square.index[square.broken], common.index[common.robust]).sum())
+            if _many(broken, len(common.index), 0.2):
+                strongest = min(gradients, key=_mean)
+                yield _square(strongest, broken, len(common.index), 100 * broken / len(common.index))
+    for retry in evidence.probes.square:
+        if retry.broken > FEW and retry.points > 0.2:
+            yield _square(retry.after, retry.broken, retry.tried, retry.points)
+
+
+def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
+    where = f"at {_at(after)}"
+    reason = f"square breaks {broken:,} of {n:,} images that the gradient attacks leave {where} ({points:.1f} points)"
+    return Doubt("SUSPECT", reason, _key(after), True)
+
+
+# --- the model and its gradients --------------------------------------------------------------------------------
+
+
+def at_chance(evidence: Evidence) -> Iterator[Doubt]:
+    """What knows nothing has nothing to lose. Raised if clean accuracy is within chance of always guessing one class
+    (source: three standard errors).
+    """
+    if (accuracy := evidence.probes.at_chance) is not None:
+        yield Doubt("INVALID", f"the model is at chance level on clean images: {100 * accuracy:.1f} %")
+
+
+def other_range(evidence: Evidence) -> Iterator[Doubt]:
+    """A budget means nothing on inputs of another scale (Carlini et al. 2019, section 5.9).
+
+    Raised if another input range fits the clean images clearly better than the one stated.
+    """
+    if looks := evidence.probes.better_range:
+        yield Doubt("INVALID", f"input looks like {looks}: that range fits the clean images clearly better")
 
 
 def masked_gradients(evidence: Evidence) -> Iterator[Doubt]:
-    """Without a gradient there is no attack (Athalye et al. 2018). Raised if over 5 % of the images have none."""
-    if evidence.zero_gradients > 0.05:
-        yield Doubt("SUSPECT", f"{100 * evidence.zero_gradients:.1f} % of the images have no loss gradient")
+    """Without a gradient there is no attack (Athalye et al. 2018, section 3). Raised if over 5 % of images have none,
+    or if the logits are probabilities: the cross-entropy then saturates (Carlini & Wagner 2016).
+    """
+    probes, none = evidence.probes, "of the images have no loss gradient"
+    if probes.saturated > SHARE:
+        yield Doubt("SUSPECT", f"softmax saturated: {100 * probes.saturated:.1f} % {none}, though their logits have")
+    if (masked := probes.zero_gradients - probes.saturated) > SHARE:
+        yield Doubt("SUSPECT", f"{100 * masked:.1f} % {none}")
+    if probes.probabilities:
+        yield Doubt("SUSPECT", "probabilities passed as logits: a second softmax flattens the loss")
     if evidence.log_probabilities:
         yield Doubt("SUSPECT", "the model gives probabilities whose softmax could not be removed: gradients saturate")
+
+
+def false_gradients(evidence: Evidence) -> Iterator[Doubt]:
+    """A shattered gradient leads nowhere (Athalye et al. 2018, section 3.1).
+
+    Raised if on over 5 % of images finite differences disagree with the gradient, or change where it is zero.
+    """
+    if (share := evidence.probes.detached) > SHARE:
+        reason = f"the output changes where the gradient is zero ({100 * share:.1f} % of the images)"
+        yield Doubt("SUSPECT", f"{reason}: the model quantises or detaches its input")
+    if (share := evidence.probes.disagreeing) > SHARE:
+        reason = f"finite differences disagree with the gradient ({100 * share:.1f} % of the images)"
+        yield Doubt("SUSPECT", f"{reason}: the model quantises its input or replaces its gradient")
+
+
+def random_model(evidence: Evidence) -> Iterator[Doubt]:
+    """One draw's gradient is not the model's (Athalye et al. 2018, section 3.1; EOT, section 4.2).
+
+    Raised if repeated predictions differ and no expectation over transformations was used.
+    """
+    if (share := evidence.probes.disagreement) > 0 and not evidence.expectation:
+        reason = f"repeated predictions differ ({100 * share:.1f} % of the images)"
+        yield Doubt("SUSPECT", f"{reason}: attack the expectation over transformations")
+
+
+# --- was enough tried -------------------------------------------------------------------------------------------
+
+
+def not_converged(evidence: Evidence) -> Iterator[Doubt]:
+    """An attack that has not converged bounds nothing (Indicators of Attack Failure, Pintor et al. 2022, I5).
+
+    Raised if twice the steps from another start take 1 point or more, measured on images left correct.
+    """
+    for retry in evidence.probes.stronger:
+        if retry.broken > FEW and retry.points >= 1:
+            steps = f"with twice the steps {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
+            reason = f"{steps} at {_at(retry.after)}: {retry.points:.1f} points"
+            yield Doubt("SUSPECT", f"{reason}, not converged", _key(retry.after), True)
 
 
 def single_step_only(evidence: Evidence) -> Iterator[Doubt]:
@@ -96,60 +248,162 @@ def single_step_only(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def transfer_only(evidence: Evidence) -> Iterator[Doubt]:
-    """Images made against another model say little (Tramèr et al. 2020). Raised if no attack was white-box."""
+    """Images made against another model say little (Tramèr et al. 2020). Raised if there are transfers alone."""
     adversaries = [result for result in evidence.results if result.attack.adversary]
-    if adversaries and not _white_box(adversaries):
+    if adversaries and all(result.knowledge == "transfer" for result in adversaries):
         yield Doubt("SUSPECT", "only transfer results: not adaptive")
 
 
 CHECKS: tuple[Callable[[Evidence], Iterator[Doubt]], ...] = (
+    budget_broken,
+    at_chance,
+    other_range,
     no_perturbation,
-    rises_with_budget,
-    weaker_than_single_step,
-    survives_half_range,
+    random_model,
     masked_gradients,
+    false_gradients,
     single_step_only,
     transfer_only,
+    weaker_than_single_step,
+    weaker_than_black_box,
+    weaker_than_transfer,
+    weaker_than_noise,
+    improved_by_square,
+    not_converged,
+    rises_with_budget,
+    survives_half_range,
+    survives_unbounded,
 )
 
 
+# --- verdicts ---------------------------------------------------------------------------------------------------
+
+
 def doubts(evidence: Evidence) -> list[Doubt]:
-    """All doubts of all checks."""
-    return [doubt for check in CHECKS for doubt in check(evidence)]
+    """All doubts of all checks, each with whether it counts for the whole evaluation.
+
+    One about a single result does not when another attack vouches for that norm and budget: it is iterative, knows as
+    much, and is itself without doubt. The worst case then rests on that one.
+    """
+    found = [doubt for check in CHECKS for doubt in check(evidence)]
+    return [
+        doubt if doubt.whole is not None else replace(doubt, whole=_whole(doubt, found, evidence)) for doubt in found
+    ]
+
+
+def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evidence) -> bool:
+    if doubt.about is None:
+        return True
+    doubted, (attack, eps, knowledge) = {other.about for other in found}, doubt.about
+    return not any(
+        result.attack.adversary
+        and result.attack.iterative
+        and (_setting(result), result.knowledge) == ((attack.norm, eps), knowledge)
+        and result.attack.access == attack.access
+        and _key(result) not in doubted
+        for result in evidence.results
+    )
 
 
 def verdict(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
-    """The worst verdict among doubts, VALID when there are none, and the reasons."""
-    found = list(found)
-    worst = max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
-    return worst, tuple(doubt.reason for doubt in found)
+    """The worst verdict among the doubts that count for the whole, VALID when there are none, and their reasons."""
+    return _worst(doubt for doubt in found if doubt.whole is not False)
 
 
 def verdict_of(result: Attacked, found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict of one result: the doubts about it alone."""
-    return verdict(doubt for doubt in found if doubt.about == _key(result))
+    """The verdict of one result: the doubts about it and those about all."""
+    return _worst(doubt for doubt in found if doubt.about in (None, _key(result)))
 
 
-def _key(result: Attacked) -> tuple[Attack, float, str]:
+def _worst(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
+    found = list(found)
+    worst = max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
+    return worst, tuple(dict.fromkeys(doubt.reason for doubt in found))
+
+
+def half_width(measurement: Measurement) -> float:
+    """Half the interval of a measurement, in points: a smaller difference to another is called none."""
+    return 50 * (measurement.high - measurement.low)
+
+
+def notes(evidence: Evidence) -> list[str]:
+    """What is no doubt and yet to be told: few images for the claim, a loss that still rises at the end."""
+    found = {len(case.index): half_width(case.accuracy("")) for case in worst_case(evidence.results)}
+    told = [
+        f"n = {n:,}: the interval is ±{half:.1f} points, a smaller difference is none"
+        for n, half in found.items()
+        if half > WIDE
+    ]
+    for retry in evidence.probes.stronger:
+        if retry.rise is not None and retry.rise > 0.1:
+            rise = f"the loss of the images left rises by another {100 * retry.rise:.0f} % with twice the steps"
+            told.append(f"{_name(retry.after)}: {rise}")
+    return told
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------
+
+
+def _outdone(weak: Sequence[Attacked], strong: Sequence[Attacked]) -> Iterator[Doubt]:
+    """A doubt about each strong result that leaves over 1 point of images which a weak one of its budget breaks."""
+    for one in strong:
+        for other in (r for r in weak if _setting(r) == _setting(one) and _key(r) != _key(one)):
+            here, there = np.intersect1d(one.index, other.index, return_indices=True)[1:]
+            lost = int((one.robust[here] & ~other.robust[there]).sum())
+            if _many(lost, len(here), 1):
+                reason = f"{_told(other)} breaks {lost:,} of {len(here):,} images that {_name(one)} leaves"
+                yield Doubt("SUSPECT", reason, _key(one))
+
+
+def _many(count: int, n: int, points: float) -> bool:
+    """Whether so many of n images are more than chance and more than so many points."""
+    return count > FEW and 100 * count > points * n
+
+
+def _above_chance(share: float, n: int, n_classes: int) -> bool:
+    chance = 1 / n_classes
+    return share > chance + 3 * float(np.sqrt(chance * (1 - chance) / n))
+
+
+def _key(result: Attacked) -> Key:
     return result.attack, result.eps, result.knowledge
 
 
+def _setting(result: Attacked) -> tuple[str, float]:
+    return result.attack.norm, result.eps
+
+
+def _at(result: Attacked) -> str:
+    return budget(result.eps) if result.attack.norm == "inf" else f"L{result.attack.norm} {budget(result.eps)}"
+
+
 def _name(result: Attacked) -> str:
-    return f"{result.attack.name} at {result.eps:.4g}"
+    return f"{result.attack.name} at {_at(result)}"
+
+
+def _told(result: Attacked) -> str:
+    return f"transferred {result.attack.name}" if result.knowledge == "transfer" else result.attack.name
 
 
 def _mean(result: Attacked) -> float:
     return float(result.robust.mean())
 
 
+def _percent(result: Attacked) -> str:
+    return f"{100 * _mean(result):.1f} %"
+
+
 def _white_box(results: Sequence[Attacked]) -> list[Attacked]:
     return [result for result in results if result.attack.adversary and result.knowledge == "white-box"]
 
 
-def _pairs(results: Sequence[Attacked]) -> Iterator[tuple[Attacked, Attacked]]:
-    """Ordered pairs of white-box results of two attacks of one norm."""
-    for left in _white_box(results):
-        for right in _white_box(results):
-            norms = left.attack.norm, right.attack.norm
-            if norms[0] == norms[1] and left.attack != right.attack:
-                yield left, right
+def _of_its_own(evidence: Evidence) -> list[Attacked]:
+    """White-box results that are not what a cascade's earlier attacks left."""
+    return [result for result in _white_box(evidence.results) if result.alone]
+
+
+def _last(evidence: Evidence) -> list[Attacked]:
+    """White-box results to hold others against: those of their own, and of a cascade the last, which stands for all."""
+    every = _white_box(evidence.results)
+    ends = {(_setting(result), result.alone): result for result in every}
+    return [result for result in every if result.alone or ends[_setting(result), False] is result]

@@ -11,14 +11,13 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import curves, evaluation, figures
-from gauntlet.attacks import AnyAttack, Attack
+from gauntlet import curves, figures
+from gauntlet.battery import Battery, Job, run
 from gauntlet.detection import AnyDetector, Detection, FittedDetector, Rate, Scores, after_rejection, evaluate_detector
-from gauntlet.evaluation import Attacked
+from gauntlet.outcome import Attacked
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
 from tasks import tracking
-from tasks.attack import ITERATIVE_IMAGES
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
@@ -69,9 +68,7 @@ def detect(
     context: Context,
     detector: AnyDetector,
     target: Source,
-    attacks: Sequence[AnyAttack],
-    eps: Sequence[float] = (),
-    n: int | None = None,
+    battery: Battery,
     *,
     role: str | None = None,
 ) -> str:
@@ -82,37 +79,29 @@ def detect(
     """
     load_tensorflow()
     dataset, role = context.load(), role or detector.name
-    params = context.params() | target.model_dump() | {"eps": list(eps), "n": n, "adaptive": False}
-    params |= {"detector": detector.model_dump(), "attack": [a.model_dump() for a in attacks]}
+    battery = battery.model_copy(update={"cascade": False}).lasting()
+    params = context.params() | target.model_dump() | battery.model_dump() | {"adaptive": False}
+    params |= {"detector": detector.model_dump()}
     name = f"detect {role}"
     with tracking.run("detect", context, dataset, name=name, model=role, scenario="white-box", params=params) as run:
         run.tags({"gauntlet.adaptive": False})
         with shown(name) as progress:
-            results = _attack(context, dataset, target, attacks, eps, n, part(progress, 0, 0.4))
+            results = _attack(context, dataset, target, battery, part(progress, 0, 0.4))
             fitted = detector.fit(dataset, context.seed, part(progress, 0.4, 0.95))
             findings = _score(dataset, fitted, results)
         _log(run, context, dataset, findings, params)
     return run.id
 
 
-def _attack(
-    context: Context,
-    dataset: Dataset,
-    target: Source,
-    attacks: Sequence[Attack],
-    eps: Sequence[float],
-    n: int | None,
-    progress: Progress,
-) -> list[Attacked]:
+def _attack(context: Context, dataset: Dataset, target: Source, battery: Battery, progress: Progress) -> list[Attacked]:
     """The battery's images, every attack on the same ones."""
-    for one in attacks:
-        for budget in one.budgets(eps, dataset.input_shape[-1]):
-            one.check_budget(budget)
-    usual = min(ITERATIVE_IMAGES, len(dataset.x_test)) if any(one.iterative for one in attacks) else None
-    index = dataset.test_subset(n if n is not None else usual, context.seed)
+    battery.check(dataset.input_shape, len(dataset.x_test))
+    sizes = [battery.images(one, len(dataset.x_test)) for one in battery.attack]
+    index = dataset.test_subset(min((n for n in sizes if n is not None), default=None), context.seed)
     classifier = target.load(dataset).classifier
-    data = dataset.x_test, dataset.y_test, lambda _: index
-    return evaluation.battery(classifier, attacks, *data, eps, context.seed, progress=progress)
+    data = dataset.x_test, dataset.y_test, classifier.labels(dataset.x_test)
+    job = Job(classifier, *data, context.seed, keep=None)
+    return run(battery, job, lambda _: index, progress)
 
 
 def _score(dataset: Dataset, fitted: FittedDetector, results: Sequence[Attacked]) -> Findings:

@@ -2,63 +2,188 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from gauntlet.adapter import InputRange, Outputs, adapt
-from gauntlet.errors import ModelError
+from gauntlet.adapter import InputRange, Layout, Outputs, adapt
+from gauntlet.errors import ModelError, SettingError
 from gauntlet.models import load_file
 from tasks import tracking
 
 if TYPE_CHECKING:
     import keras
 
+    from gauntlet.access import Target
+    from gauntlet.blackbox import Function
     from gauntlet.classifier import CompiledClassifier
     from gauntlet.datasets import Dataset
+    from gauntlet.threat import Images, Labels
 
 PROBE = 1_000
-"""Clean test images on which a model's input range and outputs are detected."""
+"""Clean test images on which a model's input range, layout and outputs are detected."""
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""How a function of images is named: `module:function`."""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A classifier, and what was detected of its model."""
 
-    classifier: CompiledClassifier
+    classifier: Target
+    """A `CompiledClassifier` where there are gradients, else a `BlackBox`."""
     input_range: str
     outputs: str
+    layout: str = "hwc"
+    better_range: str | None = None
+    """The input range that fits clearly better than the one stated."""
+
+    @property
+    def white_box(self) -> CompiledClassifier:
+        """The classifier with its gradients; `SettingError` when the model shows none."""
+        from gauntlet.classifier import CompiledClassifier
+
+        if isinstance(self.classifier, CompiledClassifier):
+            return self.classifier
+        fix = "give a Keras model: FILE.keras, or a models:/ or runs:/ URI of one"
+        raise SettingError(
+            f"gradients are needed, the model shows only {self.classifier.access}", where="model", fix=fix
+        )
 
 
 class Source(BaseModel):
-    """A model by URI (`models:/…`, `runs:/…`) or file, with what it expects where that is not to be detected."""
+    """A model by URI (`models:/…`, `runs:/…`), file or `module:function`, with what is not to be detected of it."""
 
     model_config = ConfigDict(frozen=True)
 
     model: str
     input_range: InputRange = "auto"
     outputs: Outputs = "auto"
+    layout: Layout = "auto"
+    trust: bool = False
+    """Whether code that comes with the model may be run."""
 
     def load(self, dataset: Dataset) -> Loaded:
         """The classifier for a data set; `ModelError` when there is none or it does not fit."""
-        from gauntlet.classifier import CompiledClassifier
+        import keras
 
         index = dataset.test_subset(min(PROBE, len(dataset.x_test)), 0)
         x, y = dataset.x_test[index], dataset.y_test[index]
-        expects: tuple[InputRange, Outputs] = (self.input_range, self.outputs)
-        if self._is_uri and tracking.is_ours(self.model):
-            expects = ("0..1", "logits")
         try:
-            adapted = adapt(self._read(), x, y, dataset.n_classes, *expects)
+            found = self._read()
+            opened = self._white_box if isinstance(found, keras.Model) else self._black_box
+            return opened(found, dataset, x, y)
         except ModelError as error:
             raise ModelError(error.what, where=self.model, fix=error.fix) from error
-        return Loaded(CompiledClassifier(adapted.model, dataset.bounds), adapted.input_range, adapted.outputs)
 
-    def _read(self) -> keras.Model:
-        return tracking.load_model(self.model) if self._is_uri else load_file(Path(self.model))
+    def _white_box(self, model: keras.Model, dataset: Dataset, x: Images, y: Labels) -> Loaded:
+        """A Keras model; of one that a stage registered nothing need be detected."""
+        from gauntlet.classifier import CompiledClassifier
+
+        ours = self._is_uri and tracking.is_ours(self.model)
+        expects: tuple[Any, ...] = ("0..1", "logits") if ours else (self.input_range, self.outputs, self.layout)
+        adapted = adapt(model, x, y, dataset.n_classes, *expects, doubt=not ours)
+        classifier = CompiledClassifier(adapted.model, dataset.bounds)
+        return Loaded(classifier, adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range)
+
+    def _black_box(self, function: Function, dataset: Dataset, x: Images, y: Labels) -> Loaded:
+        from gauntlet.blackbox import open_blackbox
+
+        expects = self.input_range, self.layout, self.outputs
+        found = open_blackbox(function, x, y, dataset.n_classes, *expects, bounds=dataset.bounds)
+        return Loaded(found.classifier, found.input_range, found.outputs, found.layout, found.better_range)
+
+    def _read(self) -> keras.Model | Function:
+        """A Keras model where there is one, else a function of images."""
+        if not self._is_uri:
+            return imported(self.model) if FUNCTION.fullmatch(self.model) else load_file(Path(self.model))
+        if tracking.is_keras(self.model):
+            return tracking.load_model(self.model)
+        if not self.trust:
+            flavor = tracking.flavor(self.model)
+            fix = "pass --trust if you trust where it comes from"
+            raise ModelError(f"loading this model runs its code (flavor {flavor})", where=self.model, fix=fix)
+        return _of_images(tracking.load_pyfunc(self.model))
 
     @property
     def _is_uri(self) -> bool:
         return self.model.startswith(("models:/", "runs:/"))
+
+
+def imported(name: str) -> Function:
+    """The function `module:function`, from the working directory or wherever Python looks; `ModelError` without."""
+    from gauntlet.blackbox import reason
+
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        importlib.invalidate_caches()
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # it may be anyone's
+        absent = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+        what = f"there is no module {error.name}" if absent else f"importing {module_name} failed: {reason(error)}"  # type: ignore[union-attr]
+        raise ModelError(
+            what, where=name, fix=f"looked in {os.getcwd()} and on Python's path" if absent else ""
+        ) from error
+    function: Function | None = getattr(module, attribute, None)
+    if not callable(function):
+        what = f"{module_name} has no {attribute}" if function is None else f"{attribute} is no function"
+        raise ModelError(what, where=name, fix="name one that takes images and gives scores or labels")
+    return function
+
+
+# --- MLflow's signatures ------------------------------------------------------------------------------------
+
+
+def _of_images(model: Any) -> Function:
+    """An MLflow `PyFuncModel` as a function of images, given as its signature wants them."""
+    schema = model.metadata.get_input_schema()
+    if schema is None:
+        return lambda x: model.predict(x)
+    if not schema.is_tensor_spec():
+        return lambda x: model.predict(_columns(x, schema))
+    if len(schema.inputs) != 1:
+        raise ModelError(f"the model takes {len(schema.inputs)} inputs, expected one of images")
+    (spec,), names = schema.inputs, schema.input_names() if schema.has_input_names() else None
+
+    def predict(x: Images) -> Any:
+        given = _cast(_shaped(x, spec.shape), spec.type)
+        return model.predict({names[0]: given} if names else given)
+
+    return predict
+
+
+def _shaped(x: Images, shape: tuple[int, ...]) -> Images:
+    """The same pixels, with the axes of length 1 that are wanted."""
+    wanted = shape[1:]
+    same = [n for n in wanted if n != 1] == [n for n in x.shape[1:] if n != 1]
+    return x.reshape(len(x), *wanted) if same else x
+
+
+def _cast(x: Images, dtype: np.dtype[Any]) -> np.ndarray:
+    """Pixels of a type; whole numbers are rounded, not cut off."""
+    if dtype.kind not in "iu":
+        return x.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(x), limits.min, limits.max).astype(dtype)
+
+
+def _columns(x: Images, schema: Any) -> Any:
+    """Flat images as the frame of a signature whose columns are the pixels."""
+    import pandas as pd
+
+    if x.ndim != 2 or x.shape[1] != len(schema.inputs):
+        raise ValueError(f"the signature has {len(schema.inputs)} columns, the images {x.shape[1:]}")
+    names = schema.input_names() if schema.has_input_names() else range(x.shape[1])
+    types = [spec.type.to_numpy() for spec in schema.inputs]
+    if len(set(types)) == 1:
+        return pd.DataFrame(_cast(x, types[0]), columns=list(names))
+    return pd.DataFrame({name: _cast(x[:, i], types[i]) for i, name in enumerate(names)})

@@ -308,14 +308,51 @@ def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> s
 def load_model(uri: str) -> keras.Model:
     """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with."""
     try:
-        model = mlflow.tensorflow.load_model(uri)
+        model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models") from error
+        raise _no_model(uri, error) from error
     expected = _registered_digest(uri)
     if expected and digest(model) != expected:
         raise ModelError("the weights are not those that were registered", where=uri, fix="train it again")
     return model
+
+
+def _no_model(uri: str, error: Exception) -> ModelError:
+    reason = str(error).splitlines()[0]
+    return ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models")
+
+
+def _flavors(uri: str) -> dict[str, Any]:
+    """The settings of every form in which a model was saved; `ModelError` when there is no such model."""
+    try:
+        return dict(mlflow.models.Model.load(uri).flavors)
+    except (MlflowException, OSError) as error:
+        raise _no_model(uri, error) from error
+
+
+def flavor(uri: str) -> str:
+    """The library that a model was saved with, as MLflow calls it: sklearn, onnx, keras, python_function."""
+    return next((name for name in _flavors(uri) if name != "python_function"), "python_function")
+
+
+def is_keras(uri: str) -> bool:
+    """Whether the model is a Keras model, not only what TensorFlow exported of one."""
+    saved = _flavors(uri)
+    kept, older = saved.get("keras"), saved.get("tensorflow")
+    if kept is not None:
+        return not kept.get("save_exported_model")
+    return older is not None and older.get("model_type", "keras") == "keras"
+
+
+def load_pyfunc(uri: str) -> Any:
+    """Any model of MLflow's, as its `PyFuncModel`. Loading it runs code that comes with it."""
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except Exception as error:  # whatever that code raises
+        from gauntlet.blackbox import reason
+
+        fix = "install what its requirements.txt names"
+        raise ModelError(f"cannot be loaded: {reason(error)}", where=uri, fix=fix) from error
 
 
 def is_ours(uri: str) -> bool:

@@ -20,7 +20,18 @@ from gauntlet.attacks.pgd import Pgd
 from gauntlet.attacks.square import Square
 from gauntlet.declare import parse_declaration
 
-__all__ = ["ATTACKS", "PRESETS", "AnyAttack", "Attack", "Attacks", "Crafted", "Library", "attack", "measured", "one_hot"]
+__all__ = [
+    "ATTACKS",
+    "PRESETS",
+    "AnyAttack",
+    "Attack",
+    "Attacks",
+    "Crafted",
+    "Library",
+    "attack",
+    "measured",
+    "one_hot",
+]
 __all__ += ["ApgdCe", "ApgdDlr", "Fab", "Fgsm", "GaussianNoise", "Pgd", "Square", "UniformNoise", "parse"]
 
 _Any = UniformNoise | GaussianNoise | Fgsm | Pgd | ApgdCe | ApgdDlr | Fab | Square

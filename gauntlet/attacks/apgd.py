@@ -29,6 +29,7 @@ class _Apgd(Targeted):
     norm: Norm = Field("inf", description="Norm of the budget")
     max_iter: int = Field(100, ge=1, le=10_000, description="Gradient steps of each run")
     num_random_init: int = Field(1, ge=1, le=100, description="Random starts, of each target if there are several")
+    early_stop: bool = Field(True, description="Leave an image alone once it is fooled; else go on to a higher loss")
     iterative: ClassVar[bool] = True
 
     def _search(
@@ -44,7 +45,7 @@ class _Apgd(Targeted):
         threat = ThreatModel(norm=self.norm, eps=eps, bounds=model.clip_values)
         targets = likeliest(model, x, y, n_targets) if n_targets else None
         settings = threat, streams, self.max_iter, self.num_random_init * max(1, n_targets)
-        return walk(_Climb(model, x, y, aimed, *settings, loss, targets), CHUNK)
+        return walk(_Climb(model, x, y, aimed, *settings, loss, targets), CHUNK, self.early_stop)
 
 
 class ApgdCe(_Apgd):
@@ -110,7 +111,7 @@ class _Climb(Search):
             noise = direction(self.streams.normal(rows, clean.shape[1:]), "2")
         x = self.threat.project(clean + np.float32(self.threat.eps) * noise, clean)
         nothing = np.zeros(len(rows), np.float32)
-        state = {"x": x, "before": x, "best": x, "gradient": np.zeros_like(x), "target": self._target(rows, run)}
+        state: State = {"x": x, "before": x, "best": x, "gradient": np.zeros_like(x), "target": self._target(rows, run)}
         state |= {"best_loss": nothing - np.inf, "last_loss": nothing, "checked_loss": nothing}
         return state | {
             "size": nothing + np.float32(2 * self.threat.eps),

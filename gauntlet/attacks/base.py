@@ -59,11 +59,24 @@ class Attack(BaseModel, ABC):
 
         Raises `AttackError` when what was made are no images, `SettingError` when the model does not show enough.
         """
+        made = self._checked(model, x, y, eps, seed, index)
+        return replace(made, images=self.held(made.images, x, eps, model.clip_values))
+
+    def smallest(
+        self, model: Target, x: Images, y: Labels, eps: float, seed: int, index: NDArray[np.int64] | None = None
+    ) -> Crafted:
+        """The same, but held to the bounds alone: what a search for the smallest perturbation found."""
+        made = self._checked(model, x, y, eps, seed, index)
+        return replace(made, images=np.clip(made.images, *model.clip_values).astype(np.float32))
+
+    def _checked(
+        self, model: Target, x: Images, y: Labels, eps: float, seed: int, index: NDArray[np.int64] | None
+    ) -> Crafted:
         self.check_access(model)
         positions = np.arange(len(x)) if index is None else index
         made = self.craft(model, x, y, eps, Streams(seed, positions, self.name))
         check_batch(made.images, x)
-        return replace(made, images=self.held(made.images, x, eps, model.clip_values))
+        return made
 
     def held(self, images: Images, x: Images, eps: float, bounds: tuple[float, float]) -> Images:
         """The images within budget and bounds; the budget is measured after, not believed."""
@@ -94,6 +107,10 @@ class Attack(BaseModel, ABC):
                 where="attack",
                 fix="take a gradient-free attack: square (scores), hopskipjump or spatial (labels)",
             )
+
+    def lasting(self) -> Attack:
+        """The same attack going on with fooled images: barely fooled, an image seldom fools another model."""
+        return self.model_copy(update={"early_stop": False}) if hasattr(self, "early_stop") else self
 
     def stronger(self) -> Attack | None:
         """The same attack with twice the iterations, to see whether it had converged; None where it has none."""

@@ -79,7 +79,7 @@ class _Boundary(Search):
         offset = (normal * x.reshape(flat)).sum(axis=1) - answer.loss
         norm, bounds = self.threat.norm, self.threat.bounds
         here, home = (project_onto_plane(p.reshape(flat), normal, offset, norm, bounds) for p in (x, clean))
-        sizes = [np.maximum(lengths(d.reshape(x.shape), norm), 1e-8) for d in (here, home)]
+        sizes = [np.maximum(lengths(d.reshape(x.shape).astype(np.float32), norm), 1e-8) for d in (here, home)]
         alpha = np.minimum(sizes[0] / (sizes[0] + sizes[1]), ALPHA_MAX)[:, None]
         point = (1 - alpha) * (x.reshape(flat) + ETA * here) + alpha * (clean.reshape(flat) + ETA * home)
         return np.clip(point, *bounds).reshape(x.shape).astype(np.float32)

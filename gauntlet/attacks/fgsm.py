@@ -25,16 +25,15 @@ class Fgsm(Targeted):
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """FastGradientMethod with true labels and no random start."""
-        return Crafted(self._images(model, x, self.aims(y, model.nb_classes), eps), np.ones(len(x), np.int64))
-
-    def _images(self, model: CompiledClassifier, x: Images, aims: Labels, eps: float) -> Images:
+        aims, targeted = self.aims(y, model.nb_classes), self.target is not None
         if self.library == "foolbox":
             kind = {"inf": "LinfFastGradientAttack", "2": "L2FastGradientAttack"}[self.norm]
-            return foolbox_images(kind, model, x, aims, eps, targeted=self.target is not None, random_start=False)
+            return foolbox_images(kind, model, x, aims, eps, targeted=targeted, random_start=False)
         from art.attacks.evasion import FastGradientMethod
 
         from gauntlet.classifier import CHUNK
 
         settings = {"norm": art_norm(self.norm), "eps": eps, "num_random_init": 0, "batch_size": CHUNK}
-        attack = FastGradientMethod(model, targeted=self.target is not None, **settings)
-        return np.asarray(attack.generate(x, y=one_hot(aims, model.nb_classes)))
+        attack = FastGradientMethod(model, targeted=targeted, **settings)
+        images = np.asarray(attack.generate(x, y=one_hot(aims, model.nb_classes)))
+        return Crafted(images, np.ones(len(x), np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -36,23 +36,20 @@ class Pgd(Targeted):
     library: Literal["gauntlet", "art", "foolbox"] = Field("gauntlet", description="Whose implementation")
     iterative: ClassVar[bool] = True
 
-    def craft(
-        self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams
-    ) -> Crafted:
+    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Ours, or a library's."""
         from gauntlet.classifier import CHUNK
 
         aims = self.aims(y, model.nb_classes)
         if self.library != "gauntlet":
             make = self._with_art if self.library == "art" else self._with_foolbox
-            images = make(model, x, aims, eps, int(streams.seeds(np.arange(1))[0]))
-            return Crafted(images, np.full(len(x), self.max_iter * max(1, self.num_random_init)))
+            return make(model, x, aims, eps, int(streams.seeds(np.arange(1))[0]))
         threat = ThreatModel(norm=self.norm, eps=eps, bounds=model.clip_values)
         aimed = None if self.target is None else aims
         starts = max(1, self.num_random_init)
         return walk(_Descent(model, x, y, aimed, threat, streams, self.max_iter, starts, self), CHUNK, self.early_stop)
 
-    def _with_art(self, model: CompiledClassifier, x: Images, aims: Labels, eps: float, seed: int) -> Images:
+    def _with_art(self, model: CompiledClassifier, x: Images, aims: Labels, eps: float, seed: int) -> Crafted:
         """ART's ProjectedGradientDescentTensorFlowV2, which draws its starts from NumPy's global generator."""
         from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_tensorflow_v2 import (
             ProjectedGradientDescentTensorFlowV2,
@@ -72,9 +69,10 @@ class Pgd(Targeted):
             verbose=False,
         )
         with global_seed(seed):
-            return np.asarray(attack.generate(x, y=one_hot(aims, model.nb_classes)))
+            images = np.asarray(attack.generate(x, y=one_hot(aims, model.nb_classes)))
+        return Crafted(images, np.full(len(x), self.max_iter * max(1, self.num_random_init)))
 
-    def _with_foolbox(self, model: CompiledClassifier, x: Images, aims: Labels, eps: float, seed: int) -> Images:
+    def _with_foolbox(self, model: CompiledClassifier, x: Images, aims: Labels, eps: float, seed: int) -> Crafted:
         kind = {"inf": "LinfProjectedGradientDescentAttack", "2": "L2ProjectedGradientDescentAttack"}[self.norm]
         settings: dict[str, Any] = {"abs_stepsize": self.step(eps), "steps": self.max_iter}
         starts = max(1, self.num_random_init)
@@ -89,7 +87,7 @@ class Pgd(Targeted):
 
 @dataclass
 class _Descent(Search):
-    attack: Pgd = Pgd()
+    attack: Pgd = field(default_factory=Pgd)
 
     def start(self, rows: Rows, run: Rows) -> State:
         x = self.clean[rows]

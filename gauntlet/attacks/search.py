@@ -7,6 +7,7 @@ anew those that were not fooled, and counts the calls.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
@@ -119,7 +120,8 @@ def direction(gradient: Images, norm: Norm) -> Images:
     """The steepest direction of length one in a norm: the sign, or the gradient over its length."""
     if norm == "inf":
         return np.sign(gradient)
-    return gradient / np.maximum(lengths(gradient, "2"), 1e-12).reshape(-1, 1, 1, 1).astype(np.float32)
+    size = np.maximum(lengths(gradient, "2"), 1e-12).reshape(-1, 1, 1, 1)
+    return np.asarray(gradient / size, np.float32)
 
 
 def random_in_ball(streams: Streams, rows: Rows, shape: tuple[int, ...], eps: float, norm: Norm) -> Images:
@@ -127,5 +129,5 @@ def random_in_ball(streams: Streams, rows: Rows, shape: tuple[int, ...], eps: fl
     if norm == "inf":
         return streams.uniform(rows, -eps, eps, shape)
     towards = direction(streams.normal(rows, shape), "2")
-    radius = streams.uniform(rows, 0, 1) ** (1 / np.prod(shape))
-    return (eps * radius.reshape(-1, 1, 1, 1) * towards).astype(np.float32)
+    radius = eps * streams.uniform(rows, 0, 1) ** (1 / math.prod(shape))
+    return np.asarray(radius.reshape(-1, 1, 1, 1) * towards, np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
@@ -57,7 +57,7 @@ class _Scores(NamedTuple):
 
 @dataclass
 class _Squares(Search):
-    attack: Square = Square()
+    attack: Square = field(default_factory=Square)
 
     def ask(self, state: State) -> _Scores:
         return _Scores(self.model.predict(state["x"]))
@@ -133,14 +133,17 @@ class _L2Squares(_Squares):
         delta = kept - clean
         for n in range(len(rows)):
             top, left, top2, left2 = (int(corner[n]) for corner in corners)
-            here, there = np.s_[top : top + side[n], left : left + side[n]], np.s_[top2 : top2 + side[n], left2 : left2 + side[n]]
+            here = np.s_[top : top + side[n], left : left + side[n]]
+            there = np.s_[top2 : top2 + side[n], left2 : left2 + side[n]]
             _shift(delta[n], here, there, bumps(int(side[n]), turned[n : n + 1])[0] * sign[n], self.threat.eps)
         return self._scaled(delta, clean)
 
     def _scaled(self, delta: Images, clean: Images) -> Images:
         """Images at the whole budget, clipped to the bounds."""
         size = np.sqrt((delta.astype(np.float64) ** 2).sum(axis=(1, 2, 3), keepdims=True))
-        return np.clip(clean + self.threat.eps * delta / np.maximum(size, 1e-12), *self.threat.bounds).astype(np.float32)
+        return np.clip(clean + self.threat.eps * delta / np.maximum(size, 1e-12), *self.threat.bounds).astype(
+            np.float32
+        )
 
 
 def _shift(delta: Images, here: tuple[slice, ...], there: tuple[slice, ...], bump: Images, eps: float) -> None:

@@ -11,7 +11,7 @@ import pytest
 QUICK = {
     "epochs": 4,
     "n": 60,
-    "attack": ["gaussian-noise:std=[0.2]", "fgsm", "pgd:max_iter=8"],
+    "attack": ["noise-gaussian:std=[0.2]", "fgsm", "pgd:max_iter=8"],
     "eps": [0.1, 0.3],
     "poisoning": "corner-trigger:rate=0.1",
 }

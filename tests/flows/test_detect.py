@@ -54,15 +54,15 @@ def test_one_attack_is_one_run_with_rates_by_budget(small_npz: str, store: str) 
 
 
 def test_several_attacks_are_runs_below_the_hardest(classifier: str, small_npz: str, store: str) -> None:
-    attacks = ["fgsm", "pgd:max_iter=3", "gaussian-noise:std=[0.3]"]
+    attacks = ["fgsm", "pgd:max_iter=3", "noise-gaussian:std=[0.3]"]
     settings = {"detector": BRIEF, "attack": attacks, "eps": [0.2], "n": 40}
     result = detect(model=classifier, dataset=small_npz, tracking_uri=store, **settings)
     below = {run.data.tags["gauntlet.scenario"]: run for run in tracking.children(result["run_id"])}
-    assert set(below) == {"fgsm", "pgd", "gaussian-noise"}
+    assert set(below) == {"fgsm", "pgd", "noise-gaussian"}
     areas = {name: run.data.metrics["detect/auc"] for name, run in below.items()}
     assert areas == {row["attack"]: row["auc"] for row in result["results"]}
     assert result["metrics"]["detect/auc"] == min(areas["fgsm"], areas["pgd"])
-    assert {row["attack"]: row["knowledge"] for row in result["results"]}["gaussian-noise"] == "none"
+    assert {row["attack"]: row["knowledge"] for row in result["results"]}["noise-gaussian"] == "none"
     outcomes = pd.read_parquet(Path(str(tracking.find(result["run_id"], "outcomes.parquet"))))
     assert outcomes.groupby("attack").size().to_dict() == dict.fromkeys(["clean", *below], 40)
     assert outcomes["score"].between(0, 1).all()

@@ -109,7 +109,7 @@ def test_white_box_and_transfer_are_never_mixed(attacks: list[Any], measured: li
 
 def test_perturbations_kept_their_budget(attacks: list[Any], client: MlflowClient) -> None:
     for run in attacks:
-        if run.data.params["attack.name"] == "gaussian-noise" or "robust/linf_max" not in run.data.metrics:
+        if run.data.params["attack.name"] == "noise-gaussian" or "robust/linf_max" not in run.data.metrics:
             continue
         for point in client.get_metric_history(run.info.run_id, "robust/linf_max"):
             assert 0 < point.value <= point.step / 1_000 + 1e-5
@@ -192,7 +192,7 @@ def test_the_baseline_learns_and_the_attack_bites(measured: list[Measurement]) -
         return next(m.value for m in measured if all(getattr(m, k) == v for k, v in wanted.items()))
 
     assert value("clean") > 0.7
-    assert value("pgd", eps=0.3, knowledge="white-box") < value("gaussian-noise", eps=0.2)
+    assert value("pgd", eps=0.3, knowledge="white-box") < value("noise-gaussian", eps=0.2)
 
 
 def test_a_second_look_finds_the_same_comparison(suite_run: dict[str, Any]) -> None:

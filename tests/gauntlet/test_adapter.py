@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -201,13 +202,119 @@ def test_a_model_at_chance_is_refused_with_what_was_tried(shape: tuple[int | Non
         adapt(flat or any_size(1), bench.x, bench.y, 10)
     message = str(caught.value)
     assert "at chance level on 200 clean images: " in message
-    assert all(f" % at {name}" in message for name in RANGES)
+    assert all(f" % at {pixels}" in message for pixels in ("[0, 1]", "[0, 255]", "[-1, 1]"))
+    assert "check the input range, the label order" in message
     assert "\n" not in message
 
 
-def test_labels_in_another_order_are_refused(bench: Bench) -> None:
-    with pytest.raises(ModelError, match="check the input range, the label order"):
+def test_labels_in_another_order_are_refused_with_the_cause(bench: Bench) -> None:
+    right = 100 * (bench.logits.argmax(axis=1) == bench.y).mean()
+    with pytest.raises(ModelError, match=f"the classes look reordered: {right:.1f} % are right in another order"):
         adapt(bench.network(), bench.x, (bench.y + 1) % 10, 10)
+
+
+@pytest.mark.parametrize(("stated", "said"), [("0..1", "[0, 1]"), ("-1..1", "[-1, 1]")])
+def test_a_stated_range_at_chance_is_refused_with_the_one_that_works(stated: str, said: str, bench: Bench) -> None:
+    # all bias at a 255th of the pixels it was made for
+    network = bench.network(pixels="0..255")
+    network.layers[-1].bias.assign_add(np.eye(10)[3] * 5)
+    with pytest.raises(ModelError) as caught:
+        adapt(network, bench.x, bench.y, 10, stated)  # type: ignore[arg-type]
+    found = re.search(r"at chance level on 200 clean images, input looks like 0..255: (.*)", str(caught.value))
+    assert found, str(caught.value)
+    assert re.match(
+        rf"\d+\.\d % at {re.escape(said)}, \d\d\.\d % at \[0, 255\] \(give --input-range 0..255\)", found[1]
+    )
+
+
+def test_a_stated_range_that_fits_worse_is_kept_and_doubted(bench: Bench) -> None:
+    network = bench.network(pixels="0..255")
+    network.layers[-1].bias.assign(bench.bias / 50)  # 46 % at [0, 1], 84 % at [0, 255]
+    adapted = adapt(network, bench.x, bench.y, 10, "0..1")
+    assert (adapted.input_range, adapted.better_range) == ("0..1", "0..255")
+    assert adapt(network, bench.x, bench.y, 10, "0..1", doubt=False).better_range is None
+
+
+@pytest.mark.parametrize("pixels", ["0..255", "auto"])
+def test_what_fits_best_is_not_doubted(pixels: str, bench: Bench) -> None:
+    adapted = adapt(bench.network(pixels="0..255"), bench.x, bench.y, 10, pixels)  # type: ignore[arg-type]
+    assert (adapted.input_range, adapted.better_range) == ("0..255", None)
+
+
+def test_a_keras_model_gives_scores_not_labels(bench: Bench) -> None:
+    with pytest.raises(ModelError, match="outputs: a Keras model is attacked through its scores"):
+        adapt(bench.network(), bench.x, bench.y, 10, outputs="labels")
+
+
+# --- layouts ------------------------------------------------------------------------------------------------
+
+
+class Coloured:
+    """The digits in three channels that are not alike, and linear models that read them in any layout."""
+
+    def __init__(self, bench: Bench, centroids: tuple[np.ndarray, np.ndarray]) -> None:
+        self.x, self.y = np.concatenate([bench.x, bench.x**2, 0 * bench.x], axis=-1), bench.y
+        weights = np.zeros((28, 28, 3, 10), np.float32)
+        weights[:, :, 0] = centroids[0].reshape(28, 28, 10)
+        self.weights, self.logits = weights, bench.logits
+
+    def network(self, layout: str, shape: tuple[int, ...]) -> keras.Model:
+        weights = self.weights.transpose(2, 0, 1, 3) if layout == "chw" else self.weights
+        dense = keras.layers.Dense(10)
+        network = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), dense])
+        dense.set_weights([weights.reshape(-1, 10), self.bias])
+        return network
+
+    @property
+    def bias(self) -> np.ndarray:
+        return np.asarray(self.logits[0] - self.x[0].ravel() @ self.weights.reshape(-1, 10))
+
+
+@pytest.fixture(scope="module")
+def coloured(bench: Bench, centroids: tuple[np.ndarray, np.ndarray]) -> Coloured:
+    return Coloured(bench, centroids)
+
+
+@pytest.mark.parametrize("layout", ["auto", "stated"])
+@pytest.mark.parametrize(
+    ("order", "shape"), [("hwc", (28, 28, 3)), ("chw", (3, 28, 28)), ("flat", (2352,))], ids=["hwc", "chw", "flat"]
+)
+def test_the_layout_is_found_or_stated(order: str, shape: tuple[int, ...], layout: str, coloured: Coloured) -> None:
+    stated = "auto" if layout == "auto" else order
+    network = coloured.network(order, shape)
+    adapted = adapt(network, coloured.x, coloured.y, 10, layout=stated)  # type: ignore[arg-type]
+    assert (adapted.layout, adapted.input_range) == (order, "0..1")
+    assert adapted.model.input_shape == (None, 28, 28, 3)
+    np.testing.assert_allclose(adapted.model(coloured.x, training=False).numpy(), coloured.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", ["hwc", "chw"])
+def test_a_shape_that_could_be_either_is_told_by_what_it_knows(order: str, bench: Bench) -> None:
+    # 28 x 28 x 28: the digit in the first channel of 28, which are the first rows of the other layout
+    x = np.concatenate([bench.x, np.zeros((200, 28, 28, 27), np.float32)], axis=-1)
+    kernel = np.zeros((28, 28, 28, 10), np.float32)
+    kernel[:, :, 0] = bench.weights.reshape(28, 28, 10)
+    kernel = kernel.transpose(2, 0, 1, 3) if order == "chw" else kernel
+    dense = keras.layers.Dense(10)
+    network = keras.Sequential([keras.Input((28, 28, 28)), keras.layers.Flatten(), dense])
+    dense.set_weights([kernel.reshape(-1, 10), bench.bias])
+    adapted = adapt(network, x, bench.y, 10)
+    assert adapted.layout == order
+    np.testing.assert_allclose(adapted.model(x, training=False).numpy(), bench.logits, atol=1e-3)
+
+
+def test_a_layout_that_the_model_does_not_take_is_refused(coloured: Coloured) -> None:
+    network = coloured.network("chw", (3, 28, 28))
+    with pytest.raises(ModelError, match=r"takes images of shape \(3, 28, 28\).* \(28, 28, 3\) in layout hwc"):
+        adapt(network, coloured.x, coloured.y, 10, layout="hwc")
+
+
+def test_channels_first_convolutions_run_here(coloured: Coloured) -> None:
+    layers = [keras.layers.Conv2D(4, 3, data_format="channels_first"), keras.layers.Flatten(), keras.layers.Dense(10)]
+    network = keras.Sequential([keras.Input((3, 28, 28)), *layers])
+    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(coloured.x.transpose(0, 3, 1, 2), coloured.y, epochs=3, batch_size=20, verbose=0)
+    assert adapt(network, coloured.x, coloured.y, 10).layout == "chw"
 
 
 # --- digests ------------------------------------------------------------------------------------------------

@@ -1,0 +1,253 @@
+"""Models broken on purpose, which an evaluation must doubt for the right reason, and honest ones, which it must not.
+
+Each canary stands for a mistake that has passed for robustness in print. An evaluation that lets one pass, or that
+doubts an honest model, may not be believed on any other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gauntlet.attacks import ApgdCe, Fgsm, Pgd, Square, UniformNoise
+from gauntlet.battery import Battery, Job
+from gauntlet.battery import run as run_battery
+from gauntlet.errors import ModelError
+from gauntlet.probes import probe
+from gauntlet.progress import Progress, part, silent
+from gauntlet.training import Training, train
+from gauntlet.validity import Evidence, Verdict, doubts, verdict
+
+if TYPE_CHECKING:
+    import keras
+
+    from gauntlet.datasets import Dataset
+
+Break = Callable[["keras.Model", "Dataset"], "keras.Model"]
+"""From an honest model that is trained on the data set to a broken one."""
+Make = Callable[["Dataset", Training, "keras.Model", Progress], "keras.Model"]
+"""From the data set, how to train, and a trained 3×3 network to an honest model."""
+
+IMAGES = 100
+"""Test images of each evaluation."""
+
+
+def battery(eps: Sequence[float] = (0.05, 0.1, 0.2), n: int = IMAGES) -> Battery:
+    """The attacks that every canary meets: noise, one step, many steps, and none of the gradient."""
+    several = (UniformNoise(), Fgsm(), Pgd(max_iter=20), ApgdCe(max_iter=40), Square(max_iter=200))
+    return Battery(attack=several, eps=tuple(eps), n=n)
+
+
+# --- broken ---------------------------------------------------------------------------------------------------
+
+
+def scaled_logits(model: keras.Model, dataset: Dataset) -> keras.Model:
+    """Logits a hundred times too large: the softmax is one-hot in float32 (Carlini & Wagner 2016)."""
+    return _behind(model, lambda logits: 100.0 * logits)
+
+
+def double_softmax(model: keras.Model, dataset: Dataset) -> keras.Model:
+    """Probabilities where logits are expected: the loss takes a second softmax."""
+    import keras
+
+    return _behind(model, keras.ops.softmax)
+
+
+def quantised_inputs(model: keras.Model, dataset: Dataset) -> keras.Model:
+    """Every pixel black or white: a gradient of zero (thermometer's kin, Athalye et al. 2018, section 4.1)."""
+    import keras
+
+    return _before(model, keras.ops.round)
+
+
+def sign_activation(model: keras.Model, dataset: Dataset) -> keras.Model:
+    """Only the signs of the last hidden layer reach the outputs, which are fitted to them by least squares."""
+    import keras
+
+    signs = keras.Model(model.inputs, keras.ops.sign(model.layers[-1].input))
+    hidden = _with_ones(signs.predict(dataset.x_train, verbose=0))
+    ridge = hidden.T @ hidden + 10 * np.eye(hidden.shape[1])
+    weights = np.linalg.solve(ridge, hidden.T @ (20 * np.eye(dataset.n_classes)[dataset.y_train]))
+    last = keras.layers.Dense(dataset.n_classes)
+    images = keras.Input(dataset.input_shape)
+    broken = keras.Model(images, last(signs(images)))
+    last.set_weights([weights[:-1].astype(np.float32), weights[-1].astype(np.float32)])
+    return broken
+
+
+def _with_ones(features: np.ndarray) -> np.ndarray:
+    return np.hstack([features, np.ones((len(features), 1))]).astype(np.float64)
+
+
+def random_noise(model: keras.Model, dataset: Dataset) -> keras.Model:
+    """Fresh noise on every image it is shown (as random resizing, Athalye et al. 2018, section 5.3.2)."""
+    import tensorflow as tf
+
+    return _before(model, lambda x: x + tf.random.normal(tf.shape(x), stddev=0.2))
+
+
+def constant(model: keras.Model, dataset: Dataset) -> keras.Model:
+    """The same class whatever it sees: nothing is ever lost to an attack."""
+    first = np.eye(dataset.n_classes, dtype=np.float32)[0]
+    return _behind(model, lambda logits: 0.0 * logits + first)
+
+
+def stopped_gradient(model: keras.Model, dataset: Dataset) -> keras.Model:
+    """Right in every answer, and no gradient comes through."""
+    import keras
+
+    return _before(model, keras.ops.stop_gradient)
+
+
+def other_range(model: keras.Model, dataset: Dataset) -> keras.Model:
+    """Trained on pixels from 0 to 255, fed 0 to 1: a budget of 0.1 is 25 times the image."""
+    return _before(model, lambda x: x / 255.0)
+
+
+def _before(model: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
+    """`model` on changed images."""
+    import keras
+
+    images = keras.Input(model.input_shape[1:])
+    return keras.Model(images, model(keras.layers.Lambda(change, output_shape=model.input_shape[1:])(images)))
+
+
+def _behind(model: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
+    """`model` with changed logits."""
+    import keras
+
+    images = keras.Input(model.input_shape[1:])
+    return keras.Model(images, keras.layers.Lambda(change, output_shape=model.output_shape[1:])(model(images)))
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A canary: how to break a model, and what of it must be found."""
+
+    build: Break
+    reason: str
+    """What a reason must hold."""
+    verdicts: tuple[Verdict, ...] = ("SUSPECT", "INVALID")
+
+
+CANARIES: dict[str, Broken] = {
+    "softmax-saturated": Broken(scaled_logits, "softmax saturated"),
+    "double-softmax": Broken(double_softmax, "probabilities passed as logits"),
+    "quantised-inputs": Broken(quantised_inputs, "quantises or detaches its input"),
+    "sign-activation": Broken(sign_activation, "of the images have no loss gradient"),
+    "noise-layer": Broken(random_noise, "repeated predictions differ"),
+    "constant": Broken(constant, "chance level", ("INVALID",)),
+    "gradient-stopped": Broken(stopped_gradient, "quantises or detaches its input"),
+    "range-0-255": Broken(other_range, "input looks like 0..255", ("INVALID",)),
+}
+
+
+# --- honest ---------------------------------------------------------------------------------------------------
+
+
+def _plain(name: str) -> Make:
+    def make(dataset: Dataset, training: Training, base: keras.Model, progress: Progress) -> keras.Model:
+        if name == "cnn3x3":
+            return base
+        return train(dataset, training.model_copy(update={"architecture": name}), progress=progress).model
+
+    return make
+
+
+def _defended(settings: str) -> Make:
+    def make(dataset: Dataset, training: Training, base: keras.Model, progress: Progress) -> keras.Model:
+        from gauntlet.classifier import CompiledClassifier
+        from gauntlet.defenses import defense
+
+        return defense(settings).apply(dataset, training, CompiledClassifier(base), progress).model
+
+    return make
+
+
+HONEST: dict[str, Make] = {
+    "cnn3x3": _plain("cnn3x3"),
+    "cnn5x5": _plain("cnn5x5"),
+    "cnn3x3-deep": _plain("cnn3x3-deep"),
+    "fgsm-trained": _defended("on-the-fly:eps=0.1"),
+    "pgd-trained": _defended("pgd-training:eps=0.1"),
+}
+
+
+# --- the evaluation -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Canary:
+    """How an evaluation of one such model ended."""
+
+    name: str
+    expected: str
+    """A part of the reason it must give, or `VALID`."""
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    ok: bool
+    seconds: float = field(compare=False)
+
+    @property
+    def reason(self) -> str:
+        """The reason that was expected; where it was not given, all of them."""
+        return next((r for r in self.reasons if self.expected in r), "; ".join(self.reasons))
+
+
+def run(
+    dataset: Dataset,
+    training: Training | None = None,
+    progress: Progress = silent,
+    names: Sequence[str] | None = None,
+    tried: Battery | None = None,
+) -> Iterator[Canary]:
+    """Evaluate every canary and every honest model, or those of `names`, in this order; a row as each is done."""
+    training = (training or Training()).model_copy(update={"architecture": "cnn3x3"})
+    chosen = [name for name in (*CANARIES, *HONEST) if names is None or name in names]
+    base = train(dataset, training, progress=part(progress, 0, 1 / (len(chosen) + 1))).model
+    for number, name in enumerate(chosen, 1):
+        step = part(progress, number / (len(chosen) + 1), (number + 1) / (len(chosen) + 1))
+        yield one(name, dataset, training, base, step, tried)
+
+
+def one(
+    name: str,
+    dataset: Dataset,
+    training: Training,
+    base: keras.Model,
+    progress: Progress = silent,
+    tried: Battery | None = None,
+) -> Canary:
+    """Make one model of `base`, a trained 3×3 network, and evaluate it."""
+    started = time.perf_counter()
+    broken = CANARIES.get(name)
+    if broken:
+        model = broken.build(base, dataset)
+    else:
+        model = HONEST[name](dataset, training, base, part(progress, 0, 0.5))
+    found, reasons = evaluate(model, dataset, training.seed, tried or battery(), part(progress, 0.5, 1))
+    if broken:
+        ok = found in broken.verdicts and any(broken.reason in reason for reason in reasons)
+    else:
+        ok = found == "VALID"
+    return Canary(name, broken.reason if broken else "VALID", found, reasons, ok, time.perf_counter() - started)
+
+
+def evaluate(
+    model: keras.Model, dataset: Dataset, seed: int, tried: Battery, progress: Progress = silent
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Attack, probe and judge a model that is said to take [0, 1] and to give logits, as every other is."""
+    from gauntlet.classifier import CompiledClassifier
+
+    classifier = CompiledClassifier(model, dataset.bounds)
+    x, y = dataset.x_test, dataset.y_test
+    clean = classifier.labels(x)
+    job = Job(classifier, x, y, clean, seed)
+    results = run_battery(tried, job, lambda n: dataset.test_subset(n, seed), progress)
+    better = better_range(model, x, y, dataset.n_classes)
+    probes = probe(classifier, x, y, clean, results=results, better_range=better, seed=seed)
+    return verdict(doubts(Evidence(results, dataset.n_classes, probes)))

@@ -1,0 +1,177 @@
+"""What a battery leaves behind: metrics, pictures, outcomes and records, in one run and its children."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gauntlet import curves, evaluation, figures, validity
+from gauntlet.evaluation import Clean
+from gauntlet.outcome import Attacked, WorstCase, worst_case
+from tasks import tracking
+from tasks.context import Context
+from tasks.source import Loaded
+from tasks.trained import log_predictions
+
+if TYPE_CHECKING:
+    from gauntlet.datasets import Dataset
+    from gauntlet.measurement import Measurement
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a battery found out about one model."""
+
+    model: str
+    clean: Clean
+    loaded: Loaded
+    results: Sequence[Attacked]
+    doubts: Sequence[validity.Doubt]
+
+    @property
+    def worst(self) -> list[WorstCase]:
+        """The worst case per image, by norm and budget."""
+        return worst_case(self.results)
+
+    def accuracy(self, result: Attacked) -> Measurement:
+        """Robust accuracy of a result with its verdict."""
+        verdict, reasons = validity.verdict_of(result, self.doubts)
+        return result.accuracy(self.model).model_copy(update={"validity": verdict, "reasons": reasons})
+
+    def clean_accuracy(self) -> Measurement:
+        """Clean accuracy over the whole test set."""
+        return evaluation.share(self.clean.correct, model=self.model, condition="clean")
+
+
+def log(run: tracking.Run, context: Context, dataset: Dataset, findings: Findings, params: dict[str, Any]) -> None:
+    """The run of the battery, and below it one of each attack when there are several."""
+    kinds = list(dict.fromkeys(result.attack for result in findings.results))
+    for kind in kinds:
+        mine = [result for result in findings.results if result.attack == kind]
+        child = params | {"attack": kind.model_dump(), "eps": [result.eps for result in mine]}
+        name = f"{kind.name} on {run.model}"
+        below = tracking.run(
+            "attack",
+            context.below(run.id),
+            dataset,
+            name=name,
+            model=run.model,
+            scenario=kind.name,
+            params=child,
+        )
+        with nullcontext(run) if len(kinds) == 1 else below as one:
+            for result in mine:
+                one.metrics(_metrics(result, findings), step=round(1_000 * result.eps))
+                _log_examples(one, dataset, result, "" if result is mine[-1] else f"-eps-{result.eps:.4g}")
+            _log_distances(one, mine[-1])
+    _log_summary(run, dataset, findings, several=len(kinds) > 1)
+
+
+def _metrics(result: Attacked, findings: Findings) -> dict[str, float]:
+    """The contract's metrics of one attack at one budget; in a cascade only what is its own."""
+    accuracy = findings.accuracy(result)
+    effort = {"robust/seconds": result.seconds, "robust/calls_mean": float(result.calls[result.tried].mean())}
+    if not result.alone:
+        return effort | {"cascade/tried": int(result.tried.sum()), "cascade/broken": int(result.broken.sum())}
+    if result.knowledge == "transfer":
+        names = {"transfer/accuracy": accuracy.value, "transfer/loss": result.loss}
+        return names | {"transfer/accuracy_low": accuracy.low, "transfer/accuracy_high": accuracy.high}
+    success = result.success_rate(findings.model)
+    return (
+        {
+            "robust/accuracy": accuracy.value,
+            "robust/accuracy_low": accuracy.low,
+            "robust/accuracy_high": accuracy.high,
+            "robust/loss": result.loss,
+            "robust/linf_max": float(result.linf.max()),
+            "robust/l2_mean": float(result.l2.mean()),
+        }
+        | effort
+        | ({"robust/attack_success_rate": success.value} if success else {})
+    )
+
+
+def _log_distances(run: tracking.Run, result: Attacked) -> None:
+    """Of a search for the smallest perturbation: how far away the boundary is."""
+    if result.distance is None:
+        return
+    away = result.distance[result.tried & (result.clean_predictions == result.labels)]
+    found = away[np.isfinite(away)]
+    shares = {"distance/found": len(found) / max(len(away), 1)}
+    quartiles = zip(("q1", "median", "q3"), np.percentile(found, (25, 50, 75)), strict=True) if len(found) else ()
+    run.metrics(shares | {f"distance/{name}": float(value) for name, value in quartiles})
+    title = f"{result.attack.name} on {run.model}: smallest L{result.attack.norm} perturbation"
+    run.figure("distances.png", curves.distances(away, title, result.attack.norm))
+
+
+def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix: str) -> None:
+    """Pictures and predictions of one attack at one budget; the last budget's files have no suffix."""
+    what = f"{result.attack.name} at {result.eps:.4g} on {run.model}"
+    title = f"{what} ({result.knowledge})" if result.attack.adversary else what
+    rows = np.flatnonzero(result.tried[: len(result.images)])
+    shown_clean, images = dataset.x_test[result.index[rows]], result.images[rows]
+    predictions = result.labels[rows], result.clean_predictions[rows], result.predictions[rows]
+    run.figure(
+        f"examples{suffix}.png",
+        figures.adversarial_examples(shown_clean, images, *predictions, dataset.class_names, title),
+    )
+    counts, report = evaluation.tables(result.labels, result.predictions, dataset.class_names)
+    attacked = Clean(result.labels, result.predictions, 0.0, counts, report)
+    log_predictions(run, attacked, dataset, f"{title}, n = {len(result.index):,}", suffix)
+
+
+def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, several: bool) -> None:
+    """What concerns the whole battery: clean accuracy, worst case, verdict, outcomes, curve, records."""
+    import pandas as pd
+
+    accuracies = [findings.accuracy(result) for result in findings.results if result.alone]
+    worst = [case.accuracy(findings.model) for case in findings.worst] if several else []
+    measured = [findings.clean_accuracy(), *accuracies, *worst]
+    verdict, reasons = validity.verdict(findings.doubts)
+    run.tags({"gauntlet.validity": verdict, "gauntlet.reasons": "; ".join(reasons)})
+    run.tags({"gauntlet.input_range": findings.loaded.input_range, "gauntlet.outputs": findings.loaded.outputs})
+    for case in (case for case in worst if case.norm == worst[0].norm):
+        metrics = {
+            "robust/accuracy": case.value,
+            "robust/accuracy_low": case.low,
+            "robust/accuracy_high": case.high,
+        }
+        run.metrics(metrics, step=round(1_000 * (case.eps or 0)))
+    run.table("outcomes.parquet", pd.concat([result.frame() for result in findings.results], ignore_index=True))
+    title = f"{run.model}: robust accuracy by budget"
+    run.figure("robustness_curve.png", figures.robustness_curves(measured, title, 1 / dataset.n_classes))
+    clean = {"clean/accuracy": measured[0].value, "clean/loss": findings.clean.loss}
+    run.record(measured, clean, **_summary(findings, verdict, reasons))
+
+
+def _summary(findings: Findings, verdict: str, reasons: Sequence[str]) -> dict[str, Any]:
+    """What `--json` prints beside the run and the settings."""
+    shares = ("low", "high", "eps", "norm")
+    worst = [case.accuracy(findings.model) for case in findings.worst]
+    return {
+        "n": max(len(result.index) for result in findings.results),
+        "clean_accuracy": findings.clean_accuracy().value,
+        "validity": verdict,
+        "reasons": list(reasons),
+        "results": [_row(result, findings) for result in findings.results],
+        "worst_case": [{"robust_accuracy": m.value, "n": m.n} | m.model_dump(include=set(shares)) for m in worst],
+    }
+
+
+def _row(result: Attacked, findings: Findings) -> dict[str, Any]:
+    """One attack at one budget; of a cascade's later attacks the accuracy is what they and all before them left."""
+    accuracy = findings.accuracy(result)
+    success = result.success_rate(findings.model)
+    return {
+        "attack": result.attack.name,
+        "robust_accuracy": accuracy.value,
+        "attack_success_rate": success.value if success else None,
+        "seconds": result.seconds,
+        "tried": int(result.tried.sum()),
+        "broken": int(result.broken.sum()),
+        "calls": float(result.calls[result.tried].mean()) if result.tried.any() else 0.0,
+    } | accuracy.model_dump(include={"eps", "norm", "knowledge", "low", "high", "n", "validity", "reasons"})
