@@ -1,17 +1,13 @@
-"""PGD through our classifier, ART's own and Foolbox: the same model, images and steps, alternated in one run.
+"""Attacks through our classifier, ART's own and Foolbox: the same model, images and steps, alternated in one run.
 
-    python -m benchmarks.attacks --dataset mnist --data-dir DIR
+    python -m benchmarks.attacks --dataset mnist --data-dir DIR [--only pgd|apgd|cw]
 
-Every contender starts at the clean image, so that all walk the same path and the results can be compared.
-Printed are the median seconds of each, the ratio to the bare compiled loop, and how far the images differ.
+PGD starts at the clean image and never stops early, so that all walk the same path; a last row shows what stopping
+early wins. Auto-PGD and Carlini & Wagner are compared as they are used.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,33 +18,78 @@ load_tensorflow()
 
 import foolbox  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from art.attacks.evasion import AutoProjectedGradientDescent, CarliniL2Method  # noqa: E402
 from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_tensorflow_v2 import (  # noqa: E402
     ProjectedGradientDescentTensorFlowV2,
 )
 from art.estimators.classification import TensorFlowV2Classifier  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
-from gauntlet.attacks import Pgd, one_hot  # noqa: E402
+from benchmarks.side_by_side import Contender, measure, parser, prepare, show  # noqa: E402
+from gauntlet.attacks import ApgdCe, Attack, Pgd, attack, one_hot  # noqa: E402
 from gauntlet.classifier import CHUNK, CompiledClassifier  # noqa: E402
-from gauntlet.datasets import read_dataset  # noqa: E402
-from gauntlet.training import Training, train  # noqa: E402
+from gauntlet.threat import Images, Labels  # noqa: E402
 
 EPS, STEP, STEPS = 0.3, 0.01, 40
-Contender = Callable[[np.ndarray, np.ndarray], np.ndarray]
+APGD_EPS, APGD_STEPS = 0.1, 50
+CW_IMAGES = 16
+"""ART's takes seconds an image."""
 
 
-def contenders(model: Any, n_classes: int) -> dict[str, Contender]:
-    """Name to a function from images and labels to adversarial images."""
-    ours = CompiledClassifier(model)
+def plain(model: Any, n_classes: int) -> TensorFlowV2Classifier:
+    """ART's own classifier, as its documentation makes it."""
     loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
-    plain = TensorFlowV2Classifier(model, n_classes, ours.input_shape, loss_object=loss, clip_values=(0.0, 1.0))
-    settings = Pgd(eps_step=STEP, max_iter=STEPS, num_random_init=0)
+    shape = tuple(model.input_shape[1:])
+    return TensorFlowV2Classifier(model, n_classes, shape, loss_object=loss, clip_values=(0.0, 1.0))
+
+
+def ours(settings: Attack, classifier: CompiledClassifier, eps: float) -> Contender:
+    """An attack of ours; one for the smallest perturbation is held to no budget."""
+    run = settings.smallest if settings.minimal else settings.run
+    return lambda x, y: run(classifier, x, y, eps, 0).images
+
+
+def arts(kind: type, classifier: Any, **settings: Any) -> Contender:
+    """An attack of ART's with true labels."""
+    made = kind(classifier, verbose=False, **settings)
+    return lambda x, y: np.asarray(made.generate(x, y=one_hot(y, classifier.nb_classes)))
+
+
+def pgd(model: Any, classifier: CompiledClassifier) -> dict[str, Contender]:
+    """PGD-40 from the clean image."""
+    same = Pgd(eps_step=STEP, max_iter=STEPS, num_random_init=0, early_stop=False)
+    early = same.model_copy(update={"early_stop": True})
+    settings = {"eps": EPS, "eps_step": STEP, "max_iter": STEPS, "num_random_init": 0, "batch_size": CHUNK}
+    kind = ProjectedGradientDescentTensorFlowV2
     return {
         "bare compiled loop": bare_loop(model),
-        "ART on our classifier": lambda x, y: settings.run(ours, x, y, EPS, seed=0),
-        "ART on its own classifier": lambda x, y: art_pgd(plain, x, one_hot(y, n_classes)),
+        "pgd": ours(same, classifier, EPS),
+        "pgd, stopping early": ours(early, classifier, EPS),
+        "ART on our classifier": arts(kind, classifier, **settings),
+        "ART on its own": arts(kind, plain(model, classifier.nb_classes), **settings),
         "Foolbox": foolbox_pgd(model),
+    }
+
+
+def apgd(model: Any, classifier: CompiledClassifier) -> dict[str, Contender]:
+    """Auto-PGD on the cross-entropy from one random start."""
+    settings = {"eps": APGD_EPS, "eps_step": 2 * APGD_EPS, "max_iter": APGD_STEPS, "nb_random_init": 1}
+    settings |= {"batch_size": CHUNK, "loss_type": "cross_entropy", "norm": np.inf}
+    kind = AutoProjectedGradientDescent
+    return {
+        "apgd-ce": ours(ApgdCe(max_iter=APGD_STEPS), classifier, APGD_EPS),
+        "ART on our classifier": arts(kind, classifier, **settings),
+        "ART on its own": arts(kind, plain(model, classifier.nb_classes), **settings),
+    }
+
+
+def cw(model: Any, classifier: CompiledClassifier) -> dict[str, Contender]:
+    """Carlini & Wagner L2: ours as it comes; ART's at its defaults, and with the steps that its defaults lack."""
+    kind, few = CarliniL2Method, {"batch_size": CHUNK}
+    more = few | {"binary_search_steps": 5, "max_iter": 100}
+    return {
+        "cw-l2": ours(attack("cw-l2"), classifier, 1.0),
+        "ART at its defaults (10 × 10 steps)": arts(kind, plain(model, classifier.nb_classes), **few),
+        "ART with 5 × 100 steps": arts(kind, plain(model, classifier.nb_classes), **more),
     }
 
 
@@ -63,7 +104,7 @@ def bare_loop(model: Any) -> Contender:
         x = tf.clip_by_value(x + STEP * tf.sign(tape.gradient(loss, x)), 0.0, 1.0)
         return clean + tf.clip_by_value(x - clean, -EPS, EPS)
 
-    def attack(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def run(x: Images, y: Labels) -> Images:
         made = []
         for start in range(0, len(x), CHUNK):
             clean, labels = tf.constant(x[start : start + CHUNK]), tf.constant(y[start : start + CHUNK])
@@ -73,80 +114,43 @@ def bare_loop(model: Any) -> Contender:
             made.append(images.numpy())
         return np.concatenate(made)
 
-    return attack
-
-
-def art_pgd(classifier: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """ART's PGD, as its documentation uses it, at our batch size."""
-    attack = ProjectedGradientDescentTensorFlowV2(
-        classifier, eps=EPS, eps_step=STEP, max_iter=STEPS, num_random_init=0, batch_size=CHUNK, verbose=False
-    )
-    return np.asarray(attack.generate(x, y=y))
+    return run
 
 
 def foolbox_pgd(model: Any) -> Contender:
     """Foolbox's L∞ PGD in batches of the same size."""
     attacker = foolbox.TensorFlowModel(model, bounds=(0, 1))
-    attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP, steps=STEPS, random_start=False)
+    made = foolbox.attacks.LinfPGD(abs_stepsize=STEP, steps=STEPS, random_start=False)
 
-    def run(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        made = []
+    def run(x: Images, y: Labels) -> Images:
+        found = []
         for start in range(0, len(x), CHUNK):
             batch, labels = tf.constant(x[start : start + CHUNK]), tf.constant(y[start : start + CHUNK])
-            made.append(attack(attacker, batch, labels, epsilons=EPS)[1].numpy())
-        return np.concatenate(made)
+            found.append(made(attacker, batch, labels, epsilons=EPS)[1].numpy())
+        return np.concatenate(found)
 
     return run
 
 
-def measure(functions: dict[str, Contender], x: np.ndarray, y: np.ndarray, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every contender, one after the other in each round, after a warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function(x, y)
-    for _ in range(rounds):
-        for name, function in functions.items():
-            started = time.perf_counter()
-            function(x, y)
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
+BENCHMARKS = {
+    "pgd": (pgd, f"PGD-{STEPS}, L∞ {EPS}, step {STEP}, batch {CHUNK}"),
+    "apgd": (apgd, f"APGD-CE-{APGD_STEPS}, L∞ {APGD_EPS}, one random start, batch {CHUNK}"),
+    "cw": (cw, "Carlini & Wagner, L2"),
+}
 
 
 def main() -> None:
-    """Train a model, let the contenders run, print the table."""
-    parser = argparse.ArgumentParser("python -m benchmarks.attacks", description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="mnist")
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--n", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    dataset = read_dataset(options.dataset, options.data_dir)
-    model = train(dataset, Training(epochs=1)).model
-    index = dataset.test_subset(min(options.n, len(dataset.x_test)), 0)
-    x, y = dataset.x_test[index], dataset.y_test[index]
-    functions = contenders(model, dataset.n_classes)
-    images = {name: function(x, y) for name, function in functions.items()}
-    seconds = measure(functions, x, y, options.rounds)
-    Console().print(table(images, seconds, y, CompiledClassifier(model), len(x)))
-
-
-def table(
-    images: dict[str, np.ndarray],
-    seconds: dict[str, list[float]],
-    y: np.ndarray,
-    judge: CompiledClassifier,
-    n: int,
-) -> Table:
-    """Seconds, ratio, accuracy and the difference to the bare loop's images."""
-    grid = Table(title=f"PGD-{STEPS}, eps {EPS}, step {STEP}, batch {CHUNK}, {n} images")
-    for heading in ("contender", "median s", "ratio", "accuracy %", "pixels that differ by > 1e-6"):
-        grid.add_column(heading, justify="left" if heading == "contender" else "right")
-    base = float(np.median(seconds["bare compiled loop"]))
-    for name, taken in seconds.items():
-        median, differ = float(np.median(taken)), np.abs(images[name] - images["bare compiled loop"]) > 1e-6
-        accuracy = 100 * (judge.labels(images[name]) == y).mean()
-        grid.add_row(name, f"{median:.2f}", f"{median / base:.2f}", f"{accuracy:.2f}", f"{100 * differ.mean():.4f} %")
-    return grid
+    """Train a model, let the contenders run, print a table for each attack."""
+    flags = parser("attacks", __doc__ or "", 512)
+    flags.add_argument("--only", choices=BENCHMARKS, action="append")
+    options = flags.parse_args()
+    _, model, x, y = prepare(options)
+    classifier = CompiledClassifier(model)
+    for name in options.only or BENCHMARKS:
+        make, title = BENCHMARKS[name]
+        few = slice(CW_IMAGES if name == "cw" else None)
+        measured = measure(make(model, classifier), x[few], y[few], 1 if name == "cw" else options.rounds)
+        show(title, classifier, x[few], y[few], measured)
 
 
 if __name__ == "__main__":

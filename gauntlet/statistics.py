@@ -31,14 +31,10 @@ Ints = NDArray[np.int64]
 
 # With none of n differing, up to 3 / n may (95 %): Hanley and Lippman-Hand, J. Am. Med. Assoc. 249 (1983) 1743-1745.
 RULE_OF_THREE = 3
-# How surely the images that are `needed` shall do.
-POWER = 0.8
-# The drops of `needed_table`, as shares.
-DROPS = (0.005, 0.01, 0.02, 0.03, 0.05)
-# Above so many, "more images" is no advice.
-MOST_IMAGES = 1_000_000
-# The part of a binomial distribution that is left out of exact sums.
-TAIL = 1e-12
+POWER = 0.8  # how surely the images that are `needed` shall do
+DROPS = (0.005, 0.01, 0.02, 0.03, 0.05)  # of `needed_table`, as shares
+MOST_IMAGES = 1_000_000  # above so many, "more images" is no advice
+TAIL = 1e-12  # the part of a binomial distribution that is left out of exact sums
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,7 @@ class Gate:
     low: float
     high: float
     p_value: float  # McNemar, exact, one-sided: the candidate is worse
-    adjusted: float  # the same by Holm over all conditions
+    adjusted: float  # the same, by Holm over all conditions
     needed: int | None  # images that would do, if INCONCLUSIVE; None also where a million would not
     reason: str
 
@@ -159,8 +155,7 @@ def interval(pair: Paired, level: float = 0.95) -> tuple[float, float]:
 
 def simultaneous(conditions: Mapping[str, Paired], level: float = 0.95) -> dict[str, tuple[float, float]]:
     """Intervals that hold together with confidence `level`: each at 1 - (1 - level) / m (Bonferroni)."""
-    each = 1 - (1 - level) / max(1, len(conditions))
-    return {name: interval(pair, each) for name, pair in conditions.items()}
+    return {name: interval(pair, 1 - (1 - level) / len(conditions)) for name, pair in conditions.items()}
 
 
 def _z(alpha: float) -> float:
@@ -216,7 +211,8 @@ def bootstrap(
     def run(how: str) -> Any:
         options: dict[str, Any] = {"paired": True, "vectorized": False, "batch": 100}  # all at once takes n^2 of memory
         options |= {"confidence_level": level, "n_resamples": resamples, "method": how}
-        with warnings.catch_warnings(category=stats.DegenerateDataWarning, action="ignore"):
+        quiet = warnings.catch_warnings(category=stats.DegenerateDataWarning, action="ignore")
+        with quiet, np.errstate(invalid="ignore", divide="ignore"):
             return stats.bootstrap(samples, statistic, rng=np.random.default_rng(seed), **options)
 
     found = run(method)
@@ -271,9 +267,9 @@ def _gate(pair: Paired, adjusted: float, allowed: float, alpha: float, m: int) -
         verdict, reason = "PASS", f"at {'most' if low < 0 else 'least'} {_change(low)}{small}"
     else:
         needed = _needed(pair, allowed, alpha, m)
-        advice = f"about {needed:,} images would tell" if needed else "too close to the allowed for more images to tell"
+        advice = f"about {needed:,} images would tell" if needed else "too close to the limit for more images to tell"
         reason = f"from {_change(low)} to {_change(high)}; {advice}"
-    line = f"{reason}; allowed: {_change(-allowed)}; {_seen(pair)}"
+    line = f"{reason}; {100 * allowed:.2f} allowed; {_seen(pair)}"
     shares = (pair.champion, pair.candidate, pair.difference)
     return Gate(verdict, pair.n, *shares, low, high, mcnemar_worse(pair), adjusted, needed, line)
 
@@ -375,9 +371,8 @@ def needed_table(
     drops: Sequence[float] = DROPS, churn: float = 0.01, target: float = POWER, *, alpha: float = 0.05, m: int = 1
 ) -> list[dict[str, float | int | None]]:
     """Drop to be found against images needed, a row each, when a share `churn` of images flips besides, either way."""
-    rates = {drop: drop + churn for drop in drops}
-    images = {drop: images_needed(drop, rate, target, alpha=alpha, m=m) for drop, rate in rates.items()}
-    return [{"drop": drop, "discordant": rates[drop], "images": images[drop]} for drop in drops]
+    images = {drop: images_needed(drop, drop + churn, target, alpha=alpha, m=m) for drop in drops}
+    return [{"drop": drop, "discordant": drop + churn, "images": images[drop]} for drop in drops]
 
 
 def simulate(
