@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -77,7 +78,7 @@ def check_batch(adversarial: Images, clean: Images) -> None:
 
 def lengths(delta: Images, norm: Norm) -> NDArray[np.float64]:
     """The norm of every perturbation: (n, h, w, c) to (n,), in units of the pixel range."""
-    flat = delta.reshape(len(delta), -1).astype(np.float64)
+    flat = delta.reshape(len(delta), math.prod(delta.shape[1:])).astype(np.float64)
     return np.abs(flat).max(axis=1) if norm == "inf" else np.sqrt((flat**2).sum(axis=1))
 
 
