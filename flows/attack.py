@@ -8,13 +8,17 @@ from pydantic import Field
 
 from flows.command import flow, main
 from flows.settings import BatterySettings, ModelSettings, context, result
+from gauntlet.errors import GateError
 
 
 class AttackConfig(ModelSettings, BatterySettings):
     """Settings of the flow `attack`."""
 
-    model: str = Field(description="models:/NAME/VERSION, models:/NAME@candidate, runs:/ID/model or FILE.keras")
+    model: str = Field(
+        description="models:/NAME/VERSION, models:/NAME@candidate, runs:/ID/model, FILE.keras or module:function"
+    )
     source: str | None = Field(None, description="make the images against this model instead: a transfer attack")
+    require_valid: bool = Field(False, description="fail unless the evaluation is VALID")
     save_images: bool = Field(False, description="keep the adversarial images as an artifact")
 
 
@@ -28,7 +32,10 @@ def attack(config: AttackConfig) -> dict[str, Any]:
     source = Source(model=config.source, trust=config.trust) if config.source else None
     battery, where = config.battery(), context(config)
     run_id = attack_task(where, target, battery, source=source, save_images=config.save_images)
-    return result(run_id, config) | {"model": config.model}
+    found = result(run_id, config) | {"model": config.model}
+    if config.require_valid and found["validity"] != "VALID":
+        raise GateError(f"the evaluation is {found['validity']}: {'; '.join(found['reasons'])}")
+    return found
 
 
 if __name__ == "__main__":

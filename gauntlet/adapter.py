@@ -76,9 +76,9 @@ def adapt(
 ) -> Adapted:
     """Wrap `model` for clean images `x` (n, h, w, c) in [0, 1] with labels `y`; `ModelError` when it does not fit.
 
-    The input range is the one with the lowest cross-entropy on `x`: accuracy alone cannot tell, since a ReLU network
-    fed 255 times too much often still ranks the classes right. A model no better than chance at any range is refused.
-    A stated range is used; without `doubt` nobody looks whether another fits better.
+    The input range is, of the most accurate, the one with the lowest cross-entropy on `x`: accuracy alone cannot tell,
+    since a ReLU network fed 255 times too much often still ranks the classes right. A model no better than chance at
+    any range is refused. A stated range is used; without `doubt` nobody looks whether another fits better.
     """
     layouts = _check_shapes(model, x, n_classes, outputs, layout)
     if outputs == "auto":
@@ -116,34 +116,40 @@ def settle(
     *,
     doubt: bool = True,
 ) -> Settled:
-    """Of the ways asked for and above chance the first within `tie` of the lowest loss.
+    """Of the ways asked for and as accurate as any, the first within `tie` of the lowest loss.
 
+    Accuracy comes first, as an overconfident model can have the lower cross-entropy where it is less often right.
     Raises `ModelError` when all are at chance; the `others` then tell the likely cause, else whether to doubt.
     """
     tried = {way: measure(way) for way in asked}
-    able = {way: found for way, found in tried.items() if found.accuracy > chance(n_classes, y)}
-    if not able:
+    highest, limit = max(found.accuracy for found in tried.values()), chance(n_classes, y)
+    if highest <= limit:
         raise _at_chance(tried, {way: measure(way) for way in others}, y, n_classes)
+    least = highest - _noise(highest, len(y))
+    able = {way: found for way, found in tried.items() if found.accuracy > limit and found.accuracy >= least}
     lowest = min(found.loss for found in able.values())
     best = next(way for way, found in able.items() if found.loss <= lowest + tie)
-    rivals = [way for way in others if doubt and way.layout == best.layout]
-    return Settled(best, _better({way: measure(way) for way in rivals}, tried[best]))
+    rivals = {way: measure(way) for way in others if doubt and way.layout == best.layout}
+    clearly = [way for way, found in rivals.items() if _is_better(found, tried[best], len(y))]
+    return Settled(best, max(clearly, key=lambda way: rivals[way].accuracy).input_range if clearly else None)
 
 
-def _better(rivals: dict[Expects, Fit], stated: Fit) -> str | None:
-    """The range with a loss clearly below that of the stated one, and no fewer images right."""
-    clearly = {
-        way: found.loss
-        for way, found in rivals.items()
-        if found.accuracy >= stated.accuracy and found.loss < min(0.8 * stated.loss, stated.loss - 0.05)
-    }
-    return min(clearly, key=lambda way: clearly[way]).input_range if clearly else None
+def _is_better(rival: Fit, stated: Fit, n: int) -> bool:
+    """Whether more images are right beyond noise, or no fewer at a loss clearly lower."""
+    more_right = rival.accuracy > stated.accuracy + _noise(rival.accuracy, n)
+    lower_loss = rival.loss < min(0.8 * stated.loss, stated.loss - 0.05)
+    return more_right or (rival.accuracy >= stated.accuracy and lower_loss)
+
+
+def _noise(accuracy: float, n: int) -> float:
+    """Three standard errors of a share of n."""
+    return 3 * float(np.sqrt(accuracy * (1 - accuracy) / n))
 
 
 def chance(n_classes: int, y: Labels) -> float:
     """Three standard errors above what always guessing the most frequent class gets."""
     majority = float(np.bincount(y, minlength=n_classes).max() / len(y))
-    return majority + 3 * float(np.sqrt(majority * (1 - majority) / len(y)))
+    return majority + _noise(majority, len(y))
 
 
 def _at_chance(tried: dict[Expects, Fit], others: dict[Expects, Fit], y: Labels, n_classes: int) -> ModelError:

@@ -84,9 +84,9 @@ def open_blackbox(
 ) -> Opened:
     """Make `function` attackable, by clean images `x` (n, h, w, c) in [0, 1] with labels `y` (n,).
 
-    Of the layouts and input ranges that it runs with, the best is the one with the lowest cross-entropy, for labels
-    the highest accuracy. `ModelError` when there is none, when it gives no scores or labels of these classes, or
-    when it is no better than chance.
+    Of the layouts and input ranges that it runs with, the most accurate are compared by their cross-entropy; labels
+    have none, and the first within `TIE` is taken. `ModelError` when there is none, when it gives no scores or labels
+    of these classes, or when it is no better than chance.
     """
     ways = [Expects(pixels, order) for pixels in RANGES for order in LAYOUTS]
     asked = [way for way in ways if input_range in ("auto", way.input_range) and layout in ("auto", way.layout)]

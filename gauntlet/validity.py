@@ -53,13 +53,15 @@ class Doubt:
     about: Key | None = None
     whole: bool | None = None
     """Whether it counts for the whole evaluation; where None, `doubts` decides."""
+    check: str = ""
+    """Who raised it; filled in by `doubts`."""
 
 
 # --- was it an attack at all ------------------------------------------------------------------------------------
 
 
 def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
-    """The perturbation, measured outside the attack (Carlini et al. 2019, section 4.3).
+    """The perturbation, measured outside the attack (Carlini et al. 2019, section 3.1).
 
     Raised if an image is further away than the budget, outside the bounds, or not finite.
     """
@@ -74,7 +76,7 @@ def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
-    """An attack that changes nothing looks like robustness (Carlini et al. 2019, section 4.3).
+    """An attack that changes nothing looks like robustness (Carlini et al. 2019, section 3.1).
 
     Raised if no image was changed of those tried, were they more than a few.
     """
@@ -87,7 +89,7 @@ def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def rises_with_budget(evidence: Evidence) -> Iterator[Doubt]:
-    """A larger budget holds the smaller one (Carlini et al. 2019, section 4.2). Raised if over 1 point is won back."""
+    """A larger budget holds the smaller one (Carlini et al. 2019, section 3.1). Raised if over 1 point is won back."""
     for larger in _of_its_own(evidence):
         smaller = [r for r in _of_its_own(evidence) if r.attack == larger.attack and r.eps < larger.eps]
         smaller = [r for r in smaller if np.array_equal(r.index, larger.index)]
@@ -99,7 +101,7 @@ def rises_with_budget(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def survives_half_range(evidence: Evidence) -> Iterator[Doubt]:
-    """At L∞ 0.5 every image can be made grey (Carlini et al. 2019, section 4.2). Raised if above chance there."""
+    """At L∞ 0.5 every image can be made grey (Carlini et al. 2019, section 3.1). Raised if above chance there."""
     for result in _white_box(evidence.results):
         above = _above_chance(_mean(result), len(result.index), evidence.n_classes)
         if result.attack.norm == "inf" and result.eps >= 0.5 and above:
@@ -122,23 +124,23 @@ def survives_unbounded(evidence: Evidence) -> Iterator[Doubt]:
 def weaker_than_single_step(evidence: Evidence) -> Iterator[Doubt]:
     """Many steps do no worse than one (Athalye et al. 2018, section 3.1). Raised if one step breaks 1 point more."""
     single = [r for r in _white_box(evidence.results) if not r.attack.iterative]
-    yield from _outdone(single, [r for r in _last(evidence) if r.attack.iterative])
+    yield from _outdone(single, _descents(_last(evidence)))
 
 
 def weaker_than_black_box(evidence: Evidence) -> Iterator[Doubt]:
-    """Who sees gradients does no worse without (Athalye et al. 2018, section 3.1). Raised if 1 point worse."""
-    blind = [r for r in _white_box(evidence.results) if r.attack.access != "gradients"]
-    yield from _outdone(blind, [r for r in _last(evidence) if r.attack.iterative and r.attack.access == "gradients"])
+    """Gradients do no worse than going without (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
+    blind = [r for r in _white_box(evidence.results) if r.attack.access != "gradients" and r.attack.name != "square"]
+    yield from _outdone(blind, _descents(_last(evidence)))
 
 
 def weaker_than_transfer(evidence: Evidence) -> Iterator[Doubt]:
-    """Another model's gradients are no better than its own (Carlini et al. 2019, section 4.4). Raised if by 1 point."""
+    """Its own gradients do no worse than another's (Carlini et al. 2019, section 3.2). Raised if over 1 point worse."""
     transfers = [r for r in evidence.results if r.attack.adversary and r.knowledge == "transfer"]
-    yield from _outdone(transfers, _last(evidence))
+    yield from _outdone(transfers, [r for r in _last(evidence) if r.attack.access == "gradients"])
 
 
 def weaker_than_noise(evidence: Evidence) -> Iterator[Doubt]:
-    """An adversary does no worse than chance (Athalye et al. 2018, section 3.1). Raised if noise breaks 1 point more."""
+    """Any attack does no worse than noise (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
     yield from _outdone([r for r in evidence.results if not r.attack.adversary], _last(evidence))
 
 
@@ -148,9 +150,8 @@ def improved_by_square(evidence: Evidence) -> Iterator[Doubt]:
     Raised if Square breaks over 0.2 points that all gradient attacks left.
     """
     for square in (r for r in _white_box(evidence.results) if r.attack.name == "square"):
-        group = [r for r in _white_box(evidence.results) if _setting(r) == _setting(square)]
-        gradients = [r for r in group if r.attack.access == "gradients" and r.attack.iterative]
-        if gradients:
+        gradients = [r for r in _descents(_white_box(evidence.results)) if _setting(r) == _setting(square)]
+        if gradients and worst_case(gradients):
             common = worst_case(gradients)[0]
             broken = int(np.isin(square.index[square.broken], common.index[common.robust]).sum())
             if _many(broken, len(common.index), 0.2):
@@ -171,15 +172,16 @@ def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
 
 
 def at_chance(evidence: Evidence) -> Iterator[Doubt]:
-    """What knows nothing has nothing to lose. Raised if clean accuracy is within chance of always guessing one class
-    (source: three standard errors).
+    """What knows nothing has nothing to lose (Carlini et al. 2019, section 3.1: report clean accuracy).
+
+    Raised if clean accuracy is within three standard errors of always guessing the most frequent class.
     """
     if (accuracy := evidence.probes.at_chance) is not None:
         yield Doubt("INVALID", f"the model is at chance level on clean images: {100 * accuracy:.1f} %")
 
 
 def other_range(evidence: Evidence) -> Iterator[Doubt]:
-    """A budget means nothing on inputs of another scale (Carlini et al. 2019, section 5.9).
+    """A budget means nothing on inputs of another scale (Carlini et al. 2019, section 3.1: a precise threat model).
 
     Raised if another input range fits the clean images clearly better than the one stated.
     """
@@ -280,15 +282,14 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Doubt]], ...] = (
 
 
 def doubts(evidence: Evidence) -> list[Doubt]:
-    """All doubts of all checks, each with whether it counts for the whole evaluation.
+    """All doubts of all checks, each with its check and whether it counts for the whole evaluation.
 
     One about a single result does not when another attack vouches for that norm and budget: it is iterative, knows as
     much, and is itself without doubt. The worst case then rests on that one.
     """
-    found = [doubt for check in CHECKS for doubt in check(evidence)]
-    return [
-        doubt if doubt.whole is not None else replace(doubt, whole=_whole(doubt, found, evidence)) for doubt in found
-    ]
+    found = [replace(doubt, check=check.__name__) for check in CHECKS for doubt in check(evidence)]
+    decided = [_whole(doubt, found, evidence) if doubt.whole is None else doubt.whole for doubt in found]
+    return [replace(doubt, whole=whole) for doubt, whole in zip(found, decided, strict=True)]
 
 
 def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evidence) -> bool:
@@ -306,19 +307,27 @@ def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evidence) -> bool:
 
 
 def verdict(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
-    """The worst verdict among the doubts that count for the whole, VALID when there are none, and their reasons."""
-    return _worst(doubt for doubt in found if doubt.whole is not False)
+    """The worst verdict among the doubts that count for the whole, VALID when there are none, and their reasons.
+
+    What a check finds of one attack at several budgets is told once, of the largest.
+    """
+    counted = [doubt for doubt in found if doubt.whole is not False]
+    told = {(d.check, d.about[0], d.about[2]) if d.about else d.reason: d for d in sorted(counted, key=_budget)}
+    return _worst(counted), tuple(dict.fromkeys(d.reason for d in counted if d in told.values()))
 
 
 def verdict_of(result: Attacked, found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict of one result: the doubts about it and those about all."""
-    return _worst(doubt for doubt in found if doubt.about in (None, _key(result)))
+    mine = [doubt for doubt in found if doubt.about in (None, _key(result))]
+    return _worst(mine), tuple(dict.fromkeys(doubt.reason for doubt in mine))
 
 
-def _worst(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
-    found = list(found)
-    worst = max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
-    return worst, tuple(dict.fromkeys(doubt.reason for doubt in found))
+def _worst(found: Sequence[Doubt]) -> Verdict:
+    return max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
+
+
+def _budget(doubt: Doubt) -> float:
+    return doubt.about[1] if doubt.about else 0.0
 
 
 def half_width(measurement: Measurement) -> float:
@@ -351,7 +360,8 @@ def _outdone(weak: Sequence[Attacked], strong: Sequence[Attacked]) -> Iterator[D
             here, there = np.intersect1d(one.index, other.index, return_indices=True)[1:]
             lost = int((one.robust[here] & ~other.robust[there]).sum())
             if _many(lost, len(here), 1):
-                reason = f"{_told(other)} breaks {lost:,} of {len(here):,} images that {_name(one)} leaves"
+                by = f"{'transferred ' * (other.knowledge == 'transfer')}{other.attack.name}"
+                reason = f"{by} breaks {lost:,} of {len(here):,} images that {_name(one)} leaves"
                 yield Doubt("SUSPECT", reason, _key(one))
 
 
@@ -381,10 +391,6 @@ def _name(result: Attacked) -> str:
     return f"{result.attack.name} at {_at(result)}"
 
 
-def _told(result: Attacked) -> str:
-    return f"transferred {result.attack.name}" if result.knowledge == "transfer" else result.attack.name
-
-
 def _mean(result: Attacked) -> float:
     return float(result.robust.mean())
 
@@ -400,6 +406,11 @@ def _white_box(results: Sequence[Attacked]) -> list[Attacked]:
 def _of_its_own(evidence: Evidence) -> list[Attacked]:
     """White-box results that are not what a cascade's earlier attacks left."""
     return [result for result in _white_box(evidence.results) if result.alone]
+
+
+def _descents(results: Sequence[Attacked]) -> list[Attacked]:
+    """Those of attacks that follow the gradient step by step."""
+    return [result for result in results if result.attack.iterative and result.attack.access == "gradients"]
 
 
 def _last(evidence: Evidence) -> list[Attacked]:

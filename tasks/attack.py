@@ -17,6 +17,7 @@ from gauntlet.battery import run as run_battery
 from gauntlet.checkpoint import Checkpoint
 from gauntlet.evaluation import Clean
 from gauntlet.outcome import Attacked
+from gauntlet.probes import probe
 from gauntlet.provenance import code_digest, fingerprint
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
@@ -50,7 +51,7 @@ def attack(
     battery = battery.filled(loaded.classifier.access)
     battery = battery.lasting() if transfer or save_images else battery
     battery.check(dataset.input_shape, len(dataset.x_test))
-    name, scenario = f"{'transfer to' if transfer else 'attack'} {role}", "transfer" if transfer else "white-box"
+    name, scenario = f"{'transfer to' if transfer else 'attack'} {role}", _knowledge(loaded, transfer)
     params = _params(context, target, battery, dataset) | {"source": source.model if source else images_of}
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
         with shown(name) as progress:
@@ -60,11 +61,15 @@ def attack(
                 results = _rescored(battery, job, tracking.arrays(images_of, "adversarial.npz"))
             else:
                 results = run_battery(battery, job, lambda n: dataset.test_subset(n, context.seed), progress)
-        log(run, context, dataset, _judge(role, dataset, loaded, clean, results), params)
+        log(run, context, dataset, _judge(role, dataset, loaded, clean, job, results), params)
         if save_images:
             run.arrays("adversarial.npz", **_saved(results))
     job.checkpoint.clear()
     return run.id
+
+
+def _knowledge(loaded: Loaded, transfer: bool) -> str:
+    return "transfer" if transfer else "white-box" if loaded.classifier.access == "gradients" else "black-box"
 
 
 def _params(context: Context, target: Source, battery: Battery, dataset: Dataset) -> dict[str, Any]:
@@ -109,8 +114,11 @@ def _key(attack: Attack, eps: float) -> str:
     return f"{attack.name} {attack.norm} {eps:.6g}"
 
 
-def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, results: Sequence[Attacked]) -> Findings:
+def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, job: Job, results: list[Attacked]) -> Findings:
     """The results and what speaks against them."""
-    zero = evaluation.zero_gradients(loaded.classifier, dataset.x_test[clean.correct], dataset.y_test[clean.correct])
-    evidence = validity.Evidence(results, dataset.n_classes, zero, loaded.outputs == "probabilities (log)")
-    return Findings(role, clean, loaded, results, validity.doubts(evidence))
+    probes = probe(
+        job.target, job.x, job.y, job.clean, results=results, better_range=loaded.better_range, seed=job.seed
+    )
+    log_probabilities, bounds = loaded.outputs == "probabilities (log)", dataset.bounds
+    evidence = validity.Evidence(results, dataset.n_classes, probes, log_probabilities, bounds=bounds)
+    return Findings(role, clean, loaded, results, validity.doubts(evidence), validity.notes(evidence))

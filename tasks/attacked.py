@@ -31,6 +31,7 @@ class Findings:
     loaded: Loaded
     results: Sequence[Attacked]
     doubts: Sequence[validity.Doubt]
+    notes: Sequence[str] = ()
 
     @property
     def worst(self) -> list[WorstCase]:
@@ -133,7 +134,9 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, severa
     measured = [findings.clean_accuracy(), *accuracies, *worst]
     verdict, reasons = validity.verdict(findings.doubts)
     run.tags({"gauntlet.validity": verdict, "gauntlet.reasons": "; ".join(reasons)})
-    run.tags({"gauntlet.input_range": findings.loaded.input_range, "gauntlet.outputs": findings.loaded.outputs})
+    loaded = findings.loaded
+    run.tags({f"gauntlet.{name}": getattr(loaded, name) for name in ("input_range", "outputs", "layout")})
+    run.tags({"gauntlet.access": loaded.classifier.access, "gauntlet.notes": "; ".join(findings.notes)})
     for case in (case for case in worst if case.norm == worst[0].norm):
         metrics = {
             "robust/accuracy": case.value,
@@ -157,6 +160,7 @@ def _summary(findings: Findings, verdict: str, reasons: Sequence[str]) -> dict[s
         "clean_accuracy": findings.clean_accuracy().value,
         "validity": verdict,
         "reasons": list(reasons),
+        "notes": list(findings.notes),
         "results": [_row(result, findings) for result in findings.results],
         "worst_case": [{"robust_accuracy": m.value, "n": m.n} | m.model_dump(include=set(shares)) for m in worst],
     }

@@ -34,7 +34,7 @@ def defend(
         tracking.run("defend", context, dataset, name=role, scenario=defense.name, params=params) as run,
         shown(f"defend {role}") as progress,
     ):
-        trained = defense.apply(dataset, settings, baseline.load(dataset).classifier, progress)
+        trained = defense.apply(dataset, settings, baseline.load(dataset).white_box, progress)
         recorded = record(run, dataset, trained)
         run.record([recorded.clean], recorded.metrics | cost_ratio(trained.seconds, baseline_run))
     return run.id

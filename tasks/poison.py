@@ -44,7 +44,7 @@ def poison(
         tracking.run("poison", context, dataset, name=role, scenario=poisoning.name, params=params) as run,
         shown(f"poison and train {role}") as progress,
     ):
-        clean_model = baseline.load(dataset).classifier
+        clean_model = baseline.load(dataset).white_box
         poisoned = poisoning.poison(dataset.x_train, dataset.y_train, context.seed)
         trained = maths.train(dataset, settings, x=poisoned.x, y=poisoned.y, progress=progress)
         recorded = record(run, dataset, trained)

@@ -14,9 +14,12 @@ from gauntlet.attacks.apgd import ApgdCe, ApgdDlr
 from gauntlet.attacks.base import Attack, Crafted, measured, one_hot
 from gauntlet.attacks.fab import Fab
 from gauntlet.attacks.fgsm import Fgsm
+from gauntlet.attacks.hopskipjump import HopSkipJump
 from gauntlet.attacks.libraries import Library
+from gauntlet.attacks.minimum import CwL2, Ddn, DeepFool, Fmn
 from gauntlet.attacks.noise import GaussianNoise, UniformNoise
 from gauntlet.attacks.pgd import Pgd
+from gauntlet.attacks.spatial import Spatial
 from gauntlet.attacks.square import Square
 from gauntlet.declare import parse_declaration
 
@@ -32,9 +35,13 @@ __all__ = [
     "measured",
     "one_hot",
 ]
-__all__ += ["ApgdCe", "ApgdDlr", "Fab", "Fgsm", "GaussianNoise", "Pgd", "Square", "UniformNoise", "parse"]
+__all__ += ["ApgdCe", "ApgdDlr", "CwL2", "Ddn", "DeepFool", "Fab", "Fgsm", "Fmn", "GaussianNoise", "HopSkipJump"]
+__all__ += ["Pgd", "Spatial", "Square", "UniformNoise", "parse"]
 
-_Any = UniformNoise | GaussianNoise | Fgsm | Pgd | ApgdCe | ApgdDlr | Fab | Square
+_Noise = UniformNoise | GaussianNoise
+_Bounded = Fgsm | Pgd | ApgdCe | ApgdDlr | Fab | Square | Spatial
+_Minimal = DeepFool | Ddn | Fmn | CwL2 | HopSkipJump
+_Any = _Noise | _Bounded | _Minimal
 _Declared = Annotated[_Any, Field(discriminator="name")]
 ATTACKS: dict[str, type[Attack]] = {kind.model_fields["name"].default: kind for kind in get_args(_Any)}
 

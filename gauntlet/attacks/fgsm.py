@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -27,8 +27,10 @@ class Fgsm(Targeted):
         """FastGradientMethod with true labels and no random start."""
         aims, targeted = self.aims(y, model.nb_classes), self.target is not None
         if self.library == "foolbox":
-            kind = {"inf": "LinfFastGradientAttack", "2": "L2FastGradientAttack"}[self.norm]
-            return foolbox_images(kind, model, x, aims, eps, targeted=targeted, random_start=False)
+            # Its fast gradient attacks refuse a target; the first step of these is the same.
+            kind = {"inf": "LinfBasicIterativeAttack", "2": "L2BasicIterativeAttack"}[self.norm]
+            step: dict[str, Any] = {"steps": 1, "rel_stepsize": 1.0, "random_start": False}
+            return foolbox_images(kind, model, x, aims, eps, targeted=targeted, **step)
         from art.attacks.evasion import FastGradientMethod
 
         from gauntlet.classifier import CHUNK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature
+from mlflow.types.schema import ColSpec, Schema, TensorSpec
 from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 
+from flows.command import Settings
 from flows.settings import ModelSettings
 from gauntlet.access import Access
 from gauntlet.attacks import Pgd, Square
@@ -90,29 +93,148 @@ def test_square_fools_it_and_pgd_is_refused(
         _ = found.white_box
 
 
-SIGNATURES: dict[str, Callable[[np.ndarray], Any]] = {
-    "tensor": lambda x: x.astype(np.float64),
-    "tensor of bytes": lambda x: np.rint(x).astype(np.uint8),
-    "named tensor": lambda x: {"images": x.astype(np.float32)},
-    "columns": lambda x: pd.DataFrame(x, columns=[f"pixel{i}" for i in range(784)]),
-    "columns of whole numbers": lambda x: pd.DataFrame(
-        np.rint(x).astype(np.int64), columns=[f"p{i}" for i in range(784)]
-    ),
+NAMES = [f"pixel{i}" for i in range(784)]
+SIGNATURES: dict[str, tuple[Schema, type]] = {
+    "tensor": (Schema([TensorSpec(np.dtype("float64"), (-1, 784))]), np.float64),
+    "tensor of bytes": (Schema([TensorSpec(np.dtype("uint8"), (-1, 784))]), np.uint8),
+    "columns": (Schema([ColSpec("double", name) for name in NAMES]), np.float64),
+    "columns of whole numbers": (Schema([ColSpec("long", name) for name in NAMES]), np.int64),
+    "columns without names": (Schema([ColSpec("double") for _ in NAMES]), np.float64),
 }
 
 
-@pytest.mark.filterwarnings(
-    "ignore:X has feature names:UserWarning", "ignore:X does not have valid feature:UserWarning"
-)
 @pytest.mark.parametrize("form", SIGNATURES)
 def test_images_come_as_the_signature_wants_them(
     form: str, log: Callable[..., str], digits: Dataset, pixels: np.ndarray
 ) -> None:
-    example = SIGNATURES[form](pixels[:4])
-    given = example["images"] if isinstance(example, dict) else example
-    tree = DecisionTreeClassifier(random_state=0).fit(np.rint(pixels), digits.y_train[:600])
-    if form == "named tensor":
-        pytest.skip("scikit-learn takes no names") if False else None
-    uri = log(tree, signature=infer_signature(given, tree.predict(np.asarray(given))))
-    found = Source(model=uri, trust=True).load(digits)
+    schema, dtype = SIGNATURES[form]
+    x: Any = np.rint(pixels).astype(dtype)
+    x = pd.DataFrame(x, columns=NAMES) if schema.has_input_names() else x
+    nearest = KNeighborsClassifier(1, algorithm="brute").fit(x, digits.y_train[:600])
+    few = replace(digits, x_test=digits.x_train[:150], y_test=digits.y_train[:150])
+    found = Source(model=log(nearest, signature=ModelSignature(schema)), trust=True).load(few)
     assert (found.input_range, found.layout, found.outputs) == ("0..255", "flat", "labels")
+    assert (found.classifier.labels(few.x_test) == few.y_test).all()
+
+
+CODE = """
+import numpy as np
+
+class Brightness:
+    def predict(self, data, params=None):
+        images = data["images"]
+        assert images.shape[1:] == (28, 28), images.shape
+        return {"scores": np.eye(10)[np.rint(images.max(axis=(1, 2)) * 9).astype(int)] + images[:, :10, 0] / 9}
+
+def _load_pyfunc(path):
+    return Brightness()
+"""
+
+
+@pytest.fixture
+def by_brightness(digits: Dataset) -> Dataset:
+    """Grey squares whose brightness is their class."""
+    y = np.arange(100) % 10
+    x = np.broadcast_to((y / 9).reshape(-1, 1, 1, 1), (100, 28, 28, 1)).astype(np.float32)
+    return replace(digits, x_test=x, y_test=y)
+
+
+def test_a_model_of_code_gets_its_images_by_name(by_brightness: Dataset, store: str, tmp_path: Path) -> None:
+    path = tmp_path / "code_of_blackbox.py"
+    path.write_text(CODE)
+    tracking.connect(store)
+    theirs: dict[str, Any] = {"name": "code", "loader_module": path.stem, "code_paths": [str(path)]}
+    theirs |= {"signature": ModelSignature(Schema([TensorSpec(np.dtype("float32"), (-1, 28, 28), "images")]))}
+    theirs |= {"input_example": {"images": by_brightness.x_test[:2, ..., 0]}, "pip_requirements": REQUIREMENTS}
+    with mlflow.start_run():
+        info = mlflow.pyfunc.log_model(**theirs)
+    with pytest.raises(ModelError, match=r"runs its code \(flavor python_function\)"):
+        Source(model=info.model_uri).load(by_brightness)
+    found = Source(model=info.model_uri, trust=True).load(by_brightness)
+    assert (found.input_range, found.layout, found.outputs) == ("0..1", "hwc", "logits")
+
+
+def test_a_keras_model_stays_a_white_box_whoever_logged_it(digits: Dataset, store: str) -> None:
+    means = np.stack([digits.x_train[digits.y_train == k].mean(axis=0).ravel() for k in range(10)])
+    dense = keras.layers.Dense(10)
+    network = keras.Sequential([keras.Input((784,)), dense])
+    dense.set_weights([means.T * 0.5, -0.25 * (means**2).sum(axis=1)])
+    tracking.connect(store)
+    signature = ModelSignature(Schema([TensorSpec(np.dtype("float32"), (-1, 784))]))
+    for flavor in (mlflow.tensorflow, mlflow.keras):
+        with mlflow.start_run():
+            info = flavor.log_model(network, name="theirs", signature=signature, pip_requirements=REQUIREMENTS)
+        found = Source(model=info.model_uri).load(digits)
+        assert isinstance(found.classifier, CompiledClassifier)
+        assert found.white_box is found.classifier
+        assert (found.input_range, found.outputs, found.layout) == ("0..1", "logits", "flat")
+
+
+def test_a_model_that_does_not_fit_is_refused_with_its_uri(
+    log: Callable[..., str], digits: Dataset, pixels: np.ndarray
+) -> None:
+    small = LogisticRegression(max_iter=50, tol=1).fit(pixels[:, 300:364], digits.y_train[:600])
+    uri = log(small)
+    with pytest.raises(ModelError, match="X has 784 features, but LogisticRegression is expecting 64") as caught:
+        Source(model=uri, trust=True).load(digits)
+    assert str(caught.value).startswith(f"{uri}: the model cannot be run: ValueError: ")
+    assert "\n" not in str(caught.value)
+
+
+# --- functions ----------------------------------------------------------------------------------------------
+
+
+MODULE = """
+import numpy as np
+
+number = 3
+
+def by_brightness(x):
+    return np.rint(np.asarray(x).reshape(len(x), -1).max(axis=1) * 9).astype(int)
+
+def broken(x):
+    raise RuntimeError("no weights here")
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with modules of a user's."""
+    (tmp_path / "mine_of_blackbox.py").write_text(MODULE)
+    (tmp_path / "bad_of_blackbox.py").write_text("1 / 0")
+    (tmp_path / "needy_of_blackbox.py").write_text("import absent_of_blackbox")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    return tmp_path
+
+
+@pytest.mark.usefixtures("here")
+def test_a_function_is_found_in_the_working_directory(by_brightness: Dataset) -> None:
+    found = Source(model="mine_of_blackbox:by_brightness", input_range="0..1").load(by_brightness)
+    assert isinstance(found.classifier, BlackBox)
+    assert (found.classifier.access, found.input_range, found.outputs) == ("labels", "0..1", "labels")
+    np.testing.assert_array_equal(found.classifier.labels(by_brightness.x_test), by_brightness.y_test)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nothing_of_blackbox:f", "there is no module nothing_of_blackbox (looked in "),
+        ("mine_of_blackbox.sub:f", "there is no module mine_of_blackbox.sub (looked in "),
+        ("bad_of_blackbox:f", "importing bad_of_blackbox failed: ZeroDivisionError: division by zero"),
+        ("needy_of_blackbox:f", "importing needy_of_blackbox failed: ModuleNotFoundError: No module named 'absent_of"),
+        ("mine_of_blackbox:f", "mine_of_blackbox has no f (name one that takes images"),
+        ("mine_of_blackbox:number", "number is no function"),
+        ("mine_of_blackbox:broken", "the model cannot be run: RuntimeError: no weights here"),
+    ],
+)
+def test_a_name_that_is_no_function_is_refused(name: str, says: str, by_brightness: Dataset) -> None:
+    with pytest.raises(ModelError) as caught:
+        Source(model=name).load(by_brightness)
+    assert str(caught.value).startswith(f"{name}: {says}")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_flags_are_those_of_a_source() -> None:
+    assert {*Source.model_fields} - {"model"} == {*ModelSettings.model_fields} - {*Settings.model_fields}

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from gauntlet.adapter import RANGES, adapt
+from gauntlet.adapter import RANGES, Expects, Fit, adapt, settle
 from gauntlet.datasets import Dataset
 from gauntlet.errors import ModelError
 from gauntlet.models import digest, load_file
@@ -239,6 +239,18 @@ def test_a_stated_range_that_fits_worse_is_kept_and_doubted(bench: Bench) -> Non
 def test_what_fits_best_is_not_doubted(pixels: str, bench: Bench) -> None:
     adapted = adapt(bench.network(pixels="0..255"), bench.x, bench.y, 10, pixels)  # type: ignore[arg-type]
     assert (adapted.input_range, adapted.better_range) == ("0..255", None)
+
+
+def test_more_images_right_count_more_than_a_lower_loss() -> None:
+    # an overconfident network trained on pixels to 255: wrong, it is wrong by far
+    ways = [Expects(pixels, "hwc") for pixels in RANGES]
+    y = np.arange(360) % 10
+    fits = {way: Fit(*seen, y) for way, seen in zip(ways, ((0.7, 0.81), (1.5, 0.92), (9.0, 0.1)), strict=True)}
+    assert settle(fits.__getitem__, ways, [], y, 10) == (ways[1], None)
+    assert settle(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], "0..255")
+    fits[ways[0]] = Fit(0.7, 0.91, y)
+    assert settle(fits.__getitem__, ways, [], y, 10) == (ways[0], None)
+    assert settle(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], None)
 
 
 def test_a_keras_model_gives_scores_not_labels(bench: Bench) -> None:
