@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flows.command import flow, main
 from flows.settings import BatterySettings, ModelSettings, context, result
-from gauntlet.errors import GateError
+from gauntlet.errors import GateError, SettingError
 
 
 class AttackConfig(ModelSettings, BatterySettings):
     """Settings of the flow `attack`."""
 
-    model: str = Field(
-        description="models:/NAME/VERSION, models:/NAME@candidate, runs:/ID/model, FILE.keras or module:function"
+    model: str | None = Field(
+        None, description="models:/NAME/VERSION, models:/NAME@candidate, runs:/ID/model, FILE.keras or module:function"
     )
     source: str | None = Field(None, description="make the images against this model instead: a transfer attack")
     require_valid: bool = Field(False, description="fail unless the evaluation is VALID")
     save_images: bool = Field(False, description="keep the adversarial images as an artifact")
+    canaries: bool = Field(False, description="try the measuring instrument instead: models broken on purpose")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> AttackConfig:
+        if (self.model is None) != self.canaries:
+            raise SettingError("a model to attack, or the canaries", where="--model", fix="give --model or --canaries")
+        return self
 
 
 @flow(AttackConfig)
 def attack(config: AttackConfig) -> dict[str, Any]:
     """Attack a model with every attack at every budget; the worst case per image and a verdict come with it."""
+    return _canaries(config) if config.canaries else _attack(config)
+
+
+def _attack(config: AttackConfig) -> dict[str, Any]:
     from tasks.attack import attack as attack_task
     from tasks.source import Source
 
@@ -32,10 +43,21 @@ def attack(config: AttackConfig) -> dict[str, Any]:
     source = Source(model=config.source, trust=config.trust) if config.source else None
     battery, where = config.battery(), context(config)
     run_id = attack_task(where, target, battery, source=source, save_images=config.save_images)
-    found = result(run_id, config) | {"model": config.model}
+    found = result(run_id, config)
     if config.require_valid and found["validity"] != "VALID":
         raise GateError(f"the evaluation is {found['validity']}: {'; '.join(found['reasons'])}")
     return found
+
+
+def _canaries(config: AttackConfig) -> dict[str, Any]:
+    from gauntlet.training import Training
+    from tasks import canaries
+
+    run_id = canaries.canaries(context(config), Training(seed=config.seed))
+    canaries.show(run_id)
+    if wrong := canaries.wrong(run_id):
+        raise GateError(f"the measuring instrument is broken: {'; '.join(wrong)}")
+    return result(run_id, config)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class DefendConfig(TrainingSettings, BatterySettings):
 @flow(DefendConfig)
 def defend(config: DefendConfig) -> dict[str, Any]:
     """Train a defended model; score it against attacks made on itself (white-box) and on the baseline (transfer)."""
-    from tasks import tracking
+    from tasks import registry, tracking
     from tasks.attack import attack
     from tasks.defend import defend as defend_task
     from tasks.source import Source
@@ -31,9 +31,9 @@ def defend(config: DefendConfig) -> dict[str, Any]:
 
     where, how = context(config), config.training()
     trained = None if config.model else train(where, how)
-    baseline = Source(model=config.model or tracking.model_uri(str(trained)))
+    baseline = Source(model=config.model or registry.model_uri(str(trained)))
     run_id = defend_task(where, how, config.defense, baseline, trained)
-    target, battery = Source(model=tracking.model_uri(run_id)), config.battery()
+    target, battery = Source(model=registry.model_uri(run_id)), config.battery()
     white_box = attack(where, target, battery, role=config.defense.name)
     transfer = attack(where, target, battery, role=config.defense.name, source=baseline)
     scores = {

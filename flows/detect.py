@@ -23,13 +23,13 @@ class DetectConfig(TrainingSettings, BatterySettings):
 @flow(DetectConfig)
 def detect(config: DetectConfig) -> dict[str, Any]:
     """Fit a detector to clean images; ROC, and rates at its threshold, on attacks that know of no detector."""
-    from tasks import tracking
+    from tasks import registry, tracking
     from tasks.detect import detect as detect_task
     from tasks.source import Source
     from tasks.train import train
 
     where = context(config)
-    model = config.model or tracking.model_uri(train(where, config.training()))
+    model = config.model or registry.model_uri(train(where, config.training()))
     run_id = detect_task(where, config.detector, Source(model=model), config.battery(), role=config.detector.name)
     # The rates are logged by budget: here stand those at the largest.
     metrics = dict(tracking.read(run_id).data.metrics)

@@ -21,13 +21,13 @@ class PoisonConfig(TrainingSettings):
 @flow(PoisonConfig)
 def poison(config: PoisonConfig) -> dict[str, Any]:
     """Train on a poisoned training set; report clean accuracy, and attack success beside a clean model's."""
-    from tasks import tracking
+    from tasks import registry
     from tasks.poison import poison as poison_task
     from tasks.source import Source
     from tasks.train import train
 
     where, how = context(config), config.training()
-    clean = config.model or tracking.model_uri(train(where, how))
+    clean = config.model or registry.model_uri(train(where, how))
     return result(poison_task(where, how, config.poisoning, Source(model=clean)), config)
 
 

@@ -127,10 +127,10 @@ class Step:
 
     def source(self, name: str) -> Source:
         """The model of an earlier stage."""
-        from tasks import tracking
+        from tasks import registry
         from tasks.source import Source
 
-        return Source(model=tracking.model_uri(str(self.done[name].run)))
+        return Source(model=registry.model_uri(str(self.done[name].run)))
 
 
 def _attempt(step: Step) -> Outcome:

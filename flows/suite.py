@@ -74,35 +74,35 @@ class Problems:
 
 
 def _attack(config: SuiteConfig, below: Any, trained: str, role: str, **more: Any) -> str:
-    from tasks import tracking
+    from tasks import registry
     from tasks.attack import attack
     from tasks.source import Source
 
-    target = Source(model=tracking.model_uri(trained))
+    target = Source(model=registry.model_uri(trained))
     return str(attack(below, target, config.battery(), role=role, **more))
 
 
 def _poison(config: SuiteConfig, below: Any, baseline: str) -> None:
-    from tasks import tracking
+    from tasks import registry
     from tasks.poison import poison
     from tasks.source import Source
 
-    poisoned = poison(below, config.training(), config.poisoning, Source(model=tracking.model_uri(baseline)))
+    poisoned = poison(below, config.training(), config.poisoning, Source(model=registry.model_uri(baseline)))
     _attack(config, below, poisoned, "poisoned")
 
 
 def _defend(config: SuiteConfig, below: Any, baseline: str, attacked: str | None, defense: Any) -> None:
     """The defended model, attacked white-box and by the baseline's images."""
-    from tasks import tracking
+    from tasks import registry
     from tasks.attack import attack
     from tasks.defend import defend
     from tasks.source import Source
 
-    source = Source(model=tracking.model_uri(baseline))
+    source = Source(model=registry.model_uri(baseline))
     defended = defend(below, config.training(), defense, source, baseline)
     _attack(config, below, defended, defense.name)
     if attacked:
-        target, battery = Source(model=tracking.model_uri(defended)), config.battery().filled("gradients")
+        target, battery = Source(model=registry.model_uri(defended)), config.battery().filled("gradients")
         adversaries = tuple(one for one in battery.attack if one.adversary)
         if adversaries:
             images = battery.model_copy(update={"attack": adversaries})

@@ -236,6 +236,7 @@ def evaluate(
     classifier = CompiledClassifier(adapted.model, dataset.bounds)
     clean = classifier.labels(x)
     job = Job(classifier, x, y, clean, seed)
-    results = run_battery(tried, job, lambda n: dataset.test_subset(n, seed), progress)
-    probes = probe(classifier, x, y, clean, results=results, better_range=adapted.better_range, seed=seed)
+    results = run_battery(tried, job, lambda n: dataset.test_subset(n, seed), part(progress, 0, 0.7))
+    found: dict[str, Any] = {"results": results, "better_range": adapted.better_range, "seed": seed}
+    probes = probe(classifier, x, y, clean, **found, progress=part(progress, 0.7, 1))
     return verdict(doubts(Evidence(results, dataset.n_classes, probes)))

@@ -18,6 +18,7 @@ from gauntlet.adapter import chance, sums_to_one
 from gauntlet.attacks import ApgdCe, Attack, Pgd, Square
 from gauntlet.evaluation import cross_entropies
 from gauntlet.outcome import Attacked, WorstCase, worst_case
+from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 SAMPLE = 256
 """Correct images whose gradients are looked at."""
-RETRIED = 128
-"""Images that further attacks get, at most."""
+RETRIED, EXPOSED = 128, 64
+"""Images that further attacks get at most: those of the battery's, and those at half the range and beyond."""
 LEAST = 16
 """Images with fewer of which a further attack says nothing."""
 GRADIENTS = 16_000
@@ -88,6 +89,7 @@ def probe(
     results: Sequence[Attacked] = (),
     better_range: str | None = None,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> Probes:
     """All probes of a model on test images `x` (n, h, w, c) with labels `y` and predictions `clean`, both (n,).
 
@@ -101,12 +103,16 @@ def probe(
     found: dict[str, Any] = {"better_range": better_range, "disagreement": disagreement(target, x[rows])}
     if target.access == "gradients":
         model: Any = target
+        progress("gradients looked at", 0.1)
         found |= _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
-        fewer = rows[:RETRIED]
+        fewer = rows[:EXPOSED]
         half, whole = half_range(model, x[fewer], y[fewer], seed)
         found |= {"half_range": half, "unbounded": whole, "sample": len(fewer)}
+        progress("attacked without a bound", 0.4)
         found["stronger"] = tuple(strengthened(model, x, y, results, seed))
+        progress("attacked with twice the steps", 0.8)
         found["square"] = tuple(square_sample(model, x, y, results, seed))
+    progress("probed", 1.0)
     return Probes(**found)
 
 
@@ -236,8 +242,7 @@ def square_sample(
         if case.norm in ("inf", "2") and strongest and len(strongest) == len(mine):
             after = min(strongest, key=lambda r: r.robust.mean())
             attack = Square(norm="2" if case.norm == "2" else "inf", max_iter=QUERIES)
-            found = _retry(model, x, y, attack, after, case, QUERIED, seed)
-            yield Retry(found.after, found.attack, found.tried, found.broken, found.robust)
+            yield _retry(model, x, y, attack, after, case, QUERIED, seed)
 
 
 def at_stake(results: Sequence[Attacked]) -> list[WorstCase]:
@@ -263,7 +268,7 @@ def _mine(case: WorstCase, results: Sequence[Attacked]) -> list[Attacked]:
 
 def _strongest(results: Sequence[Attacked]) -> tuple[Attacked, int] | None:
     """The strongest iterative gradient attack that can be tried again on enough images, and on how many."""
-    kinds = [r for r in results if r.attack.access == "gradients" and r.attack.iterative and not r.attack.minimal]
+    kinds = [r for r in results if r.attack.access == "gradients" and r.attack.iterative]
     sizes = [(r, int(min(RETRIED, GRADIENTS // (2 * max(1, r.calls.max()))))) for r in kinds if r.attack.stronger()]
     able = [(r, size) for r, size in sizes if size >= 2 * LEAST]
     return min(able, key=lambda pair: pair[0].robust.mean(), default=None)
@@ -293,7 +298,8 @@ def _retry(
     scores = model.predict(made.images)
     before, now = float(after.losses[rows.within].mean()), float(cross_entropies(scores, y[at]).mean())
     broken = int((scores.argmax(axis=1) != y[at]).sum())
-    return Retry(after, attack, len(at), broken, float(case.robust.mean()), (now - before) / max(before, 1e-6))
+    rise = (now - before) / max(before, 1e-6) if attack == after.attack.stronger() and not attack.minimal else None
+    return Retry(after, attack, len(at), broken, float(case.robust.mean()), rise)
 
 
 def _sample(case: WorstCase, after: Attacked, size: int) -> _Rows:

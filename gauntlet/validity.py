@@ -14,7 +14,7 @@ import numpy as np
 
 from gauntlet.attacks import Attack
 from gauntlet.measurement import Measurement, budget
-from gauntlet.outcome import Attacked, worst_case
+from gauntlet.outcome import Attacked, WorstCase, worst_case
 from gauntlet.probes import Probes
 from gauntlet.threat import TOLERANCE
 
@@ -57,9 +57,6 @@ class Doubt:
     """Who raised it; filled in by `doubts`."""
 
 
-# --- was it an attack at all ------------------------------------------------------------------------------------
-
-
 def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
     """The perturbation, measured outside the attack (Carlini et al. 2019, section 3.1).
 
@@ -85,24 +82,35 @@ def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
             yield Doubt("INVALID", f"{_name(result)} changed no pixel of any image", _key(result))
 
 
-# --- budgets ----------------------------------------------------------------------------------------------------
-
-
 def rises_with_budget(evidence: Evidence) -> Iterator[Doubt]:
-    """A larger budget holds the smaller one (Carlini et al. 2019, section 3.1). Raised if over 1 point is won back."""
-    for larger in _of_its_own(evidence):
-        smaller = [r for r in _of_its_own(evidence) if r.attack == larger.attack and r.eps < larger.eps]
-        smaller = [r for r in smaller if np.array_equal(r.index, larger.index)]
-        least = min(smaller, key=_mean, default=larger)
-        if _many(int(larger.robust.sum() - least.robust.sum()), len(larger.index), 1):
-            shares = f"{_percent(larger)} at {budget(larger.eps)}, {_percent(least)} at {budget(least.eps)}"
+    """A larger budget holds the smaller one (Carlini et al. 2019, section 3.1).
+
+    Raised if over 1 point is won back by an attack, or by the worst case.
+    """
+    alone = [result for result in _direct(evidence.results) if result.alone]
+    for larger in alone:
+        smaller = [r for r in alone if r.attack == larger.attack and r.eps < larger.eps]
+        if shares := _won_back(larger, smaller):
             reason = f"{larger.attack.name} leaves more images correct at a larger budget ({shares})"
             yield Doubt("SUSPECT", reason, _key(larger))
+    cases = worst_case(evidence.results)
+    for case in cases:
+        if shares := _won_back(case, [c for c in cases if c.norm == case.norm and c.eps < case.eps]):
+            yield Doubt("SUSPECT", f"all attacks together leave more images correct at a larger budget ({shares})")
+
+
+def _won_back(larger: Attacked | WorstCase, smaller: Sequence[Attacked | WorstCase]) -> str:
+    """The shares left at a budget and at the smaller one that leaves least, where they rise."""
+    same = [result for result in smaller if np.array_equal(result.index, larger.index)]
+    least = min(same, key=_mean, default=larger)
+    risen = _many(int(larger.robust.sum() - least.robust.sum()), len(larger.index), 1)
+    told = (f"{_percent(result)} at {budget(result.eps)}" for result in (larger, least))
+    return ", ".join(told) if risen else ""
 
 
 def survives_half_range(evidence: Evidence) -> Iterator[Doubt]:
     """At L∞ 0.5 every image can be made grey (Carlini et al. 2019, section 3.1). Raised if above chance there."""
-    for result in _white_box(evidence.results):
+    for result in _direct(evidence.results):
         above = _above_chance(_mean(result), len(result.index), evidence.n_classes)
         if result.attack.norm == "inf" and result.eps >= 0.5 and above:
             yield Doubt("SUSPECT", f"{_name(result)} leaves {_percent(result)}, above chance", _key(result))
@@ -118,30 +126,27 @@ def survives_unbounded(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", f"an attack without a bound leaves {100 * left:.1f} % of {n} images correct")
 
 
-# --- attacks against each other, per image ----------------------------------------------------------------------
-
-
 def weaker_than_single_step(evidence: Evidence) -> Iterator[Doubt]:
     """Many steps do no worse than one (Athalye et al. 2018, section 3.1). Raised if one step breaks 1 point more."""
-    single = [r for r in _white_box(evidence.results) if not r.attack.iterative]
-    yield from _outdone(single, _descents(_last(evidence)))
+    single = [r for r in _direct(evidence.results) if not r.attack.iterative]
+    yield from _outdone(single, _last(_descents(_direct(evidence.results))))
 
 
 def weaker_than_black_box(evidence: Evidence) -> Iterator[Doubt]:
     """Gradients do no worse than going without (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
-    blind = [r for r in _white_box(evidence.results) if r.attack.access != "gradients" and r.attack.name != "square"]
-    yield from _outdone(blind, _descents(_last(evidence)))
+    blind = [r for r in _direct(evidence.results) if r.attack.access != "gradients" and r.attack.name != "square"]
+    yield from _outdone(blind, _last(_descents(_direct(evidence.results))))
 
 
 def weaker_than_transfer(evidence: Evidence) -> Iterator[Doubt]:
     """Its own gradients do no worse than another's (Carlini et al. 2019, section 3.2). Raised if over 1 point worse."""
     transfers = [r for r in evidence.results if r.attack.adversary and r.knowledge == "transfer"]
-    yield from _outdone(transfers, [r for r in _last(evidence) if r.attack.access == "gradients"])
+    yield from _outdone(transfers, _last([r for r in _direct(evidence.results) if r.attack.access == "gradients"]))
 
 
 def weaker_than_noise(evidence: Evidence) -> Iterator[Doubt]:
     """Any attack does no worse than noise (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
-    yield from _outdone([r for r in evidence.results if not r.attack.adversary], _last(evidence))
+    yield from _outdone([r for r in evidence.results if not r.attack.adversary], _last(_direct(evidence.results)))
 
 
 def improved_by_square(evidence: Evidence) -> Iterator[Doubt]:
@@ -149,8 +154,8 @@ def improved_by_square(evidence: Evidence) -> Iterator[Doubt]:
 
     Raised if Square breaks over 0.2 points that all gradient attacks left.
     """
-    for square in (r for r in _white_box(evidence.results) if r.attack.name == "square"):
-        gradients = [r for r in _descents(_white_box(evidence.results)) if _setting(r) == _setting(square)]
+    for square in (r for r in _direct(evidence.results) if r.attack.name == "square"):
+        gradients = [r for r in _descents(_direct(evidence.results)) if _setting(r) == _setting(square)]
         if gradients and worst_case(gradients):
             common = worst_case(gradients)[0]
             broken = int(np.isin(square.index[square.broken], common.index[common.robust]).sum())
@@ -166,9 +171,6 @@ def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
     where = f"at {_at(after)}"
     reason = f"square breaks {broken:,} of {n:,} images that the gradient attacks leave {where} ({points:.1f} points)"
     return Doubt("SUSPECT", reason, _key(after), True)
-
-
-# --- the model and its gradients --------------------------------------------------------------------------------
 
 
 def at_chance(evidence: Evidence) -> Iterator[Doubt]:
@@ -227,11 +229,8 @@ def random_model(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", f"{reason}: attack the expectation over transformations")
 
 
-# --- was enough tried -------------------------------------------------------------------------------------------
-
-
 def not_converged(evidence: Evidence) -> Iterator[Doubt]:
-    """An attack that has not converged bounds nothing (Indicators of Attack Failure, Pintor et al. 2022, I5).
+    """An attack that has not converged bounds nothing (Pintor et al. 2022: incomplete optimization).
 
     Raised if twice the steps from another start take 1 point or more, measured on images left correct.
     """
@@ -243,10 +242,15 @@ def not_converged(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def single_step_only(evidence: Evidence) -> Iterator[Doubt]:
-    """One step bounds robustness from above only (Madry et al. 2018). Raised if no iterative attack was tried."""
+    """One step bounds robustness from above only (Madry et al. 2018), as does a search without gradients.
+
+    Raised if no iterative attack was tried, or none that follows the gradients of a model that shows them.
+    """
     adversaries = [result for result in evidence.results if result.attack.adversary]
     if adversaries and not any(result.attack.iterative for result in adversaries):
         yield Doubt("SUSPECT", "only single-step attacks were tried: the robust accuracy is an upper bound")
+    elif any(r.knowledge == "white-box" for r in adversaries) and not _descents(adversaries):
+        yield Doubt("SUSPECT", "no iterative attack followed the gradients: the robust accuracy is an upper bound")
 
 
 def transfer_only(evidence: Evidence) -> Iterator[Doubt]:
@@ -278,14 +282,11 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Doubt]], ...] = (
 )
 
 
-# --- verdicts ---------------------------------------------------------------------------------------------------
-
-
 def doubts(evidence: Evidence) -> list[Doubt]:
     """All doubts of all checks, each with its check and whether it counts for the whole evaluation.
 
     One about a single result does not when another attack vouches for that norm and budget: it is iterative, knows as
-    much, and is itself without doubt. The worst case then rests on that one.
+    much, and is itself without doubt; the worst case then rests on that one. Nor does one about a transfer beside it.
     """
     found = [replace(doubt, check=check.__name__) for check in CHECKS for doubt in check(evidence)]
     decided = [_whole(doubt, found, evidence) if doubt.whole is None else doubt.whole for doubt in found]
@@ -295,6 +296,8 @@ def doubts(evidence: Evidence) -> list[Doubt]:
 def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evidence) -> bool:
     if doubt.about is None:
         return True
+    if doubt.about[2] == "transfer" and _direct(evidence.results):
+        return False
     doubted, (attack, eps, knowledge) = {other.about for other in found}, doubt.about
     return not any(
         result.attack.adversary
@@ -336,21 +339,20 @@ def half_width(measurement: Measurement) -> float:
 
 
 def notes(evidence: Evidence) -> list[str]:
-    """What is no doubt and yet to be told: few images for the claim, a loss that still rises at the end."""
+    """What is no doubt and yet to be told: few images for the claim, hidden gradients, a loss that still rises."""
     found = {len(case.index): half_width(case.accuracy("")) for case in worst_case(evidence.results)}
     told = [
         f"n = {n:,}: the interval is ±{half:.1f} points, a smaller difference is none"
         for n, half in found.items()
         if half > WIDE
     ]
+    if any(result.knowledge == "black-box" for result in evidence.results):
+        told.append("the model hides its gradients: an attacker who has them may do better")
     for retry in evidence.probes.stronger:
         if retry.rise is not None and retry.rise > 0.1:
             rise = f"the loss of the images left rises by another {100 * retry.rise:.0f} % with twice the steps"
             told.append(f"{_name(retry.after)}: {rise}")
     return told
-
-
-# --- helpers ----------------------------------------------------------------------------------------------------
 
 
 def _outdone(weak: Sequence[Attacked], strong: Sequence[Attacked]) -> Iterator[Doubt]:
@@ -391,21 +393,17 @@ def _name(result: Attacked) -> str:
     return f"{result.attack.name} at {_at(result)}"
 
 
-def _mean(result: Attacked) -> float:
+def _mean(result: Attacked | WorstCase) -> float:
     return float(result.robust.mean())
 
 
-def _percent(result: Attacked) -> str:
+def _percent(result: Attacked | WorstCase) -> str:
     return f"{100 * _mean(result):.1f} %"
 
 
-def _white_box(results: Sequence[Attacked]) -> list[Attacked]:
-    return [result for result in results if result.attack.adversary and result.knowledge == "white-box"]
-
-
-def _of_its_own(evidence: Evidence) -> list[Attacked]:
-    """White-box results that are not what a cascade's earlier attacks left."""
-    return [result for result in _white_box(evidence.results) if result.alone]
+def _direct(results: Sequence[Attacked]) -> list[Attacked]:
+    """Those of adversaries that attack the very model that is scored."""
+    return [result for result in results if result.attack.adversary and result.knowledge != "transfer"]
 
 
 def _descents(results: Sequence[Attacked]) -> list[Attacked]:
@@ -413,8 +411,7 @@ def _descents(results: Sequence[Attacked]) -> list[Attacked]:
     return [result for result in results if result.attack.iterative and result.attack.access == "gradients"]
 
 
-def _last(evidence: Evidence) -> list[Attacked]:
-    """White-box results to hold others against: those of their own, and of a cascade the last, which stands for all."""
-    every = _white_box(evidence.results)
-    ends = {(_setting(result), result.alone): result for result in every}
-    return [result for result in every if result.alone or ends[_setting(result), False] is result]
+def _last(results: Sequence[Attacked]) -> list[Attacked]:
+    """Those to hold others against: on all images, and of a cascade the last one, which stands for the ones before."""
+    ends = {(_setting(result), result.alone): result for result in results}
+    return [result for result in results if result.alone or ends[_setting(result), False] is result]

@@ -22,10 +22,12 @@ class Context(BaseModel):
     tracking_uri: str | None = None
     parent: str | None = None
     """The MLflow run that this stage's run is a child of."""
+    key: str | None = None
+    """A digest of all that the stage depends on, where its run may be taken again."""
 
     def below(self, parent: str) -> Context:
         """The same, for the children of a run."""
-        return self.model_copy(update={"parent": parent})
+        return self.model_copy(update={"parent": parent, "key": None})
 
     @property
     def title(self) -> str:

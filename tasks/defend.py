@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from gauntlet import training as maths
 from gauntlet.defenses import AnyDefense
 from gauntlet.quiet import load_tensorflow
-from tasks import tracking
+from tasks import registry, tracking
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
@@ -37,6 +37,7 @@ def defend(
         trained = defense.apply(dataset, settings, baseline.load(dataset).white_box, progress)
         recorded = record(run, dataset, trained)
         run.record([recorded.clean], recorded.metrics | cost_ratio(trained.seconds, baseline_run))
+    registry.register(run.id)
     return run.id
 
 

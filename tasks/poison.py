@@ -13,7 +13,7 @@ from gauntlet import training as maths
 from gauntlet.evaluation import predict, share
 from gauntlet.poisoning import AnyPoisoning, Poisoned, Poisoning
 from gauntlet.quiet import load_tensorflow
-from tasks import tracking
+from tasks import registry, tracking
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
@@ -54,6 +54,7 @@ def poison(
         metrics["backdoor/loss"] = predict(recorded.classifier, triggered, dataset.y_test)[1]
         _log_poison(run, dataset, poisoned, [recorded.clean, *measured])
         run.record([recorded.clean, *measured], recorded.metrics | metrics)
+    registry.register(run.id)
     return run.id
 
 

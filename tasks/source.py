@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from gauntlet.adapter import InputRange, Layout, Outputs, adapt
 from gauntlet.errors import ModelError, SettingError
 from gauntlet.models import load_file
-from tasks import tracking
+from tasks import registry
 
 if TYPE_CHECKING:
     import keras
@@ -87,7 +87,7 @@ class Source(BaseModel):
         """A Keras model; of one that a stage registered nothing need be detected."""
         from gauntlet.classifier import CompiledClassifier
 
-        ours = self._is_uri and tracking.is_ours(self.model)
+        ours = self._is_uri and registry.is_ours(self.model)
         expects: tuple[Any, ...] = ("0..1", "logits") if ours else (self.input_range, self.outputs, self.layout)
         adapted = adapt(model, x, y, dataset.n_classes, *expects, doubt=not ours)
         classifier = CompiledClassifier(adapted.model, dataset.bounds)
@@ -104,13 +104,13 @@ class Source(BaseModel):
         """A Keras model where there is one, else a function of images."""
         if not self._is_uri:
             return imported(self.model) if FUNCTION.fullmatch(self.model) else load_file(Path(self.model))
-        if tracking.is_keras(self.model):
-            return tracking.load_model(self.model)
+        if registry.is_keras(self.model):
+            return registry.load_model(self.model)
         if not self.trust:
-            flavor = tracking.flavor(self.model)
+            flavor = registry.flavor(self.model)
             fix = "pass --trust if you trust where it comes from"
             raise ModelError(f"loading this model runs its code (flavor {flavor})", where=self.model, fix=fix)
-        return _of_images(tracking.load_pyfunc(self.model))
+        return _of_images(registry.load_pyfunc(self.model))
 
     @property
     def _is_uri(self) -> bool:

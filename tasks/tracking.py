@@ -1,4 +1,4 @@
-"""The only module that talks to MLflow: runs, data sets, models, and the records that stages leave each other."""
+"""Runs, data sets, and the records that stages leave each other; with registry.py the only one that talks to MLflow."""
 
 from __future__ import annotations
 
@@ -20,23 +20,18 @@ from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from gauntlet.errors import ModelError, TrackingError
+from gauntlet.errors import TrackingError
 from gauntlet.measurement import Measurement
-from gauntlet.models import digest
-from gauntlet.quiet import no_prints
 from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri
 from mlflow_server.store import SQLITE, initialise
 
 if TYPE_CHECKING:
-    import keras
     import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
 
     from gauntlet.datasets import Dataset
     from tasks.context import Context
-
-REQUIREMENTS = ("keras", "tensorflow", "numpy")
 
 
 def connect(uri: str | None = None) -> str:
@@ -218,7 +213,7 @@ def run(
         run_name=name,
         nested=True,
         parent_run_id=context.parent,
-        tags=_tags(stage, title, dataset, model, scenario),
+        tags=_tags(stage, title, dataset, model, scenario) | ({KEY: context.key} if context.key else {}),
         log_system_metrics=False,
     ) as active:
         opened = Run(active.info.run_id, model)
@@ -232,6 +227,8 @@ def run(
             raise
 
 
+KEY = "gauntlet.key"
+"""The tag of a stage that may be taken again: a digest of all that it depends on."""
 TRAINS = ("train", "poison", "defend")
 """Stages whose run's name is the model they make."""
 
@@ -278,113 +275,6 @@ def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> str:
-    """Log and register a model with signature, example, pinned requirements and digest; alias `candidate`."""
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import Schema, TensorSpec
-
-    images = TensorSpec(np.dtype("float32"), (-1, *dataset.input_shape))
-    logits = TensorSpec(np.dtype("float32"), (-1, dataset.n_classes))
-    name, sha = f"gauntlet-{dataset.name}-{role}", digest(model)
-    with no_prints():
-        info = mlflow.tensorflow.log_model(
-            model,
-            name="model",
-            signature=ModelSignature(Schema([images]), Schema([logits])),
-            input_example=dataset.x_test[:2],
-            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
-            registered_model_name=name,
-        )
-    client, version = MlflowClient(), str(info.registered_model_version)
-    client.set_model_version_tag(name, version, "gauntlet.model_digest", sha)
-    client.set_model_version_tag(name, version, "gauntlet.dataset_digest", dataset.digest)
-    client.set_registered_model_alias(name, "candidate", version)
-    uri = f"models:/{name}/{version}"
-    opened.tags({"gauntlet.model_digest": sha, "gauntlet.model_uri": uri})
-    return uri
-
-
-def load_model(uri: str) -> keras.Model:
-    """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with."""
-    try:
-        model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
-    except (MlflowException, OSError) as error:
-        raise _no_model(uri, error) from error
-    expected = _registered_digest(uri)
-    if expected and digest(model) != expected:
-        raise ModelError("the weights are not those that were registered", where=uri, fix="train it again")
-    return model
-
-
-def _no_model(uri: str, error: Exception) -> ModelError:
-    reason = str(error).splitlines()[0]
-    return ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models")
-
-
-def _flavors(uri: str) -> dict[str, Any]:
-    """The settings of every form in which a model was saved; `ModelError` when there is no such model."""
-    try:
-        return dict(mlflow.models.Model.load(uri).flavors)
-    except (MlflowException, OSError) as error:
-        raise _no_model(uri, error) from error
-
-
-def flavor(uri: str) -> str:
-    """The library that a model was saved with, as MLflow calls it: sklearn, onnx, keras, python_function."""
-    return next((name for name in _flavors(uri) if name != "python_function"), "python_function")
-
-
-def is_keras(uri: str) -> bool:
-    """Whether the model is a Keras model, not only what TensorFlow exported of one."""
-    saved = _flavors(uri)
-    kept, older = saved.get("keras"), saved.get("tensorflow")
-    if kept is not None:
-        return not kept.get("save_exported_model")
-    return older is not None and older.get("model_type", "keras") == "keras"
-
-
-def load_pyfunc(uri: str) -> Any:
-    """Any model of MLflow's, as its `PyFuncModel`. Loading it runs code that comes with it."""
-    try:
-        return mlflow.pyfunc.load_model(uri)
-    except Exception as error:  # whatever that code raises
-        from gauntlet.blackbox import reason
-
-        fix = "install what its requirements.txt names"
-        raise ModelError(f"cannot be loaded: {reason(error)}", where=uri, fix=fix) from error
-
-
-def is_ours(uri: str) -> bool:
-    """Whether a stage registered the model: then it takes [0, 1] and gives logits, and nothing need be detected."""
-    try:
-        return _registered_digest(uri) is not None
-    except MlflowException:
-        return False
-
-
-def _registered_digest(uri: str) -> str | None:
-    """The digest that was logged with a model; None for models that others logged."""
-    client = MlflowClient()
-    kind, _, rest = uri.partition(":/")
-    if kind == "runs":
-        return client.get_run(rest.partition("/")[0]).data.tags.get("gauntlet.model_digest")
-    name, at, alias = rest.partition("@")
-    if at:
-        return client.get_model_version_by_alias(name, alias).tags.get("gauntlet.model_digest")
-    name, _, version = rest.partition("/")
-    found = client.get_model_version(name, version) if version.isdigit() else None
-    return found.tags.get("gauntlet.model_digest") if found else None
-
-
-def model_uri(run_id: str) -> str:
-    """The registered model of a run that trained one."""
-    uri = read(run_id).data.tags.get("gauntlet.model_uri")
-    if not uri:
-        raise TrackingError(f"run {run_id} registered no model")
-    return str(uri)
-
-
 def read(run_id: str) -> Any:
     """A run as MLflow has it: `.data.metrics`, `.data.params`, `.data.tags`, `.info.status`."""
     try:
@@ -399,6 +289,15 @@ def children(run_id: str) -> list[Any]:
     experiment = read(run_id).info.experiment_id
     below = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'FINISHED'"
     return list(client.search_runs([experiment], below, ViewType.ACTIVE_ONLY, 1_000, ["attributes.start_time ASC"]))
+
+
+def finished(context: Context, key: str) -> str | None:
+    """The latest finished run of a stage with this key, if there is one."""
+    uri = connect(context.tracking_uri)
+    same = f"tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'"
+    order = ["attributes.start_time DESC"]
+    found = MlflowClient().search_runs([_experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, 1, order)
+    return str(found[0].info.run_id) if found else None
 
 
 def records(run_id: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from gauntlet import training as maths
 from gauntlet.quiet import load_tensorflow
-from tasks import tracking
+from tasks import registry, tracking
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.trained import record
@@ -27,4 +27,5 @@ def train(context: Context, training: maths.Training, role: str = "baseline") ->
         trained = maths.train(dataset, settings, progress=progress)
         recorded = record(run, dataset, trained)
         run.record([recorded.clean], recorded.metrics)
+    registry.register(run.id)
     return run.id

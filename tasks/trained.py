@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gauntlet import figures
 from gauntlet.evaluation import Clean, evaluate, inference_ms, share
 from gauntlet.measurement import Measurement
-from tasks import tracking
+from tasks import registry, tracking
 
 if TYPE_CHECKING:
     from gauntlet.classifier import CompiledClassifier
@@ -32,7 +32,7 @@ def record(run: tracking.Run, dataset: Dataset, trained: Trained) -> Recorded:
     log_history(run, trained)
     samples = figures.sample_images(dataset.x_train, dataset.y_train, dataset.class_names, f"{dataset.name}: samples")
     run.figure("samples.png", samples)
-    tracking.log_model(run, trained.model, dataset, run.model)
+    registry.log_model(run, trained.model, dataset, run.model)
     classifier = CompiledClassifier(trained.model, dataset.bounds)
     clean = evaluate(classifier, dataset.x_test, dataset.y_test, dataset.class_names)
     log_predictions(run, clean, dataset, f"{run.model}: clean test images of {dataset.name}")

@@ -12,7 +12,7 @@ from flows.defend import defend
 from flows.detect import detect
 from flows.train import train
 from gauntlet.errors import SettingError
-from tasks import tracking
+from tasks import registry, tracking
 
 BRIEF = "gan-discriminator:epochs=2"
 RATES = {"auc", "tpr_at_fpr_5", "tpr_at_fpr_1", "tpr_at_threshold", "fpr_at_threshold"}
@@ -89,5 +89,5 @@ def test_a_reconstruction_is_registered_and_attacked_like_any_model(
     )
     assert tracking.read(result["run_id"]).data.params["defense.sampling"] == "average"
     assert set(result["metrics"]) >= {"clean/accuracy", "train/seconds"}
-    assert tracking.load_model(result["model_uri"]).output_shape == (None, 10)
+    assert registry.load_model(result["model_uri"]).output_shape == (None, 10)
     assert {row["knowledge"] for row in result["white_box"]} == {"white-box"}

@@ -18,7 +18,7 @@ from flows.scan import scan
 from flows.suite import suite
 from flows.train import train
 from gauntlet.errors import DataError, GateError, InputError, ModelError, SettingError
-from tasks import tracking
+from tasks import registry, tracking
 from tests.flows.conftest import QUICK
 
 
@@ -38,7 +38,7 @@ def test_a_single_stage_is_a_run_without_a_parent(trained: dict[str, Any], store
 def test_a_model_is_attacked_wherever_it_lies(
     form: str, trained: dict[str, Any], small_npz: str, store: str, tmp_path: Path
 ) -> None:
-    model = tracking.load_model(trained["model_uri"])
+    model = registry.load_model(trained["model_uri"])
     model.save(tmp_path / "mine.keras")
     uris = {
         "registry": trained["model_uri"],

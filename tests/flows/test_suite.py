@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gauntlet.measurement import Measurement, wilson
-from tasks import tracking
+from tasks import registry, tracking
 
 DEFENDED = ("adversarial-training", "on-the-fly")
 MODELS = ("baseline", "poisoned", *DEFENDED)
@@ -143,7 +143,7 @@ def test_models_are_registered_with_digest_and_alias(client: MlflowClient) -> No
     for role in MODELS:
         version = client.get_model_version_by_alias(f"gauntlet-small-{role}", "candidate")
         assert len(version.tags["gauntlet.model_digest"]) == 64
-        model = tracking.load_model(f"models:/gauntlet-small-{role}@candidate")
+        model = registry.load_model(f"models:/gauntlet-small-{role}@candidate")
         assert model.input_shape[1:] == (28, 28, 1)
 
 

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gauntlet.errors import ModelError, TrackingError
-from tasks import tracking
+from tasks import registry, tracking
 from tasks.context import Context
 
 
@@ -69,14 +69,28 @@ def test_a_tampered_model_is_refused(own_store: str) -> None:
     dataset = read_dataset("digits")
     model = architecture("cnn3x3").build(dataset.input_shape, dataset.n_classes)
     with tracking.run("train", Context(dataset="digits", tracking_uri=own_store), dataset, name="mine") as run:
-        uri = tracking.log_model(run, model, dataset, "mine")
-    assert tracking.load_model(uri) is not None
+        registry.log_model(run, model, dataset, "mine")
+    uri = registry.register(run.id)
+    assert uri == registry.register(run.id) == registry.model_uri(run.id)
+    assert registry.load_model(uri) is not None
     folder = Path(mlflow.artifacts.download_artifacts(uri))
     model.layers[-1].bias.assign_add([0.1] * 10)
     model.save(next(folder.rglob("model.keras")))
     for form in (uri, "models:/gauntlet-digits-mine@candidate", f"runs:/{run.id}/model"):
         with pytest.raises(ModelError, match="not those that were registered"):
-            tracking.load_model(form)
+            registry.load_model(form)
+
+
+def test_a_finished_stage_is_found_by_its_key_and_a_failed_one_is_not(own_store: str) -> None:
+    where = Context(dataset="digits", tracking_uri=own_store, key="abc")
+    with pytest.raises(ZeroDivisionError), tracking.run("train", where, None, name="mine"):
+        raise ZeroDivisionError
+    assert tracking.finished(where, "abc") is None
+    with tracking.run("train", where, None, name="mine") as run:
+        assert tracking.finished(where, "abc") is None
+    assert tracking.finished(where, "abc") == run.id
+    assert tracking.finished(where, "abd") is None
+    assert where.below(run.id).key is None
 
 
 def test_an_absent_server_is_one_line(own_store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,13 +241,13 @@ STRENGTH = {"square": {"max_iter": 200}, "cw-l2": {"max_iter": 40, "initial_cons
 def test_a_target_is_hit_more_often_by_who_aims_at_it(case: Attack, made: Made) -> None:
     eps, target = {"inf": 0.25, "2": 3.0}[case.norm], 3
     other = made.y != target
-    strong = case.model_copy(update={"max_iter": 10} | STRENGTH.get(case.name, {})) if case.name != "fgsm" else case
+    strong = case if case.name == "fgsm" else case.model_copy(update={"max_iter": 10} | STRENGTH.get(case.name, {}))
     plain, aimed = (
         made.fresh(strong.model_copy(update={"target": goal}), eps=eps).images[other] for goal in (None, target)
     )
     hits = [(made.classifier.labels(images) == target).mean() for images in (plain, aimed)]
     assert hits[1] > hits[0]
-    assert case.name == "fgsm" or hits[1] >= 0.5
+    assert hits[1] >= 0.5 or case.name == "fgsm" or case.access != "gradients"
 
 
 # --- libraries ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,74 @@
+"""Try the measuring instrument: models broken on purpose must be doubted, honest ones believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from gauntlet import canaries as birds
+from gauntlet.quiet import load_tensorflow
+from gauntlet.training import Training
+from tasks import tracking
+from tasks.context import Context
+from tasks.progress import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@task(name="canaries", cache_policy=NO_CACHE)
+def canaries(context: Context, training: Training, names: Sequence[str] | None = None) -> str:
+    """Evaluate the canaries, all or those of `names`; returns the run's id.
+
+    The run's `metrics.json` says of each what was expected, what came, and whether that is right.
+    """
+    load_tensorflow()
+    dataset = context.load()
+    params = context.params() | {"training": training.model_dump(), "names": list(names or [])}
+    with tracking.run("canaries", context, dataset, name="canaries", params=params) as run:
+        with shown("canaries") as progress:
+            rows = list(birds.run(dataset, training, progress, names))
+        caught = sum(row.ok for row in rows)
+        run.table("canaries.json", frame(rows))
+        run.tags({"gauntlet.canaries": "alive" if caught == len(rows) else "dead"})
+        facts = [{"name": r.name, "expected": r.expected, "verdict": r.verdict, "reason": r.reason} for r in rows]
+        metrics = {"canaries/right": float(caught), "canaries/all": float(len(rows))}
+        told = [fact | {"ok": row.ok, "seconds": row.seconds} for fact, row in zip(facts, rows, strict=True)]
+        run.record([], metrics, canaries=told)
+    return run.id
+
+
+def frame(rows: Sequence[birds.Canary]) -> pd.DataFrame:
+    """A row a canary: what was expected, what came."""
+    import pandas as pd
+
+    columns = ("model", "expected", "verdict", "reason", "right")
+    cells = [(row.name, row.expected, row.verdict, row.reason or "none", "yes" if row.ok else "NO") for row in rows]
+    return pd.DataFrame(cells, columns=columns)
+
+
+def wrong(run_id: str) -> list[str]:
+    """One line for each canary that was not judged as it must be."""
+    told = tracking.records(run_id).get("canaries", [])
+    return [
+        f"{row['name']}: expected {row['expected']!r}, got {row['verdict']} ({row['reason'] or 'no reason'})"
+        for row in told
+        if not row["ok"]
+    ]
+
+
+def show(run_id: str) -> None:
+    """The table, on standard error."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title="Canaries: broken on purpose, or honest")
+    for heading in ("model", "expected", "verdict", "reason", "right"):
+        grid.add_column(heading)
+    for row in tracking.records(run_id).get("canaries", []):
+        cells = row["name"], row["expected"], row["verdict"], row["reason"] or "none", "yes" if row["ok"] else "NO"
+        grid.add_row(*cells, style="" if row["ok"] else "bold red")
+    Console(stderr=True, width=None).print(grid)

@@ -1,0 +1,155 @@
+"""Models in MLflow: kept in the run that made them, registered when it is done, and checked whenever they are read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from gauntlet.errors import ModelError, TrackingError
+from gauntlet.models import digest
+from gauntlet.quiet import no_prints
+from tasks import tracking
+
+if TYPE_CHECKING:
+    import keras
+
+    from gauntlet.datasets import Dataset
+    from tasks.tracking import Run
+
+REQUIREMENTS = ("keras", "tensorflow", "numpy")
+SOURCE, NAME, URI = "gauntlet.model_source", "gauntlet.model_name", "gauntlet.model_uri"
+DIGEST, DATA = "gauntlet.model_digest", "gauntlet.dataset_digest"
+
+
+def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> None:
+    """Keep a model in its run, with signature, example, pinned requirements and digest; `register` comes last."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    images = TensorSpec(np.dtype("float32"), (-1, *dataset.input_shape))
+    logits = TensorSpec(np.dtype("float32"), (-1, dataset.n_classes))
+    with no_prints():
+        info = mlflow.tensorflow.log_model(
+            model,
+            name="model",
+            signature=ModelSignature(Schema([images]), Schema([logits])),
+            input_example=dataset.x_test[:2],
+            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
+        )
+    opened.tags({SOURCE: info.model_uri, NAME: f"gauntlet-{dataset.name}-{role}", DIGEST: digest(model)})
+
+
+def register(run_id: str) -> str:
+    """Register the model of a finished run, once: a version with its digests in one step, then the alias `candidate`.
+
+    Called again it gives the same version, so that a registry never holds half a model or one model twice.
+    """
+    run, client = tracking.read(run_id), MlflowClient()
+    tags = run.data.tags
+    if SOURCE not in tags:
+        raise TrackingError(f"run {run_id} kept no model")
+    name, found = tags[NAME], client.search_model_versions(f"run_id = '{run_id}'")
+    if found:
+        version = found[0].version
+    else:
+        _ensure_name(name)
+        digests = {key: tags[key] for key in (DIGEST, DATA) if key in tags}
+        version = client.create_model_version(name, tags[SOURCE], run_id, tags=digests).version
+    uri = f"models:/{name}/{version}"
+    if tags.get(URI) != uri:
+        client.set_registered_model_alias(name, "candidate", str(version))
+        client.set_tag(run_id, URI, uri)
+    return uri
+
+
+def _ensure_name(name: str) -> None:
+    try:
+        MlflowClient().create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def load_model(uri: str) -> keras.Model:
+    """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with."""
+    try:
+        model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
+    except (MlflowException, OSError) as error:
+        raise _no_model(uri, error) from error
+    expected = _registered_digest(uri)
+    if expected and digest(model) != expected:
+        raise ModelError("the weights are not those that were registered", where=uri, fix="train it again")
+    return model
+
+
+def _no_model(uri: str, error: Exception) -> ModelError:
+    reason = str(error).splitlines()[0]
+    return ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models")
+
+
+def _flavors(uri: str) -> dict[str, Any]:
+    """The settings of every form in which a model was saved; `ModelError` when there is no such model."""
+    try:
+        return dict(mlflow.models.Model.load(uri).flavors)
+    except (MlflowException, OSError) as error:
+        raise _no_model(uri, error) from error
+
+
+def flavor(uri: str) -> str:
+    """The library that a model was saved with, as MLflow calls it: sklearn, onnx, keras, python_function."""
+    return next((name for name in _flavors(uri) if name != "python_function"), "python_function")
+
+
+def is_keras(uri: str) -> bool:
+    """Whether the model is a Keras model, not only what TensorFlow exported of one."""
+    saved = _flavors(uri)
+    kept, older = saved.get("keras"), saved.get("tensorflow")
+    if kept is not None:
+        return not kept.get("save_exported_model")
+    return older is not None and older.get("model_type", "keras") == "keras"
+
+
+def load_pyfunc(uri: str) -> Any:
+    """Any model of MLflow's, as its `PyFuncModel`. Loading it runs code that comes with it."""
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except Exception as error:  # whatever that code raises
+        from gauntlet.blackbox import reason
+
+        fix = "install what its requirements.txt names"
+        raise ModelError(f"cannot be loaded: {reason(error)}", where=uri, fix=fix) from error
+
+
+def is_ours(uri: str) -> bool:
+    """Whether a stage registered the model: then it takes [0, 1] and gives logits, and nothing need be detected."""
+    try:
+        return _registered_digest(uri) is not None
+    except MlflowException:
+        return False
+
+
+def _registered_digest(uri: str) -> str | None:
+    """The digest that was logged with a model; None for models that others logged."""
+    client = MlflowClient()
+    kind, _, rest = uri.partition(":/")
+    if kind == "runs":
+        return client.get_run(rest.partition("/")[0]).data.tags.get(DIGEST)
+    name, at, alias = rest.partition("@")
+    if at:
+        return client.get_model_version_by_alias(name, alias).tags.get(DIGEST)
+    name, _, version = rest.partition("/")
+    found = client.get_model_version(name, version) if version.isdigit() else None
+    return found.tags.get(DIGEST) if found else None
+
+
+def model_uri(run_id: str) -> str:
+    """The registered model of a run that trained one."""
+    uri = tracking.read(run_id).data.tags.get(URI)
+    if not uri:
+        raise TrackingError(f"run {run_id} registered no model")
+    return str(uri)
