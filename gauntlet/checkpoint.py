@@ -25,7 +25,7 @@ class Checkpoint:
         if not self._folder:
             return None
         try:
-            with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as content:
+            with (self._folder / _name(key)).open("rb") as file, np.load(file, allow_pickle=False) as content:
                 return dict(content)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
@@ -34,12 +34,13 @@ class Checkpoint:
         """Keep a finished piece. A disk that has no room left must not stop the work: then it is not kept."""
         if not self._folder:
             return
-        unfinished = self._path(key).with_suffix(f".{os.getpid()}.tmp")
+        finished = self._folder / _name(key)
+        unfinished = finished.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
                 np.savez(file, **arrays)
-            unfinished.replace(self._path(key))
+            unfinished.replace(finished)
         except OSError:
             with suppress(OSError):
                 unfinished.unlink()
@@ -49,6 +50,6 @@ class Checkpoint:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _path(self, key: str) -> Path:
-        assert self._folder is not None
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+
+def _name(key: str) -> str:
+    return f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"

@@ -25,6 +25,7 @@ from tasks import tracking
 from tasks.attacked import Findings, log
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.replay import bank_of, deposit, replayed
 from tasks.source import Loaded, Source
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def attack(
     source: Source | None = None,
     images_of: str | None = None,
     save_images: bool = False,
+    bank: bool = False,
 ) -> str:
     """Attack `target`; returns the run's id. A battery's run holds the worst case, its children one attack each.
 
     Transfer instead of white-box: images made against `source`, or those that the attack run `images_of` saved.
+    With `bank`, images that fooled an earlier model give a cascade a head start, and what fools this one is kept.
     """
     load_tensorflow()
     dataset, loaded, transfer = context.load(), target.load(context.load()), bool(source or images_of)
@@ -56,12 +59,17 @@ def attack(
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
         with shown(name) as progress:
             clean = evaluation.evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
-            job = _job(context, dataset, loaded, clean, source, None if save_images else SHARD)
+            job = _job(context, dataset, loaded, clean, source, None if save_images or bank else SHARD)
             if images_of:
                 results = _rescored(battery, job, tracking.arrays(images_of, "adversarial.npz"))
             else:
-                results = run_battery(battery, job, lambda n: dataset.test_subset(n, context.seed), progress)
+                first = (
+                    replayed(bank_of(context, dataset), job, battery, dataset) if bank and battery.is_cascade else []
+                )
+                results = run_battery(battery, job, lambda n: dataset.test_subset(n, context.seed), progress, first)
         log(run, context, dataset, _judge(role, dataset, loaded, clean, job, results), params)
+        if bank:
+            deposit(run, context, dataset, results)
         if save_images:
             run.arrays("adversarial.npz", **_saved(results))
     job.checkpoint.clear()

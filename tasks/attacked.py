@@ -145,10 +145,13 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, severa
         }
         run.metrics(metrics, step=round(1_000 * (case.eps or 0)))
     run.table("outcomes.parquet", pd.concat([result.frame() for result in findings.results], ignore_index=True))
+    clean = findings.clean
+    whole = {"label": clean.labels, "prediction": clean.predictions, "correct": clean.correct}
+    run.table("clean.parquet", pd.DataFrame({"index": np.arange(len(clean.labels))} | whole))
     title = f"{run.model}: robust accuracy by budget"
     run.figure("robustness_curve.png", figures.robustness_curves(measured, title, 1 / dataset.n_classes))
-    clean = {"clean/accuracy": measured[0].value, "clean/loss": findings.clean.loss}
-    run.record(measured, clean, **_summary(findings, verdict, reasons))
+    metrics = {"clean/accuracy": measured[0].value, "clean/loss": clean.loss}
+    run.record(measured, metrics, **_summary(findings, verdict, reasons))
 
 
 def _summary(findings: Findings, verdict: str, reasons: Sequence[str]) -> dict[str, Any]:

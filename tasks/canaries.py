@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 
 @task(name="canaries", cache_policy=NO_CACHE)
-def canaries(context: Context, training: Training, names: Sequence[str] | None = None) -> str:
-    """Evaluate the canaries, all or those of `names`; returns the run's id.
+def canaries(
+    context: Context, training: Training, names: Sequence[str] | None = None, data: Context | None = None
+) -> str:
+    """Evaluate the canaries, all or those of `names`, on `data` where that is not the context's; returns the run's id.
 
     The run's `metrics.json` says of each what was expected, what came, and whether that is right.
     """
     load_tensorflow()
-    dataset = context.load()
-    params = context.params() | {"training": training.model_dump(), "names": list(names or [])}
-    with tracking.run("canaries", context, dataset, name="canaries", params=params) as run:
+    dataset = (data or context).load()
+    params = (data or context).params() | {"training": training.model_dump(), "names": list(names or [])}
+    with tracking.run("canaries", context, None, name="canaries", params=params) as run:
         with shown("canaries") as progress:
             rows = list(birds.run(dataset, training, progress, names))
         caught = sum(row.ok for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
@@ -153,3 +154,69 @@ def model_uri(run_id: str) -> str:
     if not uri:
         raise TrackingError(f"run {run_id} registered no model")
     return str(uri)
+
+
+def _version(uri: str) -> Any:
+    """The registered version of a `models:/` URI; `ModelError` when there is none."""
+    client, path = MlflowClient(), uri.removeprefix("models:/")
+    name, at, alias = path.partition("@")
+    try:
+        return client.get_model_version_by_alias(name, alias) if at else client.get_model_version(*path.rsplit("/", 1))
+    except (MlflowException, TypeError) as error:
+        raise _no_model(uri, error) from error
+
+
+def version_uri(uri: str) -> str:
+    """`models:/NAME/VERSION` of any URI of a registered version."""
+    found = _version(uri)
+    return f"models:/{found.name}/{found.version}"
+
+
+def champion_of(name: str) -> str | None:
+    """The version with the alias `champion`, if there is one."""
+    try:
+        found = MlflowClient().get_model_version_by_alias(name, "champion")
+    except MlflowException:
+        return None
+    return f"models:/{name}/{found.version}"
+
+
+def name_of(uri: str) -> str:
+    """The registered name of a version's URI."""
+    return str(_version(uri).name)
+
+
+def digest_of(uri: str, *, fresh: bool = False) -> str:
+    """The digest of a version's weights: as registered, or computed from the weights themselves."""
+    if fresh:
+        return digest(load_model(uri))
+    return _registered_digest(uri) or digest(load_model(uri))
+
+
+def data_digest_of(uri: str) -> str | None:
+    """The digest of the data that a version was trained on, where it was registered with one."""
+    found = _version(uri).tags.get(DATA)
+    return str(found) if found else None
+
+
+def poison_digests(uri: str) -> list[str]:
+    """Of the poisoned images' positions, where the version was trained on poisoned data."""
+    run_id = _version(uri).run_id
+    found = tracking.find(run_id, "poisoned_indices.json") if run_id else None
+    return [hashlib.sha256(found.read_bytes()).hexdigest()] if found else []
+
+
+def link(uri: str, tags: dict[str, str]) -> None:
+    """Set tags of a version."""
+    found = _version(uri)
+    for key, value in tags.items():
+        MlflowClient().set_model_version_tag(found.name, str(found.version), key, value)
+
+
+def crown(uri: str) -> None:
+    """Give a version the alias `champion`; the one before keeps `previous-champion`."""
+    found, client = _version(uri), MlflowClient()
+    before = champion_of(found.name)
+    if before and before != uri:
+        client.set_registered_model_alias(found.name, "previous-champion", before.rpartition("/")[2])
+    client.set_registered_model_alias(found.name, "champion", str(found.version))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -293,11 +294,31 @@ def children(run_id: str) -> list[Any]:
 
 def finished(context: Context, key: str) -> str | None:
     """The latest finished run of a stage with this key, if there is one."""
+    return next(iter(search(context, {"key": key})[::-1]), None)
+
+
+def search(
+    context: Context, tags: Mapping[str, str], more: str = "", *, ended: bool = True, most: int = 1_000
+) -> list[str]:
+    """The ids of the data set's runs with these `gauntlet.` tags, oldest first; finished ones unless told."""
     uri = connect(context.tracking_uri)
-    same = f"tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'"
-    order = ["attributes.start_time DESC"]
-    found = MlflowClient().search_runs([_experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, 1, order)
-    return str(found[0].info.run_id) if found else None
+    terms = [f"tags.`gauntlet.{name}` = '{value}'" for name, value in tags.items()]
+    same = " and ".join([*terms, *(["attributes.status = 'FINISHED'"] if ended else []), *([more] if more else [])])
+    order = ["attributes.start_time ASC"]
+    found = MlflowClient().search_runs([_experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, most, order)
+    return [str(run.info.run_id) for run in found]
+
+
+def frame(run_id: str, name: str) -> pd.DataFrame:
+    """A table that a run kept as `.parquet`."""
+    import pandas as pd
+
+    return pd.read_parquet(_artifact(run_id, name))
+
+
+def text(run_id: str, name: str) -> str:
+    """The content of a text artifact."""
+    return _artifact(run_id, name).read_text()
 
 
 def records(run_id: str) -> dict[str, Any]:
@@ -336,9 +357,16 @@ def _artifact(run_id: str, name: str) -> Path:
         raise TrackingError(f"run {run_id} has no artifact {name}") from error
 
 
+@lru_cache
+def tasks_digest() -> str:
+    """SHA-256 of the code that logs."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 def versions() -> dict[str, str]:
     """The versions of the libraries that the numbers depend on."""
-    packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "numpy", "scikit-learn")
+    packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "foolbox", "numpy", "scipy", "scikit-learn")
     return {package: importlib.metadata.version(package) for package in packages}
 
 

@@ -12,7 +12,7 @@ from gauntlet.attacks import ATTACKS, Attack, Crafted
 from gauntlet.threat import Images, Labels
 
 CHEAP = {"max_iter": 5, "max_eval": 20, "init_eval": 20, "binary_search_steps": 2}
-CHEAP |= {"targets": 2, "angles": 3, "shifts": 3}
+CHEAP |= {"targets": 2, "candidates": 3, "angles": 3, "shifts": 3}
 """Settings that make an attack cheap, whatever it is: none is raised by them."""
 
 

@@ -113,4 +113,4 @@ def test_arts_fools_about_as_many(classifier: CompiledClassifier, images: tuple[
         theirs = (classifier.labels(attack.generate(x, y=one_hot(y, 10))) != y).mean()
     ours = fooled(classifier, Square(max_iter=100), x, y, 0.13).mean()
     assert ours >= theirs - 0.15
-    assert 0.15 < ours
+    assert ours > 0.15

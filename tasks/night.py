@@ -1,0 +1,130 @@
+"""The morning's page: verdict and reasons, the gate, what changed, the last nights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from gauntlet import report, trend
+from gauntlet.provenance import code_digest
+from gauntlet.trend import Night
+from tasks import gate, registry, tracking
+from tasks.context import Context
+from tasks.gate import Evaluated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "night.json"
+
+
+@task(name="page", cache_policy=NO_CACHE)
+def page(
+    context: Context,
+    night: str,
+    candidate: Evaluated | None,
+    champion: Evaluated | None,
+    judged: str,
+    attacks: str,
+    runs: Mapping[str, str],
+    nights: int = 30,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write `report.html`, `report.md` and `metrics.json` of the run `night`, tag it, and tell Prefect."""
+    found, opened = tracking.records(judged), tracking.Run(night, "")
+    now = _night(context, night, candidate, found, attacks)
+    opened.json(FILE, now.model_dump())
+    past = _past(context, night, nights)
+    told = [*found["reasons"], *trend.attributed(past[-1] if past else None, now), *notes]
+    evaluated = [tracking.records(one.attack) for one in (candidate, champion) if one and one.attack]
+    content = report.Report(
+        f"Nightly: {found['verdict']}",
+        _facts(context, candidate, champion, now),
+        [
+            m
+            for one in (candidate, champion)
+            if one and one.attack
+            for m in tracking.records(one.attack)["measurements"]
+        ],
+        {"The last nights": trend.figure([*past, now], "Correct images, night by night")},
+        _tables(found, runs),
+        told,
+    )
+    _log(opened, content, found, now)
+    if FlowRunContext.get():
+        create_markdown_artifact(report.to_markdown(content), key="nightly", description=content.title)
+
+
+def _night(context: Context, run_id: str, candidate: Evaluated | None, found: dict[str, Any], attacks: str) -> Night:
+    facts = {"dataset_digest": context.load().digest, "attacks": attacks, "code_digest": code_digest()}
+    if candidate:
+        facts["model_digest"] = registry.digest_of(candidate.model)
+    shares = {who: {row["condition"]: row[who] for row in found["conditions"]} for who in ("candidate", "champion")}
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    facts |= tracking.versions()
+    return Night(run_id=run_id, started=started, verdict=found["verdict"], facts=facts, **shares)
+
+
+def _past(context: Context, now: str, most: int) -> list[Night]:
+    """The nights before this one that were judged, oldest first; failed ones too, as theirs are verdicts as well."""
+    runs = tracking.search(context, {"stage": "nightly"}, "tags.`gauntlet.verdict` != ''", ended=False)
+    found = [tracking.find(run_id, FILE) for run_id in runs if run_id != now]
+    return [Night.model_validate_json(path.read_text()) for path in found if path][-(most - 1) :] if most > 1 else []
+
+
+def _facts(context: Context, candidate: Evaluated | None, champion: Evaluated | None, now: Night) -> dict[str, Any]:
+    dataset = context.load()
+    facts = {"candidate": candidate.model if candidate else "none", "champion": champion.model if champion else "none"}
+    facts |= {"data set": dataset.name, "data set digest": dataset.digest[:16], "seed": str(context.seed)}
+    return facts | {"commit": tracking.git_commit()[:12] or "none", "at": now.started} | tracking.versions()
+
+
+def _tables(found: dict[str, Any], runs: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    tables = {"Candidate against champion": gate.frame(found["conditions"])}
+    if "scan" in runs:
+        tables["New findings of the code scan"] = pd.DataFrame(tracking.records(runs["scan"]).get("new", []))
+    tables["Runs of this night"] = pd.DataFrame([{"stage": stage, "run": run_id} for stage, run_id in runs.items()])
+    return {caption: table for caption, table in tables.items() if len(table)}
+
+
+def _log(run: tracking.Run, content: report.Report, found: dict[str, Any], now: Night) -> None:
+    run.text("report.html", report.to_html(content))
+    run.text("report.md", report.to_markdown(content))
+    run.json("metrics.json", report.to_json(content) | {k: found[k] for k in ("verdict", "reasons", "conditions")})
+    shares = {f"{who}/{_plain(k)}": v for who in ("candidate", "champion") for k, v in getattr(now, who).items()}
+    run.metrics(shares)
+    run.tags({"gauntlet.verdict": found["verdict"], "gauntlet.reasons": "; ".join(found["reasons"])})
+    if found["conditions"]:
+        run.table("gate.json", gate.frame(found["conditions"]))
+
+
+def _plain(condition: str) -> str:
+    """A condition as MLflow can name a metric."""
+    return condition.replace("/", " of ").replace("∞", "inf")
+
+
+def show(night: str, uri: str) -> None:
+    """Print the gate, the verdict and where the page lies; to standard error."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found, console = tracking.records(night), Console(stderr=True)
+    rows = gate.frame(found["conditions"])
+    grid = Table(*[str(name) for name in rows.columns]) if len(rows) else None
+    if grid:
+        for row in rows.itertuples(index=False):
+            grid.add_row(*map(str, row))
+        console.print(grid)
+    console.print(f"[bold]{found['verdict']}[/bold]", highlight=False)
+    for reason in found["reasons"]:
+        console.print(f"  {reason}", highlight=False, markup=False)
+    console.print(f"Report: {tracking.find(night, 'report.html')}", soft_wrap=True, highlight=False)
+    console.print(f"MLflow: {tracking.ui_command(uri)}", soft_wrap=True, highlight=False)

@@ -1,0 +1,89 @@
+"""The evaluation card of a candidate, and its way to champion: only through a card that verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from gauntlet.attacks import parse
+from gauntlet.battery import Battery
+from gauntlet.card import Card
+from gauntlet.errors import GateError
+from gauntlet.poisoning import AnyPoisoning
+from gauntlet.provenance import code_digest
+from tasks import registry, tracking
+from tasks.context import Context
+from tasks.gate import Evaluated
+
+FILE = "card.json"
+
+
+@task(name="card", cache_policy=NO_CACHE)
+def card(
+    context: Context,
+    night: str,
+    candidate: Evaluated,
+    champion: str | None,
+    battery: Battery,
+    triggers: Sequence[AnyPoisoning],
+    gate: str,
+    runs: Mapping[str, str],
+) -> Card:
+    """Write down all that the night found of the candidate, in the run `night`, and link it from the version."""
+    dataset, judged = context.load(), tracking.records(gate)
+    attacked = tracking.read(str(candidate.attack)).data.tags
+    battery = battery.filled(attacked.get("gauntlet.access", "gradients"))
+    made = Card(
+        model=candidate.model,
+        model_digest=registry.digest_of(candidate.model),
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        code_digest=code_digest(),
+        versions=tracking.versions(),
+        seed=context.seed,
+        attacks=[one.model_dump(mode="json") for one in battery.attack],
+        threat_models=threat_models(battery, dataset.input_shape[-1], attacked.get("gauntlet.scenario", "")),
+        triggers=[one.model_dump(mode="json") for one in triggers],
+        poison_index_digests=registry.poison_digests(candidate.model),
+        measurements=tracking.records(str(candidate.attack))["measurements"],
+        validity=attacked["gauntlet.validity"],
+        reasons=[reason for reason in attacked.get("gauntlet.reasons", "").split("; ") if reason],
+        champion=champion,
+        verdict=judged["verdict"],
+        conditions=judged["conditions"],
+        runs=dict(runs),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    ).sealed()
+    tracking.Run(night, "").text(FILE, made.to_json())
+    registry.link(candidate.model, {"gauntlet.card": f"runs:/{night}/{FILE}", "gauntlet.card_seal": made.seal})
+    return made
+
+
+def threat_models(battery: Battery, channels: int, knowledge: str) -> list[dict[str, Any]]:
+    """Norm, budgets, goal and knowledge of every adversary of a battery."""
+    found = []
+    for one in (parse(one) for one in battery.attack if one.adversary):
+        target = getattr(one, "target", None)
+        goal = "untargeted" if target is None else f"targeted at class {target}"
+        facts = {"attack": one.name, "norm": one.norm, "eps": list(one.budgets(battery.eps, channels))}
+        found.append(facts | {"goal": goal, "knowledge": knowledge, "knows_defense": knowledge != "transfer"})
+    return found
+
+
+@task(name="promote", cache_policy=NO_CACHE)
+def promote(context: Context, night: str, model: str) -> None:
+    """Make a version the champion, if its card verifies against its weights and data and its verdict allows it.
+
+    Raises `GateError` otherwise. The champion before keeps the alias `previous-champion`.
+    """
+    made = Card.model_validate_json(tracking.text(night, FILE))
+    made.verify(registry.digest_of(model, fresh=True), context.load().digest)
+    if made.model != model:
+        raise GateError(f"the card is of {made.model}, not of {model}")
+    if made.validity != "VALID" or (made.verdict != "PASS" and made.champion is not None):
+        raise GateError(f"{model} is not promoted: {made.verdict}, evaluation {made.validity}")
+    registry.crown(model)

@@ -1,0 +1,32 @@
+"""A stage whose inputs have not changed is not run again: its finished run is found and taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+from gauntlet.provenance import code_digest
+from tasks import tracking
+from tasks.context import Context
+
+
+def key_of(context: Context, name: str, *inputs: Any) -> str:
+    """A digest of all that a stage depends on: settings, data, seed, this project's code and the libraries'."""
+    facts = {"name": name, "dataset": context.load().digest, "seed": context.seed, "inputs": [*map(_plain, inputs)]}
+    facts |= {"code": code_digest(), "tasks": tracking.tasks_digest(), "versions": tracking.versions()}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def reuse(context: Context, name: str, make: Callable[[Context], str], *inputs: Any) -> tuple[str, bool]:
+    """The finished run of a stage with these inputs, or a fresh one by `make`; and whether it was there already."""
+    key = key_of(context, name, *inputs)
+    found = tracking.finished(context, key)
+    return (found, True) if found else (make(context.model_copy(update={"key": key})), False)
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

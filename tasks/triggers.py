@@ -1,0 +1,40 @@
+"""Show a model the triggers that are known: how many images do they send to their target?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from gauntlet.evaluation import share
+from gauntlet.poisoning import AnyPoisoning
+from gauntlet.quiet import load_tensorflow
+from tasks import tracking
+from tasks.context import Context
+from tasks.progress import shown
+from tasks.source import Source
+
+
+@task(name="triggers", cache_policy=NO_CACHE)
+def triggers(context: Context, target: Source, known: Sequence[AnyPoisoning], role: str = "model") -> str:
+    """Success rate of each known trigger on test images of other classes than its target; returns the run's id."""
+    import pandas as pd
+
+    load_tensorflow()
+    dataset, loaded = context.load(), target.load(context.load())
+    params = context.params() | target.model_dump() | {"trigger": [one.model_dump() for one in known]}
+    with tracking.run("triggers", context, dataset, name=f"triggers on {role}", model=role, params=params) as run:
+        frames, measured = [], []
+        with shown(f"triggers on {role}"):
+            for one in known:
+                index = np.flatnonzero(dataset.y_test != one.target)
+                said = loaded.classifier.labels(one.trigger(dataset.x_test[index]))
+                facts = {"model": role, "condition": f"trigger {one.name}", "metric": "attack_success_rate"}
+                measured.append(share(said == one.target, **facts))
+                frames.append(pd.DataFrame({"index": index, "attack": one.name, "correct": said != one.target}))
+        run.table("outcomes.parquet", pd.concat(frames, ignore_index=True))
+        worst = max(measured, key=lambda m: m.value)
+        run.record(measured, {"backdoor/attack_success_rate": worst.value})
+    return run.id
