@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from gauntlet.attacks import Attack
-from gauntlet.measurement import Measurement, budget
+from gauntlet.measurement import Measurement, budget, wilson
 from gauntlet.outcome import Attacked, WorstCase, worst_case
 from gauntlet.probes import Probes
 from gauntlet.threat import TOLERANCE
@@ -73,10 +73,7 @@ def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
-    """An attack that changes nothing looks like robustness (Carlini et al. 2019, section 3.1).
-
-    Raised if no image was changed of those tried, were they more than a few.
-    """
+    """No attack looks like robustness (Carlini et al. 2019, section 3.1). Raised if no image tried was changed."""
     for result in evidence.results:
         if result.attack.adversary and result.tried.sum() > FEW and not result.linf[result.tried].any():
             yield Doubt("INVALID", f"{_name(result)} changed no pixel of any image", _key(result))
@@ -150,43 +147,32 @@ def weaker_than_noise(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def improved_by_square(evidence: Evidence) -> Iterator[Doubt]:
-    """Gradients that a blind search improves upon mislead (AutoAttack's flag, Croce & Hein, checks.py).
-
-    Raised if Square breaks over 0.2 points that all gradient attacks left.
-    """
+    """Gradients do no worse than Square (AutoAttack's flag, its checks.py). Raised if over 0.2 points worse."""
     for square in (r for r in _direct(evidence.results) if r.attack.name == "square"):
         gradients = [r for r in _descents(_direct(evidence.results)) if _setting(r) == _setting(square)]
         if gradients and worst_case(gradients):
             common = worst_case(gradients)[0]
             broken = int(np.isin(square.index[square.broken], common.index[common.robust]).sum())
-            if _many(broken, len(common.index), 0.2):
-                strongest = min(gradients, key=_mean)
-                yield _square(strongest, broken, len(common.index), 100 * broken / len(common.index))
+            if _many(broken, n := len(common.index), 0.2):
+                yield _square(min(gradients, key=_mean), broken, n, 100 * broken / n)
     for retry in evidence.probes.square:
         if retry.broken > FEW and retry.points > 0.2:
             yield _square(retry.after, retry.broken, retry.tried, retry.points)
 
 
 def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
-    where = f"at {_at(after)}"
-    reason = f"square breaks {broken:,} of {n:,} images that the gradient attacks leave {where} ({points:.1f} points)"
-    return Doubt("SUSPECT", reason, _key(after), True)
+    reason = f"square breaks {broken:,} of {n:,} images that the gradient attacks leave at {_at(after)}"
+    return Doubt("SUSPECT", f"{reason} ({points:.1f} points)", _key(after), True)
 
 
 def at_chance(evidence: Evidence) -> Iterator[Doubt]:
-    """What knows nothing has nothing to lose (Carlini et al. 2019, section 3.1: report clean accuracy).
-
-    Raised if clean accuracy is within three standard errors of always guessing the most frequent class.
-    """
+    """Who knows nothing loses nothing (Carlini et al. 2019, section 3.1). Raised if within 3 standard errors of it."""
     if (accuracy := evidence.probes.at_chance) is not None:
         yield Doubt("INVALID", f"the model is at chance level on clean images: {100 * accuracy:.1f} %")
 
 
 def other_range(evidence: Evidence) -> Iterator[Doubt]:
-    """A budget means nothing on inputs of another scale (Carlini et al. 2019, section 3.1: a precise threat model).
-
-    Raised if another input range fits the clean images clearly better than the one stated.
-    """
+    """A budget is in units of the input (Carlini et al. 2019, section 3.1). Raised if another range fits better."""
     if looks := evidence.probes.better_range:
         yield Doubt("INVALID", f"input looks like {looks}: that range fits the clean images clearly better")
 
@@ -232,10 +218,10 @@ def random_model(evidence: Evidence) -> Iterator[Doubt]:
 def not_converged(evidence: Evidence) -> Iterator[Doubt]:
     """An attack that has not converged bounds nothing (Pintor et al. 2022: incomplete optimization).
 
-    Raised if twice the steps from another start take 1 point or more, measured on images left correct.
+    Raised if twice the steps from another start take 1 point or more of the images left, by the interval's lower end.
     """
     for retry in evidence.probes.stronger:
-        if retry.broken > FEW and retry.points >= 1:
+        if 100 * retry.robust * wilson(retry.broken, retry.tried)[0] >= 1:
             steps = f"with twice the steps {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
             reason = f"{steps} at {_at(retry.after)}: {retry.points:.1f} points"
             yield Doubt("SUSPECT", f"{reason}, not converged", _key(retry.after), True)
@@ -299,14 +285,9 @@ def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evidence) -> bool:
     if doubt.about[2] == "transfer" and _direct(evidence.results):
         return False
     doubted, (attack, eps, knowledge) = {other.about for other in found}, doubt.about
-    return not any(
-        result.attack.adversary
-        and result.attack.iterative
-        and (_setting(result), result.knowledge) == ((attack.norm, eps), knowledge)
-        and result.attack.access == attack.access
-        and _key(result) not in doubted
-        for result in evidence.results
-    )
+    alike = [r for r in evidence.results if (_setting(r), r.knowledge) == ((attack.norm, eps), knowledge)]
+    able = [r for r in alike if r.attack.adversary and r.attack.iterative and r.attack.access == attack.access]
+    return all(_key(result) in doubted for result in able)
 
 
 def verdict(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
@@ -315,7 +296,7 @@ def verdict(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
     What a check finds of one attack at several budgets is told once, of the largest.
     """
     counted = [doubt for doubt in found if doubt.whole is not False]
-    told = {(d.check, d.about[0], d.about[2]) if d.about else d.reason: d for d in sorted(counted, key=_budget)}
+    told = {(d.check, d.about[0], d.about[2]) if d.about else d.reason: d for d in sorted(counted, key=_eps)}
     return _worst(counted), tuple(dict.fromkeys(d.reason for d in counted if d in told.values()))
 
 
@@ -325,12 +306,12 @@ def verdict_of(result: Attacked, found: Iterable[Doubt]) -> tuple[Verdict, tuple
     return _worst(mine), tuple(dict.fromkeys(doubt.reason for doubt in mine))
 
 
+def _eps(doubt: Doubt) -> float:
+    return doubt.about[1] if doubt.about else 0.0
+
+
 def _worst(found: Sequence[Doubt]) -> Verdict:
     return max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
-
-
-def _budget(doubt: Doubt) -> float:
-    return doubt.about[1] if doubt.about else 0.0
 
 
 def half_width(measurement: Measurement) -> float:
@@ -340,12 +321,11 @@ def half_width(measurement: Measurement) -> float:
 
 def notes(evidence: Evidence) -> list[str]:
     """What is no doubt and yet to be told: few images for the claim, hidden gradients, a loss that still rises."""
-    found = {len(case.index): half_width(case.accuracy("")) for case in worst_case(evidence.results)}
-    told = [
-        f"n = {n:,}: the interval is ±{half:.1f} points, a smaller difference is none"
-        for n, half in found.items()
-        if half > WIDE
-    ]
+    told, measured = [], [case.accuracy("") for case in worst_case(evidence.results)]
+    widest = max(measured, key=half_width, default=None)
+    if widest and half_width(widest) > WIDE:
+        half = f"±{half_width(widest):.1f} points"
+        told.append(f"n = {widest.n:,}: the interval is {half}, a smaller difference is none")
     if any(result.knowledge == "black-box" for result in evidence.results):
         told.append("the model hides its gradients: an attacker who has them may do better")
     for retry in evidence.probes.stronger:

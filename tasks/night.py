@@ -46,12 +46,7 @@ def page(
     content = report.Report(
         f"Nightly: {found['verdict']}",
         _facts(context, candidate, champion, now),
-        [
-            m
-            for one in (candidate, champion)
-            if one and one.attack
-            for m in tracking.records(one.attack)["measurements"]
-        ],
+        [m for records in evaluated for m in records["measurements"]],
         {"The last nights": trend.figure([*past, now], "Correct images, night by night")},
         _tables(found, runs),
         told,
