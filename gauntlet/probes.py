@@ -32,7 +32,7 @@ LEAST = 16
 """Images with fewer of which a further attack says nothing."""
 GRADIENTS = 16_000
 """Gradients that attacking again may take, for each norm: 6 s of the 3×3 network."""
-QUERIES, QUERIED = 400, 64
+QUERIES, QUERIED = 300, 64
 """Of the search without gradients: queries an image, and images."""
 SMALL_STEPS, LARGE_STEPS = (1 / 1020, 1 / 255), (1 / 255, 1 / 16, 1 / 4)
 """Of finite differences: where there is a gradient, and where there is none."""
