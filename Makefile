@@ -16,13 +16,16 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check lock clean clean-state
+.PHONY: help run nightly serve test check lock clean clean-state
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/.installed ## Run the suite: [DATASET=digits] [DATA_DIR=folder] [ARGS="--n 500"]
 	@$(BIN)/python -m flows.suite --dataset '$(DATASET)' $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
+
+nightly: $(VENV)/.installed ## Candidate against champion: [DATASET=digits] [DATA_DIR=folder] [ARGS="--promote"]
+	@$(BIN)/python -m flows.nightly --dataset '$(DATASET)' $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
 
 serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARGS="--mlflow-port 5001"]
 	@$(BIN)/python -m mlflow_server.serve $(ARGS)

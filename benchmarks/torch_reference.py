@@ -2,9 +2,9 @@
 
     python benchmarks/torch_reference.py IN.npz OUT.npz
 
-IN.npz holds images, labels, weights and, as JSON, layers and settings; OUT.npz gets the logits of the images and, for
-every attack and budget, which images are still classified correctly, and the seconds it took: elapsed, and of the
-processor.
+IN.npz holds images, labels, logits, weights and, as JSON, layers and settings. OUT.npz gets the largest difference to
+those logits and, for every attack and budget, which images are still classified correctly, and the seconds it took:
+elapsed, and of the processor.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ def main(source: str, target: str) -> None:
     net = network(facts["layers"], arrays)
     x = torch.tensor(arrays["x"].transpose(0, 3, 1, 2).copy())
     y = torch.tensor(arrays["y"])
-    found = {"logits": logits(net, x).numpy()}
+    apart = np.abs(logits(net, x).numpy() - arrays["logits"]).max()
+    if apart > facts["close"]:
+        raise SystemExit(f"the rebuilt network's logits differ by {apart:.2g}, more than {facts['close']:g}")
+    found = {"logits_difference": apart}
     for eps in facts["eps"]:
         for name, attacks in facts["attacks"].items():
             hits, seconds = robust(net, x, y, eps, attacks, facts)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from flows.command import flow, main
+from flows.problems import Problems
 from flows.settings import BatterySettings, TrainingSettings, context, result
-from flows.suite import Problems
 from gauntlet.attacks import ApgdCe, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.errors import GateError, SettingError
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger

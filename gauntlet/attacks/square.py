@@ -153,7 +153,7 @@ def _shift(delta: Images, here: tuple[slice, ...], there: tuple[slice, ...], bum
     unspent = max(eps**2 - float((delta**2).sum()), 0) / delta.shape[2]
     old = delta[here]
     fresh = bump + old / (1e-12 + np.sqrt((old**2).sum(axis=(0, 1), keepdims=True)))
-    budget = np.sqrt(unspent + (delta[both] ** 2).sum() / delta.shape[2])
+    budget = np.sqrt(unspent + (delta[both] ** 2).sum(axis=0))
     delta[there] = 0
     delta[here] = fresh / (1e-12 + np.sqrt((fresh**2).sum(axis=(0, 1), keepdims=True))) * budget
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FLOWS = ("suite", "train", "attack", "poison", "defend", "scan")
+FLOWS = ("suite", "train", "attack", "poison", "defend", "detect", "scan", "reproduce", "nightly")
 
 
 def run(*arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
@@ -43,6 +43,9 @@ def test_help_needs_none_of_the_slow_imports(flow: str) -> None:
         (("flows.attack", "--model", "x", "--attack", "fgms"), "fgms"),
         (("flows.attack", "--model", "x", "--attack", "pgd:steps=3"), "steps"),
         (("flows.attack", "--model", "x", "--eps", "-1"), "--eps"),
+        (("flows.attack", "--model", "x", "--attack", "pgd:norm=3"), "norm"),
+        (("flows.attack", "--model", "x", "--canaries"), "--canaries"),
+        (("flows.nightly", "--allowed", "1"), "--allowed"),
         (("flows.poison", "--poisoning", "corner-trigger:count=3,rate=0.1"), "count"),
         (("flows.suite", "--defense", "none"), "none"),
         (("flows.scan", "--fail-on", "ever"), "--fail-on"),
