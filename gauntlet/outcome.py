@@ -65,6 +65,11 @@ class Attacked:
         return bool(self.tried.all())
 
     @property
+    def mean_calls(self) -> float:
+        """Gradients or queries per image tried; 0 when none was."""
+        return float(self.calls[self.tried].mean()) if self.tried.any() else 0.0
+
+    @property
     def broken(self) -> NDArray[np.bool_]:
         """Which images this very attack made wrong, (n,)."""
         return self.tried & (self.clean_predictions == self.labels) & ~self.robust

@@ -75,7 +75,7 @@ def log(run: tracking.Run, context: Context, dataset: Dataset, findings: Finding
 def _metrics(result: Attacked, findings: Findings) -> dict[str, float]:
     """The contract's metrics of one attack at one budget; in a cascade only what is its own."""
     accuracy = findings.accuracy(result)
-    effort = {"robust/seconds": result.seconds, "robust/calls_mean": float(result.calls[result.tried].mean())}
+    effort = {"robust/seconds": result.seconds, "robust/calls_mean": result.mean_calls}
     if not result.alone:
         return effort | {"cascade/tried": int(result.tried.sum()), "cascade/broken": int(result.broken.sum())}
     if result.knowledge == "transfer":
@@ -180,5 +180,5 @@ def _row(result: Attacked, findings: Findings) -> dict[str, Any]:
         "seconds": result.seconds,
         "tried": int(result.tried.sum()),
         "broken": int(result.broken.sum()),
-        "calls": float(result.calls[result.tried].mean()) if result.tried.any() else 0.0,
+        "calls": result.mean_calls,
     } | accuracy.model_dump(include={"eps", "norm", "knowledge", "low", "high", "n", "validity", "reasons"})
