@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.gate import Evaluated
 
-STATUS = {"PASS": 0, "INCONCLUSIVE": 3}
-"""Exit status by verdict; FAIL and INVALID fail the flow."""
+INCONCLUSIVE = 3
+"""Exit status of a night that is neither; FAIL and INVALID fail the flow."""
 
 
 class NightlyConfig(TrainingSettings, BatterySettings):
@@ -185,12 +185,12 @@ def _ended(run_id: str, config: NightlyConfig) -> Any:
     show(run_id, tracking.connect(config.tracking_uri))
     found = result(run_id, config)
     verdict, reasons = found["verdict"], found["reasons"]
-    if verdict not in STATUS:
+    if verdict in ("FAIL", "INVALID"):
         raise GateError(f"{verdict}: {'; '.join(reasons)}")
-    found["exit_status"] = STATUS[verdict]
-    return (
-        found if verdict == "PASS" else Completed(name="Inconclusive", message="; ".join(reasons)[:1_000], data=found)
-    )
+    if verdict == "PASS":
+        return found
+    told = "; ".join(reasons)[:1_000]
+    return Completed(name="Inconclusive", message=told, data=found | {"exit_status": INCONCLUSIVE})
 
 
 if __name__ == "__main__":

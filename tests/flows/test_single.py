@@ -108,7 +108,7 @@ def test_the_projects_own_code_scans_clean(store: str) -> None:
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"model": "x", "n": "many"}, ParameterTypeError, "n"),
     ({"model": "x", "nn": 3}, TypeError, "nn"),
-    ({}, TypeError, "model"),
+    ({}, SettingError, "--model"),
     ({"model": "x", "attack": ["pdg"]}, SettingError, "unknown attack 'pdg'"),
     ({"model": "x", "attack": ["pgd:max_iter=0"]}, SettingError, "max_iter"),
     ({"model": "x", "seed": -1}, ParameterTypeError, "seed"),
@@ -133,9 +133,9 @@ def test_wrong_input_is_refused_with_its_name(
 
 @pytest.mark.parametrize(
     ("setting", "says"),
-    [({"eps": [2.0]}, "not in (0, 1]"), ({"n": 10_000}, "10000"), ({"eps": [0.1], "n": 121}, "121")],
+    [({"eps": [2.0]}, "not in (0, 1]"), ({"n": 10_000}, "10,000"), ({"eps": [0.1], "n": 121}, "121")],
 )
-def test_impossible_settings_fail_their_run_with_one_line(
+def test_impossible_settings_are_one_line(
     setting: dict[str, Any], says: str, trained: dict[str, Any], small_npz: str, store: str
 ) -> None:
     with pytest.raises(SettingError) as caught:

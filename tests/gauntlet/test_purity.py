@@ -12,8 +12,8 @@ import gauntlet
 from gauntlet.state import PROJECT_ROOT
 
 EVERYTHING = [f"gauntlet.{module.name}" for module in pkgutil.iter_modules(gauntlet.__path__)]
-SETTINGS = ["attacks", "battery", "canaries", "card", "datasets", "defenses", "detection", "evaluation", "gate", "models"]
-SETTINGS += ["outcome", "poisoning", "statistics", "training", "validity"]
+SETTINGS = ["attacks", "battery", "canaries", "card", "datasets", "defenses", "detection", "evaluation", "gate"]
+SETTINGS += ["models", "outcome", "poisoning", "statistics", "training", "validity"]
 
 
 def loaded(*names: str) -> set[str]:
