@@ -58,7 +58,13 @@ def pgd(model: Any, classifier: CompiledClassifier) -> dict[str, Contender]:
     """PGD-40 from the clean image."""
     same = Pgd(eps_step=STEP, max_iter=STEPS, num_random_init=0, early_stop=False)
     early = same.model_copy(update={"early_stop": True})
-    settings = {"eps": EPS, "eps_step": STEP, "max_iter": STEPS, "num_random_init": 0, "batch_size": CHUNK}
+    settings: dict[str, Any] = {
+        "eps": EPS,
+        "eps_step": STEP,
+        "max_iter": STEPS,
+        "num_random_init": 0,
+        "batch_size": CHUNK,
+    }
     kind = ProjectedGradientDescentTensorFlowV2
     return {
         "bare compiled loop": bare_loop(model),
@@ -72,7 +78,7 @@ def pgd(model: Any, classifier: CompiledClassifier) -> dict[str, Contender]:
 
 def apgd(model: Any, classifier: CompiledClassifier) -> dict[str, Contender]:
     """Auto-PGD on the cross-entropy from one random start."""
-    settings = {"eps": APGD_EPS, "eps_step": 2 * APGD_EPS, "max_iter": APGD_STEPS, "nb_random_init": 1}
+    settings: dict[str, Any] = {"eps": APGD_EPS, "eps_step": 2 * APGD_EPS, "max_iter": APGD_STEPS, "nb_random_init": 1}
     settings |= {"batch_size": CHUNK, "loss_type": "cross_entropy", "norm": np.inf}
     kind = AutoProjectedGradientDescent
     return {

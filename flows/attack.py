@@ -50,10 +50,9 @@ def _attack(config: AttackConfig) -> dict[str, Any]:
 
 
 def _canaries(config: AttackConfig) -> dict[str, Any]:
-    from gauntlet.training import Training
     from tasks import canaries
 
-    run_id = canaries.canaries(context(config), Training(seed=config.seed))
+    run_id = canaries.canaries(context(config))
     canaries.show(run_id)
     if wrong := canaries.wrong(run_id):
         raise GateError(f"the measuring instrument is broken: {'; '.join(wrong)}")

@@ -90,14 +90,13 @@ class Night:
 
     def instrument(self) -> list[str]:
         """What is wrong with the canaries; nothing when they are alive or left out."""
-        from gauntlet.training import Training
         from tasks import canaries
         from tasks.context import Context
 
         if not self.config.canaries:
             return ["the canaries were left out: nothing says that the instrument works"]
-        settings, digits = Training(seed=self.config.seed), Context(dataset="digits", seed=self.config.seed)
-        run_id = self.stage("canaries", lambda where: canaries.canaries(where, settings, data=digits), settings)
+        digits = Context(dataset="digits", seed=self.config.seed)
+        run_id = self.stage("canaries", lambda where: canaries.canaries(where, data=digits))
         return canaries.wrong(run_id) if run_id else ["the canaries could not be evaluated"]
 
     def models(self) -> tuple[str | None, str | None]:

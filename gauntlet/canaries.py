@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from gauntlet.battery import run as run_battery
 from gauntlet.errors import ModelError
 from gauntlet.probes import probe
 from gauntlet.progress import Progress, part, silent
+from gauntlet.threat import default_budgets
 from gauntlet.training import Training, train
 from gauntlet.validity import Evidence, Verdict, doubts, verdict
 
@@ -37,12 +38,14 @@ IMAGES = 64
 """Test images of each evaluation."""
 LOOKED_AT = 1_000
 """Clean images by which a model is loaded."""
+LARGEST = 10_000, 2_000
+"""Training and test images of a larger data set that are used: what is to be honest need not be good."""
 
 
-def battery(eps: Sequence[float] = (0.1, 0.2), n: int = IMAGES) -> Battery:
-    """The attacks that every canary meets: noise, one step, many steps, and none of the gradient."""
-    several = (UniformNoise(), Fgsm(), Pgd(max_iter=20), ApgdCe(max_iter=40), Square(max_iter=100))
-    return Battery(attack=several, eps=tuple(eps), n=n)
+def battery(channels: int = 1) -> Battery:
+    """The attacks that every canary meets, at usual budgets: noise, one step, many steps, and none of the gradient."""
+    several = (UniformNoise(), Fgsm(), Pgd(max_iter=20), ApgdCe(max_iter=25), Square(max_iter=60))
+    return Battery(attack=several, eps=default_budgets("inf", channels)[:2], n=IMAGES)
 
 
 # --- broken ---------------------------------------------------------------------------------------------------
@@ -149,12 +152,16 @@ def _plain(name: str) -> Make:
     return make
 
 
-def _defended(settings: str) -> Make:
+def _defended(name: str, share: float = 1.0) -> Make:
+    """Trained with a defense at the smallest usual budget, for a share of the epochs."""
+
     def make(dataset: Dataset, training: Training, base: keras.Model, progress: Progress) -> keras.Model:
         from gauntlet.classifier import CompiledClassifier
         from gauntlet.defenses import defense
 
-        return defense(settings).apply(dataset, training, CompiledClassifier(base), progress).model
+        eps = default_budgets("inf", dataset.input_shape[-1])[0]
+        shorter = training.model_copy(update={"epochs": max(1, round(share * (training.epochs or 1)))})
+        return defense({"name": name, "eps": eps}).apply(dataset, shorter, CompiledClassifier(base), progress).model
 
     return make
 
@@ -163,8 +170,8 @@ HONEST: dict[str, Make] = {
     "cnn3x3": _plain("cnn3x3"),
     "cnn5x5": _plain("cnn5x5"),
     "cnn3x3-deep": _plain("cnn3x3-deep"),
-    "fgsm-trained": _defended("on-the-fly:eps=0.1"),
-    "pgd-trained": _defended("pgd-training:eps=0.1"),
+    "fgsm-trained": _defended("on-the-fly"),
+    "pgd-trained": _defended("pgd-training", share=0.5),  # it goes on from the trained network
 }
 
 
@@ -197,12 +204,26 @@ def run(
     tried: Battery | None = None,
 ) -> Iterator[Canary]:
     """Evaluate every canary and every honest model, or those of `names`, in this order; a row as each is done."""
-    training = (training or Training()).model_copy(update={"architecture": "cnn3x3"})
+    dataset = _cut(dataset)
+    training = training or usual_training(len(dataset.x_train), 0)
+    epochs = training.resolved(len(dataset.x_train)).epochs
+    training = training.model_copy(update={"architecture": "cnn3x3", "epochs": epochs})
     chosen = [name for name in (*CANARIES, *HONEST) if names is None or name in names]
     base = train(dataset, training, progress=part(progress, 0, 1 / (len(chosen) + 1))).model
     for number, name in enumerate(chosen, 1):
         step = part(progress, number / (len(chosen) + 1), (number + 1) / (len(chosen) + 1))
         yield one(name, dataset, training, base, step, tried)
+
+
+def usual_training(n_train: int, seed: int) -> Training:
+    """Short, as what is to be honest need not be good."""
+    return Training(batch_size=32, epochs=4 if n_train < LARGEST[0] / 2 else 1, seed=seed)
+
+
+def _cut(dataset: Dataset) -> Dataset:
+    few, fewer = LARGEST
+    small = replace(dataset, x_train=dataset.x_train[:few], y_train=dataset.y_train[:few])
+    return replace(small, x_test=dataset.x_test[:fewer], y_test=dataset.y_test[:fewer])
 
 
 def one(
@@ -213,10 +234,12 @@ def one(
     progress: Progress = silent,
     tried: Battery | None = None,
 ) -> Canary:
-    """Make one model of `base`, a trained 3×3 network, and evaluate it."""
+    """Make one model of `base`, a trained 3×3 network, and evaluate it; `training` states its epochs."""
     started, broken = time.perf_counter(), CANARIES.get(name)
     model = broken.build(base) if broken else HONEST[name](dataset, training, base, part(progress, 0, 0.5))
-    found, reasons = evaluate(model, dataset, training.seed, tried or battery(), part(progress, 0.5, 1))
+    found, reasons = evaluate(
+        model, dataset, training.seed, tried or battery(dataset.input_shape[-1]), part(progress, 0.5, 1)
+    )
     expected = broken.reason if broken else "VALID"
     caught = broken is not None and found in broken.verdicts and any(expected in reason for reason in reasons)
     return Canary(name, expected, found, reasons, caught or found == expected, time.perf_counter() - started)

@@ -34,8 +34,10 @@ GRADIENTS = 16_000
 """Gradients that attacking again may take, for each norm: 6 s of the 3×3 network."""
 QUERIES, QUERIED = 300, 64
 """Of the search without gradients: queries an image, and images."""
-SMALL_STEPS, LARGE_STEPS = (1 / 1020, 1 / 255), (1 / 255, 1 / 16, 1 / 4)
+SMALL_STEPS, LARGE_STEPS = (1 / 10_200, 1 / 1_020, 1 / 255), (1 / 255, 1 / 16, 1 / 4)
 """Of finite differences: where there is a gradient, and where there is none."""
+SPREAD = 0.03
+"""Noise on the points of finite differences: on one even colour, maxima are ties and their gradient one of many."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +179,13 @@ def disagreeing(model: CompiledClassifier, x: Images, y: Labels) -> float:
 
 
 class _Slope:
-    """The logits' difference between an image's class and the runner-up, around points moved inside the bounds."""
+    """The logits' difference between an image's class and the runner-up, around noisy points inside the bounds."""
 
     def __init__(self, model: CompiledClassifier, x: Images, y: Labels, room: float) -> None:
         low, high = model.clip_values
-        self.x = (low + (high - low) * room + (1 - 2 * room) * (x - low)).astype(np.float32)
+        noise = np.random.default_rng(0).uniform(0, SPREAD, x.shape) * (high - low)
+        scale = 1 - (2 * room + SPREAD) / (high - low)
+        self.x = (low + room + scale * (x - low) + noise).astype(np.float32)
         self._model, self._y, self._other = model, y, _runner_up(model, self.x, y)
         self.gradient = model.look(self.x, y, "difference", self._other).gradient
 
@@ -226,10 +230,9 @@ def strengthened(
     """The strongest gradient attack with twice the steps from another start, for each norm."""
     for case in at_stake(results):
         chosen = _strongest(_mine(case, results))
-        if chosen:
+        stronger = chosen[0].attack.stronger() if chosen else None
+        if chosen and stronger:
             result, size = chosen
-            stronger = result.attack.stronger()
-            assert stronger is not None
             yield _retry(model, x, y, stronger, result, case, size, seed + 1)
 
 

@@ -10,7 +10,6 @@ from prefect.cache_policies import NO_CACHE
 
 from gauntlet import canaries as birds
 from gauntlet.quiet import load_tensorflow
-from gauntlet.training import Training
 from tasks import tracking
 from tasks.context import Context
 from tasks.progress import shown
@@ -20,15 +19,14 @@ if TYPE_CHECKING:
 
 
 @task(name="canaries", cache_policy=NO_CACHE)
-def canaries(
-    context: Context, training: Training, names: Sequence[str] | None = None, data: Context | None = None
-) -> str:
+def canaries(context: Context, names: Sequence[str] | None = None, data: Context | None = None) -> str:
     """Evaluate the canaries, all or those of `names`, on `data` where that is not the context's; returns the run's id.
 
     The run's `metrics.json` says of each what was expected, what came, and whether that is right.
     """
     load_tensorflow()
     dataset = (data or context).load()
+    training = birds.usual_training(len(dataset.x_train), context.seed)
     params = (data or context).params() | {"training": training.model_dump(), "names": list(names or [])}
     with tracking.run("canaries", context, None, name="canaries", params=params) as run:
         with shown("canaries") as progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gauntlet import canaries
+from gauntlet import canaries, probes
 from gauntlet.attacks import ApgdCe, Fgsm, Pgd, Square, UniformNoise
 from gauntlet.battery import Battery
 from gauntlet.canaries import CANARIES, HONEST
@@ -22,6 +22,12 @@ TRAINING = Training(epochs=4, batch_size=32, seed=0)
 SMALL = Battery(
     attack=(UniformNoise(), Fgsm(), Pgd(max_iter=10), ApgdCe(max_iter=20), Square(max_iter=50)), eps=(0.1, 0.2), n=40
 )
+
+
+@pytest.fixture(autouse=True)
+def _little_probing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in {"GRADIENTS": 4_000, "SAMPLE": 128, "RETRIED": 64, "EXPOSED": 32}.items():
+        monkeypatch.setattr(probes, name, number)
 
 
 @pytest.mark.parametrize("name", CANARIES)
