@@ -100,8 +100,9 @@ def reference(python: Path, facts: Row, arrays: dict[str, NDArray[Any]]) -> dict
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
         np.savez(source, json=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
-        if subprocess.run([python, script, source, target]).returncode:  # nosec B603
-            raise GauntletError("the reference stopped; what it said stands above")
+        status = subprocess.run([python, script, source, target]).returncode  # nosec B603
+        if status:
+            raise GauntletError(f"the reference stopped with status {status}; what it said, if anything, stands above")
         with np.load(target) as found:
             return dict(found)
 

@@ -34,7 +34,7 @@ Break = Callable[["keras.Model"], "keras.Model"]
 Make = Callable[["Dataset", Training, "keras.Model", Progress], "keras.Model"]
 """From the data set, how to train, and a trained 3×3 network to an honest model."""
 
-IMAGES = 64
+IMAGES = 48
 """Test images of each evaluation."""
 LOOKED_AT = 1_000
 """Clean images by which a model is loaded."""

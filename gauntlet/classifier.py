@@ -135,14 +135,22 @@ def _chunked(function: Callable[..., Any], size: int, *arrays: Any) -> Any:
 
 def _filled(function: Callable[..., Any], *arrays: Any) -> Any:
     """`function` of one batch, filled up to a multiple of `MULTIPLE` rows with its first row."""
-    n, tensors = len(arrays[0]), [_tensor(a) for a in arrays]
-    missing = -n % MULTIPLE if n else 0
-    if missing:
-        tensors = [tf.concat([a, tf.repeat(a[:1], missing, axis=0)], axis=0) for a in tensors]
+    n = len(arrays[0])
+    if missing := -n % MULTIPLE if n else 0:
+        # In NumPy where it can be: TensorFlow's own functions cost as much as a small network.
+        arrays = tuple(_lengthened(a, missing) for a in arrays)
+    tensors = [_tensor(a) for a in arrays]
     results = function(*tensors)
     if isinstance(results, tuple):
         return tuple(result.numpy()[:n] for result in results)
     return results[:n] if tf.is_tensor(arrays[0]) else results.numpy()[:n]
+
+
+def _lengthened(array: Any, by: int) -> Any:
+    """With so many copies of its first row at the end."""
+    if tf.is_tensor(array):
+        return tf.concat([array, tf.repeat(array[:1], by, axis=0)], axis=0)
+    return np.concatenate([array, np.repeat(array[:1], by, axis=0)])
 
 
 def _tensor(array: Any) -> tf.Tensor:

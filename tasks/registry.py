@@ -60,7 +60,9 @@ def register(run_id: str) -> str:
     else:
         _ensure_name(name)
         digests = {key: tags[key] for key in (DIGEST, DATA) if key in tags}
-        version = client.create_model_version(name, tags[SOURCE], run_id, tags=digests).version
+        # A server wants the id of what it is to register beside its address.
+        model_id = tags[SOURCE].removeprefix("models:/")
+        version = client.create_model_version(name, tags[SOURCE], run_id, tags=digests, model_id=model_id).version
     uri = f"models:/{name}/{version}"
     if tags.get(URI) != uri:
         client.set_registered_model_alias(name, "candidate", str(version))
