@@ -20,6 +20,7 @@ from gauntlet.losses import LOSSES, Loss
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ZERO = tf.UnconnectedGradients.ZERO
 CHUNK = 128
 """Images per compiled call; ART's default of 32 is slower, 256 no faster, and memory stays flat."""
 MULTIPLE = 16
@@ -74,8 +75,7 @@ class CompiledClassifier(TensorFlowV2Classifier):
                 tape.watch(x)
                 logits = self._model(x, training=False)
                 each = LOSSES[loss](logits, y, target)
-            gradient = tape.gradient(each, x)
-            return logits, each, tf.zeros_like(x) if gradient is None else gradient
+            return logits, each, tape.gradient(each, x, unconnected_gradients=ZERO)
 
         labels = tf.TensorSpec((None,), tf.int64)
         return tf.function(look, input_signature=[tf.TensorSpec((None, *self.input_shape), tf.float32), labels, labels])
@@ -84,13 +84,13 @@ class CompiledClassifier(TensorFlowV2Classifier):
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss = tf.nn.softmax_cross_entropy_with_logits(y, self._model(x, training=False))
-        return tape.gradient(loss, x)
+        return tape.gradient(loss, x, unconnected_gradients=ZERO)
 
     def _weighted_logit_gradient(self, x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(x)
             total = tf.reduce_sum(self._model(x, training=False) * weights)
-        return tape.gradient(total, x)
+        return tape.gradient(total, x, unconnected_gradients=ZERO)
 
     def predict(self, x: np.ndarray, batch_size: int = CHUNK, **_: Any) -> np.ndarray:
         """Logits (n, n_classes) of images (n, h, w, c)."""

@@ -120,8 +120,10 @@ def direction(gradient: Images, norm: Norm) -> Images:
     """The steepest direction of length one in a norm: the sign, or the gradient over its length."""
     if norm == "inf":
         return np.sign(gradient)
-    size = np.maximum(lengths(gradient, "2"), 1e-12).reshape(-1, 1, 1, 1)
-    return np.asarray(gradient / size, np.float32)
+    # By the largest first: the squares of a confident model's gradients vanish.
+    largest = np.abs(gradient).max(axis=(1, 2, 3), keepdims=True)
+    scaled = np.divide(gradient, largest, out=np.zeros_like(gradient), where=largest > 0)
+    return np.asarray(scaled / np.maximum(lengths(scaled, "2"), 1e-12).reshape(-1, 1, 1, 1), np.float32)
 
 
 def random_in_ball(streams: Streams, rows: Rows, shape: tuple[int, ...], eps: float, norm: Norm) -> Images:
