@@ -45,7 +45,7 @@ def page(
     evaluated = [tracking.records(one.attack) for one in (candidate, champion) if one and one.attack]
     content = report.Report(
         f"Nightly: {found['verdict']}",
-        _facts(context, candidate, champion, now),
+        {"why": "; ".join(found["reasons"]) or "nothing lost"} | _facts(context, candidate, champion, now),
         [m for records in evaluated for m in records["measurements"]],
         {"The last nights": trend.figure([*past, now], "Correct images, night by night")},
         _tables(found, runs),
