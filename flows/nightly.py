@@ -149,7 +149,7 @@ class Night:
         return Evaluated(model=model, attack=attacked, replay=replayed, triggers=triggered)
 
     def scan(self) -> None:
-        """The code scan, with what is new since the champion was crowned."""
+        """The code scan."""
         from tasks.scan import scan
 
         run_id = self.problems.caught("scan", scan, self.where, self.config.scan_path)

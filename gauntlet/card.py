@@ -62,6 +62,12 @@ class Card(BaseModel):
         if found:
             raise GateError(f"the evaluation card of {self.model} does not verify: {'; '.join(found)}")
 
+    @property
+    def may_be_champion(self) -> bool:
+        """Whether the model passed, or was the first of all; never on an evaluation or a night that is in doubt."""
+        first = self.champion is None and self.verdict == "INCONCLUSIVE"
+        return self.validity == "VALID" and (self.verdict == "PASS" or first)
+
     def _digest(self) -> str:
         content = json.dumps(self.model_dump(mode="json", exclude={"seal"}), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

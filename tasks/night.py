@@ -84,8 +84,6 @@ def _tables(found: dict[str, Any], runs: Mapping[str, str]) -> dict[str, pd.Data
     import pandas as pd
 
     tables = {"Candidate against champion": gate.frame(found["conditions"])}
-    if "scan" in runs:
-        tables["New findings of the code scan"] = pd.DataFrame(tracking.records(runs["scan"]).get("new", []))
     tables["Runs of this night"] = pd.DataFrame([{"stage": stage, "run": run_id} for stage, run_id in runs.items()])
     return {caption: table for caption, table in tables.items() if len(table)}
 

@@ -84,6 +84,6 @@ def promote(context: Context, night: str, model: str) -> None:
     made.verify(registry.digest_of(model, fresh=True), context.load().digest)
     if made.model != model:
         raise GateError(f"the card is of {made.model}, not of {model}")
-    if made.validity != "VALID" or (made.verdict != "PASS" and made.champion is not None):
+    if not made.may_be_champion:
         raise GateError(f"{model} is not promoted: {made.verdict}, evaluation {made.validity}")
     registry.crown(model)

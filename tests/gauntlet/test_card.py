@@ -44,3 +44,21 @@ def test_a_card_that_was_touched_is_refused(card: Card) -> None:
         card.model_copy(update={"verdict": "FAIL"}).verify("a" * 64, "d" * 64)
     with pytest.raises(GateError, match="changed after it was made"):
         card.model_copy(update={"seal": ""}).verify("a" * 64, "d" * 64)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "champion", "validity", "may"),
+    [
+        ("PASS", "models:/m/0", "VALID", True),
+        ("INCONCLUSIVE", None, "VALID", True),
+        ("INCONCLUSIVE", "models:/m/0", "VALID", False),
+        ("FAIL", "models:/m/0", "VALID", False),
+        ("INVALID", None, "VALID", False),
+        ("PASS", "models:/m/0", "SUSPECT", False),
+    ],
+)
+def test_only_what_passed_or_came_first_may_be_champion(
+    card: Card, verdict: str, champion: str | None, validity: str, may: bool
+) -> None:
+    judged = {"verdict": verdict, "champion": champion, "validity": validity}
+    assert card.model_copy(update=judged).may_be_champion is may
