@@ -74,9 +74,11 @@ class ModelSettings(Settings):
 
 
 def context(config: Settings) -> Context:
-    """What the tasks are told of a config."""
+    """What the tasks are told of a config; the store is reached first, since models come from it."""
+    from tasks import tracking
     from tasks.context import Context
 
+    tracking.connect(config.tracking_uri)
     return Context(**{name: getattr(config, name) for name in Settings.model_fields})
 
 

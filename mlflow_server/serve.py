@@ -39,11 +39,12 @@ def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
 
     INFO, because it goes to log files and to Prefect's pages, not to this terminal.
     """
-    state = ensure_state()
+    state, mlflow = ensure_state(), f"http://{HOST}:{mlflow_port}"
     return {
         **os.environ,
         "GAUNTLET_STATE": str(state),
-        "MLFLOW_TRACKING_URI": f"http://{HOST}:{mlflow_port}",
+        "MLFLOW_TRACKING_URI": mlflow,
+        "MLFLOW_REGISTRY_URI": mlflow,
         "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_SERVER_API_HOST": HOST,
