@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gauntlet import reference
 from gauntlet.adapter import adapt
 from gauntlet.attacks import ApgdCe, Fgsm, Pgd, Square, UniformNoise
 from gauntlet.battery import Battery, Job
@@ -203,16 +204,25 @@ def run(
     names: Sequence[str] | None = None,
     tried: Battery | None = None,
 ) -> Iterator[Canary]:
-    """Evaluate every canary and every honest model, or those of `names`, in this order; a row as each is done."""
+    """Evaluate every canary, every honest model and the reference, or those of `names`; a row as each is done."""
     dataset = _cut(dataset)
     training = training or usual_training(len(dataset.x_train), 0)
     epochs = training.resolved(len(dataset.x_train)).epochs
     training = training.model_copy(update={"architecture": "cnn3x3", "epochs": epochs})
-    chosen = [name for name in (*CANARIES, *HONEST) if names is None or name in names]
+    chosen = [name for name in (*CANARIES, *HONEST, reference.NAME) if names is None or name in names]
     base = train(dataset, training, progress=part(progress, 0, 1 / (len(chosen) + 1))).model
     for number, name in enumerate(chosen, 1):
         step = part(progress, number / (len(chosen) + 1), (number + 1) / (len(chosen) + 1))
-        yield one(name, dataset, training, base, step, tried)
+        yield frozen(dataset, training.seed, step) if name == reference.NAME else one(
+            name, dataset, training, base, step, tried
+        )
+
+
+def frozen(dataset: Dataset, seed: int, progress: Progress = silent) -> Canary:
+    """The reference model against its known truth."""
+    started = time.perf_counter()
+    lines = tuple(reference.wrong(dataset, reference.measured(dataset, seed, progress)))
+    return Canary(reference.NAME, "VALID", "INVALID" if lines else "VALID", lines, not lines, time.perf_counter() - started)
 
 
 def usual_training(n_train: int, seed: int) -> Training:

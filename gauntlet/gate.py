@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
@@ -10,6 +11,7 @@ from gauntlet.attacks import ATTACKS
 from gauntlet.bank import Replay
 from gauntlet.card import Verdict
 from gauntlet.measurement import budget
+from gauntlet.sast import SEVERITIES, Severity
 from gauntlet.statistics import Gate, Paired, overall
 
 if TYPE_CHECKING:
@@ -20,12 +22,17 @@ REPLAY = str(Replay.model_fields["name"].default)
 
 
 def outcomes(
-    clean: pd.DataFrame, attacked: pd.DataFrame, replayed: pd.DataFrame | None, triggered: pd.DataFrame | None
+    clean: pd.DataFrame,
+    attacked: pd.DataFrame,
+    replayed: pd.DataFrame | None = None,
+    triggered: pd.DataFrame | None = None,
+    detected: pd.DataFrame | None = None,
 ) -> dict[str, pd.Series]:
     """Correct or not per test image (by position) of one model, for every condition.
 
     The frames are the `clean.parquet` and `outcomes.parquet` of its runs. Attacks that did not try every image have no
-    condition of their own; they count in the worst case, as does the replay bank.
+    condition of their own; they count in the worst case, as does the replay bank. A detector is right about an image
+    that it lets pass clean, or stops attacked.
     """
     import pandas as pd
 
@@ -43,6 +50,8 @@ def outcomes(
         found[f"worst case {where}"] = pd.concat(several, axis=1, join="inner").all(axis=1)
     if triggered is not None:
         found |= {f"trigger {name}": g.set_index("index")["correct"] for name, g in triggered.groupby("attack")}
+    if detected is not None:
+        found |= {f"detector on {name}": g.set_index("index")["correct"] for name, g in detected.groupby("images")}
     return found
 
 
@@ -63,20 +72,22 @@ def settle(
     dead_canaries: Sequence[str] = (),
     doubts: Sequence[str] = (),
     failed: Sequence[str] = (),
+    findings: Sequence[str] = (),
     champion: bool = True,
 ) -> tuple[Verdict, list[str]]:
     """The night's verdict and its reasons: the instrument first, then losses, then whatever keeps it from passing.
 
-    `doubts` are evaluations that are not VALID, `failed` stages that did not end: with either the night cannot pass.
+    `findings` are new ones of the code scan: as bad as a loss. `doubts` are evaluations that are not VALID, `failed`
+    stages that did not end: with either the night cannot pass.
     """
     if dead_canaries:
         return "INVALID", [f"the measuring instrument is broken: {line}" for line in dead_canaries]
     losses = [f"{name}: {gate.reason}" for name, gate in gates.items() if gate.verdict == "FAIL"]
-    if losses:
-        return "FAIL", [*losses, *failed]
+    if losses or findings:
+        return "FAIL", [*losses, *findings, *failed]
     reasons = [*failed, *doubts]
     if not champion:
-        reasons.append("there is no champion to compare with; --promote makes the candidate the champion")
+        reasons.append("there is no champion to compare with")
     reasons += [f"{name}: {gate.reason}" for name, gate in gates.items() if gate.verdict == "INCONCLUSIVE"]
     if not reasons and gates and overall(gates) == "PASS":
         return "PASS", []
@@ -86,6 +97,21 @@ def settle(
 def rows(gates: Mapping[str, Gate]) -> list[dict[str, Any]]:
     """The gate as plain data, a row a condition."""
     return [{"condition": name} | asdict(gate) for name, gate in gates.items()]
+
+
+def new_findings(before: pd.DataFrame, now: pd.DataFrame, least: Severity = "medium") -> list[str]:
+    """The findings of a scan that an earlier one did not have, one line each, of severity `least` or above.
+
+    By fingerprint, and as often as it comes: a line that was copied is new.
+    """
+    known = Counter(before["fingerprint"])
+    found = []
+    for row in now[now["severity"].map(SEVERITIES.index) >= SEVERITIES.index(least)].itertuples():
+        if known[row.fingerprint]:
+            known[row.fingerprint] -= 1
+        else:
+            found.append(f"new finding {row.rule} ({row.severity}) in {row.file}, line {row.line}: {row.message}")
+    return found
 
 
 def _where(norm: str, eps: float) -> str:

@@ -51,6 +51,12 @@ class Poisoning(BaseModel, ABC):
     def poison(self, x: Images, y: Labels, seed: int) -> Poisoned:
         """A poisoned copy of a training set."""
 
+    def check(self, shape: tuple[int, ...], n_classes: int) -> None:
+        """`SettingError` unless images of `shape` (h, w, c) can carry the trigger and there is a class `target`."""
+        if self.target >= n_classes:
+            raise SettingError(f"there is no class {self.target}", where=f"{self.name}:target")
+        self.trigger(np.zeros((1, *shape), np.float32))
+
     def number(self, n: int) -> int:
         """How many of `n` training images are poisoned: `count`, or `rate` of all; 1 % when neither is given."""
         return self.count if self.count is not None else max(1, round((self.rate or 0.01) * n))
@@ -92,8 +98,7 @@ class _Square(Poisoning):
 
     def poison(self, x: Images, y: Labels, seed: int) -> Poisoned:
         """Triggers victims drawn by `seed`, and relabels them to the target."""
-        if self.target > y.max():
-            raise SettingError(f"there is no class {self.target}", where=f"{self.name}:target")
+        self.check(x.shape[1:], int(y.max()) + 1)
         victims, wanted = self.victims_of(y), self.number(len(x))
         if wanted > len(victims):
             only = f"{len(victims)} are {'' if (y[victims] == self.target).any() else 'not '}of class {self.target}"

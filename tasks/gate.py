@@ -10,8 +10,10 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet import gate as maths
+from gauntlet.measurement import budget
+from gauntlet.sast import Severity
 from gauntlet.statistics import judge
-from tasks import tracking
+from tasks import registry, tracking
 from tasks.context import Context
 
 if TYPE_CHECKING:
@@ -27,15 +29,16 @@ class Evaluated(BaseModel):
     attack: str | None = None
     replay: str | None = None
     triggers: str | None = None
+    detect: str | None = None
 
     def outcomes(self) -> dict[str, pd.Series]:
         """Correct or not per image and condition."""
         if self.attack is None:
             return {}
-        clean, attacked = (tracking.frame(self.attack, f"{name}.parquet") for name in ("clean", "outcomes"))
-        replayed = tracking.frame(self.replay, "outcomes.parquet") if self.replay else None
-        triggered = tracking.frame(self.triggers, "outcomes.parquet") if self.triggers else None
-        return maths.outcomes(clean, attacked, replayed, triggered)
+        others = (self.attack, self.replay, self.triggers)
+        tables = (tracking.frame(run_id, "outcomes.parquet") if run_id else None for run_id in others)
+        detected = _detected(self.detect) if self.detect else None
+        return maths.outcomes(tracking.frame(self.attack, "clean.parquet"), *tables, detected)  # type: ignore[arg-type]
 
     def doubt(self, role: str) -> list[str]:
         """Why the evaluation cannot pass, if it cannot."""
@@ -55,6 +58,7 @@ def gate(
     allowed: float,
     dead_canaries: Sequence[str] = (),
     failed: Sequence[str] = (),
+    findings: Sequence[str] = (),
 ) -> str:
     """The verdict on every condition and on the night; returns the run's id, whose `metrics.json` holds both."""
     params = context.params() | {"allowed": allowed, "candidate": candidate and candidate.model}
@@ -66,13 +70,29 @@ def gate(
             *(candidate.doubt("candidate") if candidate else []),
             *(champion.doubt("champion") if champion else []),
         ]
-        told = {"dead_canaries": dead_canaries, "doubts": doubts, "failed": failed}
+        told = {"dead_canaries": dead_canaries, "doubts": doubts, "failed": failed, "findings": findings}
         verdict, reasons = maths.settle(gates, champion=champion is not None, **told)
         run.tags({"gauntlet.verdict": verdict, "gauntlet.reasons": "; ".join(reasons)})
         if gates:
             run.table("gate.json", frame(maths.rows(gates)))
         run.record([], {}, verdict=verdict, reasons=reasons, conditions=maths.rows(gates))
     return run.id
+
+
+def _detected(run_id: str) -> pd.DataFrame:
+    """Whether a detector was right about each image, clean and attacked."""
+    found, threshold = tracking.frame(run_id, "outcomes.parquet"), tracking.records(run_id)["threshold"]
+    stopped, attacked = found["score"] > threshold, found["attack"] != "clean"
+    where = found["attack"].str.cat(found["eps"].map(budget), " ").where(attacked, "clean")
+    return found.assign(correct=stopped == attacked, images=where)
+
+
+def findings(scan: str | None, champion: str | None, least: Severity) -> list[str]:
+    """The findings of the run `scan` that were not there when the champion's card was made; none without such a card."""
+    before = champion and registry.runs_of_card(champion).get("scan")
+    if not (scan and before):
+        return []
+    return maths.new_findings(tracking.table(before, "findings.json"), tracking.table(scan, "findings.json"), least)
 
 
 def frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

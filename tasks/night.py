@@ -21,7 +21,12 @@ from tasks.gate import Evaluated
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gauntlet.measurement import Measurement
+
 FILE = "night.json"
+SHOWN = ["verdict", "condition", "n", "champion %", "candidate %", "difference [90 %], points"]
+"""Columns of the gate that fit a terminal."""
+MARKS = {"PASS": "[green]✓[/green]", "FAIL": "[bold red]✗[/bold red]", "INCONCLUSIVE": "[yellow]?[/yellow]"}
 
 
 @task(name="page", cache_policy=NO_CACHE)
@@ -42,11 +47,10 @@ def page(
     opened.json(FILE, now.model_dump())
     past = _past(context, night, nights)
     told = [*found["reasons"], *trend.attributed(past[-1] if past else None, now), *notes]
-    evaluated = [tracking.records(one.attack) for one in (candidate, champion) if one and one.attack]
     content = report.Report(
         f"Nightly: {found['verdict']}",
         {"why": "; ".join(found["reasons"]) or "nothing lost"} | _facts(context, candidate, champion, now),
-        [m for records in evaluated for m in records["measurements"]],
+        [m for role, one in (("candidate", candidate), ("champion", champion)) for m in _measured(role, one)],
         {"The last nights": trend.figure([*past, now], "Correct images, night by night")},
         _tables(found, runs),
         told,
@@ -54,6 +58,13 @@ def page(
     _log(opened, content, found, now)
     if FlowRunContext.get():
         create_markdown_artifact(report.to_markdown(content), key="nightly", description=content.title)
+
+
+def _measured(role: str, evaluated: Evaluated | None) -> list[Measurement]:
+    """What was measured of a model, in the row of its role: its name is that of an earlier night, maybe."""
+    if not evaluated or not evaluated.attack:
+        return []
+    return [m.model_copy(update={"model": role}) for m in tracking.records(evaluated.attack)["measurements"]]
 
 
 def _night(context: Context, run_id: str, candidate: Evaluated | None, found: dict[str, Any], attacks: str) -> Night:
@@ -94,9 +105,10 @@ def _log(run: tracking.Run, content: report.Report, found: dict[str, Any], now: 
     run.json("metrics.json", report.to_json(content) | {k: found[k] for k in ("verdict", "reasons", "conditions")})
     shares = {f"{who}/{_plain(k)}": v for who in ("candidate", "champion") for k, v in getattr(now, who).items()}
     run.metrics(shares)
-    run.tags({"gauntlet.verdict": found["verdict"], "gauntlet.reasons": "; ".join(found["reasons"])})
     if found["conditions"]:
         run.table("gate.json", gate.frame(found["conditions"]))
+    # last: only with its verdict is it a night that later ones look back to
+    run.tags({"gauntlet.verdict": found["verdict"], "gauntlet.reasons": "; ".join(found["reasons"])})
 
 
 def _plain(condition: str) -> str:
@@ -111,13 +123,15 @@ def show(night: str, uri: str) -> None:
 
     found, console = tracking.records(night), Console(stderr=True)
     rows = gate.frame(found["conditions"])
-    grid = Table(*[str(name) for name in rows.columns]) if len(rows) else None
-    if grid:
-        for row in rows.itertuples(index=False):
-            grid.add_row(*map(str, row))
+    if len(rows):
+        grid = Table(box=None, pad_edge=False, caption="percent of n images; differences in points")
+        for heading in ("", "condition", "n", "champion", "candidate", "difference [90 %]"):
+            grid.add_column(heading, justify="left" if heading in ("", "condition") else "right", no_wrap=True)
+        for row in rows[SHOWN].itertuples(index=False):
+            grid.add_row(MARKS[row[0]], *map(str, row[1:]))
         console.print(grid)
     console.print(f"[bold]{found['verdict']}[/bold]", highlight=False)
-    for reason in found["reasons"]:
-        console.print(f"  {reason}", highlight=False, markup=False)
+    for line in found["notes"]:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Report: {tracking.find(night, 'report.html')}", soft_wrap=True, highlight=False)
     console.print(f"MLflow: {tracking.ui_command(uri)}", soft_wrap=True, highlight=False)

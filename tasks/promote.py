@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from gauntlet.attacks import parse
 from gauntlet.battery import Battery
 from gauntlet.card import Card
-from gauntlet.errors import GateError
+from gauntlet.errors import GateError, ModelError
 from gauntlet.poisoning import AnyPoisoning
 from gauntlet.provenance import code_digest
 from tasks import registry, tracking
@@ -74,16 +74,25 @@ def threat_models(battery: Battery, channels: int, knowledge: str) -> list[dict[
     return found
 
 
+def refusal(context: Context, night: str, model: str) -> str:
+    """Why a version may not become the champion: its card does not verify, or its verdict does not allow it; or ""."""
+    made = Card.model_validate_json(tracking.text(night, FILE))
+    try:
+        made.verify(registry.digest_of(model, fresh=True), context.load().digest)
+    except (GateError, ModelError) as error:
+        return str(error)
+    if made.model != model:
+        return f"the card is of {made.model}, not of {model}"
+    return "" if made.may_be_champion else f"{model} is not promoted: {made.verdict}, evaluation {made.validity}"
+
+
 @task(name="promote", cache_policy=NO_CACHE)
 def promote(context: Context, night: str, model: str) -> None:
-    """Make a version the champion, if its card verifies against its weights and data and its verdict allows it.
+    """Make a version the champion, through its card alone; `GateError` says why not.
 
-    Raises `GateError` otherwise. The champion before keeps the alias `previous-champion`.
+    The champion before keeps the alias `previous-champion`.
     """
-    made = Card.model_validate_json(tracking.text(night, FILE))
-    made.verify(registry.digest_of(model, fresh=True), context.load().digest)
-    if made.model != model:
-        raise GateError(f"the card is of {made.model}, not of {model}")
-    if not made.may_be_champion:
-        raise GateError(f"{model} is not promoted: {made.verdict}, evaluation {made.validity}")
+    if reason := refusal(context, night, model):
+        raise GateError(reason)
     registry.crown(model)
+    tracking.Run(night, "").tags({"gauntlet.promoted": model})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -195,6 +196,12 @@ def digest_of(uri: str, *, fresh: bool = False) -> str:
     return _registered_digest(uri) or digest(load_model(uri))
 
 
+def check(uri: str) -> None:
+    """Read a version's weights; `ModelError` unless they are those that were registered."""
+    if is_keras(uri):
+        load_model(uri)
+
+
 def data_digest_of(uri: str) -> str | None:
     """The digest of the data that a version was trained on, where it was registered with one."""
     found = _version(uri).tags.get(DATA)
@@ -206,6 +213,14 @@ def poison_digests(uri: str) -> list[str]:
     run_id = _version(uri).run_id
     found = tracking.find(run_id, "poisoned_indices.json") if run_id else None
     return [hashlib.sha256(found.read_bytes()).hexdigest()] if found else []
+
+
+def runs_of_card(uri: str) -> dict[str, str]:
+    """The runs that a version's evaluation card names, by stage; none where it has no card, or its run is gone."""
+    card = _version(uri).tags.get("gauntlet.card", "")
+    night, _, name = card.removeprefix("runs:/").partition("/")
+    path = tracking.find(night, name) if night else None
+    return dict(json.loads(path.read_text())["runs"]) if path else {}
 
 
 def link(uri: str, tags: dict[str, str]) -> None:

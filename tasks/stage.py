@@ -21,9 +21,14 @@ def key_of(context: Context, name: str, *inputs: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def reuse(context: Context, name: str, make: Callable[[Context], str], *inputs: Any) -> tuple[str, bool]:
-    """The finished run of a stage with these inputs, or a fresh one by `make`; and whether it was there already."""
-    key = key_of(context, name, *inputs)
+def reuse(
+    context: Context, name: str, make: Callable[[Context], str], *inputs: Any, about: Context | None = None
+) -> tuple[str, bool]:
+    """The finished run of a stage with these inputs, or a fresh one by `make`; and whether it was there already.
+
+    What the stage depends on is `about` where that is not the context: other data, another seed.
+    """
+    key = key_of(about or context, name, *inputs)
     found = tracking.finished(context, key)
     return (found, True) if found else (make(context.model_copy(update={"key": key})), False)
 

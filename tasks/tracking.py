@@ -316,6 +316,13 @@ def frame(run_id: str, name: str) -> pd.DataFrame:
     return pd.read_parquet(_artifact(run_id, name))
 
 
+def table(run_id: str, name: str) -> pd.DataFrame:
+    """A table that a run kept as `.json`, in MLflow's own form."""
+    import pandas as pd
+
+    return pd.DataFrame(**json.loads(_artifact(run_id, name).read_text()))
+
+
 def text(run_id: str, name: str) -> str:
     """The content of a text artifact."""
     return _artifact(run_id, name).read_text()

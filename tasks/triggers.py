@@ -23,7 +23,10 @@ def triggers(context: Context, target: Source, known: Sequence[AnyPoisoning], ro
     import pandas as pd
 
     load_tensorflow()
-    dataset, loaded = context.load(), target.load(context.load())
+    dataset = context.load()
+    for one in known:
+        one.check(dataset.input_shape, dataset.n_classes)
+    loaded = target.load(dataset)
     params = context.params() | target.model_dump() | {"trigger": [one.model_dump() for one in known]}
     with tracking.run("triggers", context, dataset, name=f"triggers on {role}", model=role, params=params) as run:
         frames, measured = [], []

@@ -1,0 +1,138 @@
+"""The stages of one night: each taken again when nothing it depends on changed, each failing alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flows.problems import Problems
+from gauntlet.errors import SettingError
+
+if TYPE_CHECKING:
+    from flows.nightly import NightlyConfig
+    from tasks.context import Context
+    from tasks.gate import Evaluated
+
+
+class Night:
+    """What the flow `nightly` does, step by step, and what it has to tell in the end."""
+
+    def __init__(self, config: NightlyConfig, where: Context, run_id: str) -> None:
+        """`run_id` is the night's own run, whose children the stages are."""
+        self.config, self.where, self.run_id = config, where, run_id
+        self.battery, self.problems = config.battery(), Problems()
+        self.runs: dict[str, str] = {}
+        self.again: list[str] = []
+        self.told: list[str] = []
+
+    @property
+    def attacks(self) -> str:
+        """The attacks' settings as one text, to tell whether they changed."""
+        return self.battery.model_dump_json()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the page tells besides the verdict's reasons."""
+        unchanged = f"taken again, as nothing that they depend on changed: {', '.join(self.again)}"
+        return [*self.told, *([unchanged] if self.again else [])]
+
+    def stage(self, name: str, make: Any, *inputs: Any, role: str = "", about: Context | None = None) -> str | None:
+        """The run of a stage: one with the same inputs, else a fresh one; None when it fails."""
+        from tasks.stage import reuse
+
+        told = f"{name} {role}".strip()
+        found = self.problems.caught(told, reuse, self.where, name, make, *inputs, about=about)
+        if found is None:
+            return None
+        self.runs[told], again = found
+        self.again += [told] if again else []
+        return self.runs[told]
+
+    def instrument(self) -> list[str]:
+        """What is wrong with the canaries; nothing when they are alive. They are the same whatever the night's data."""
+        from tasks import canaries
+        from tasks.context import Context
+
+        if not self.config.canaries:
+            return ["the canaries were left out: nothing says that the instrument works"]
+        digits = Context(dataset="digits")
+        run_id = self.stage("canaries", lambda where: canaries.canaries(where, data=digits), about=digits)
+        return canaries.wrong(run_id) if run_id else ["the canaries could not be evaluated"]
+
+    def models(self, asked: str | None, champion: str | None) -> tuple[str | None, str | None]:
+        """The versions of candidate and champion, whole; a champion that was trained on other data is refused."""
+        from tasks import registry
+
+        candidate = asked or self._trained()
+        if candidate is None:
+            return None, None
+        champion = champion or registry.champion_of(registry.name_of(candidate))
+        for model in {candidate, champion} - {None}:
+            registry.check(str(model))
+        digest = champion and registry.data_digest_of(champion)
+        if digest and digest != self.where.load().digest:
+            what = f"the champion {champion} was trained on other data ({digest[:12]})"
+            fix = "give --champion, or the data set it was trained on"
+            raise SettingError(what, where="champion", fix=fix)
+        return candidate, champion
+
+    def _trained(self) -> str | None:
+        from tasks import registry
+        from tasks.train import train
+
+        how, role = self.config.training(), self.config.role
+        run_id = self.stage("train", lambda where: train(where, how, role), how, role)
+        return registry.register(run_id) if run_id else None
+
+    def evaluated(self, role: str, model: str | None) -> Evaluated | None:
+        """Bank, battery, known triggers and detector on one model: the same weights are evaluated once."""
+        from tasks import registry
+        from tasks.attack import attack
+        from tasks.detect import detect
+        from tasks.gate import Evaluated
+        from tasks.replay import entries, replay
+        from tasks.source import Source
+        from tasks.triggers import triggers
+
+        if model is None:
+            return None
+        source, battery, known, detector = Source(model=model), self.battery, self.config.trigger, self.config.detector
+        weights, bank = registry.digest_of(model), entries(self.where)
+        name = model.removeprefix("models:/").removeprefix(f"gauntlet-{self.where.title}-")
+
+        def run(what: str, make: Any, *inputs: Any) -> str | None:
+            return self.stage(what, make, weights, *inputs, role=role)
+
+        replayed = run("replay", lambda w: replay(w, source, battery, name), battery, bank) if bank else None
+        attacked = run("attack", lambda w: attack(w, source, battery, role=name, bank=True), battery)
+        inputs = [one.model_dump(mode="json") for one in known]
+        triggered = run("triggers", lambda w: triggers(w, source, known, name), inputs) if known else None
+        seen = run("detect", lambda w: detect(w, detector, source, battery), detector, battery) if detector else None
+        return Evaluated(model=model, attack=attacked, replay=replayed, triggers=triggered, detect=seen)
+
+    def scan(self, champion: str | None) -> list[str]:
+        """The code scan's findings that the champion's card did not have."""
+        from tasks.gate import findings
+        from tasks.scan import scan
+
+        run_id = self.problems.caught("scan", scan, self.where, self.config.scan_path)
+        if run_id:
+            self.runs["scan"] = run_id
+        return findings(run_id, champion, self.config.fail_on)
+
+    def card(self, judged: str, candidate: Evaluated | None, champion: Evaluated | None) -> str | None:
+        """Write the candidate's card; the version to promote, when that is wanted and the card allows it."""
+        from tasks.promote import card, refusal
+
+        self.runs["gate"] = judged
+        if candidate is None or candidate.attack is None:
+            return None
+        before = champion.model if champion else None
+        facts = self.battery, self.config.trigger, judged, self.runs
+        made = self.problems.caught("card", card, self.where, self.run_id, candidate, before, *facts)
+        if not self.config.promote:
+            self.told += [] if champion else ["--promote makes the first candidate the champion"]
+        elif made:
+            reason = refusal(self.where, self.run_id, candidate.model)
+            self.told.append(reason or f"{candidate.model} becomes the champion")
+            return None if reason else candidate.model
+        return None

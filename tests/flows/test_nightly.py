@@ -1,0 +1,265 @@
+"""Nights, one after the other, on a real store: each verdict with its reasons, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gauntlet import canaries
+from gauntlet.errors import GateError, ModelError, SettingError
+
+pytestmark = pytest.mark.slow
+
+NAME = "gauntlet-digits-baseline"
+BRIEF: dict[str, Any] = {
+    "epochs": 4,
+    "n": 300,
+    "eps": [0.1],
+    "attack": ["noise-uniform", "fgsm", "pgd:max_iter=20", "apgd-ce:max_iter=40"],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_canaries() -> Iterator[None]:
+    """One that is broken, and the reference: the others are tried by tests of their own."""
+    few = pytest.MonkeyPatch()
+    few.setattr(canaries, "CANARIES", {"constant": canaries.CANARIES["constant"]})
+    few.setattr(canaries, "HONEST", {})
+    yield
+    few.undo()
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A night on a store of this module's own; its code to scan is clean at first."""
+    from flows.nightly import nightly
+
+    folder = tmp_path_factory.mktemp("nights")
+    (folder / "code").mkdir()
+    (folder / "code" / "safe.py").write_text("print('hello')\n")
+    told = {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}", "scan_path": str(folder / "code")}
+
+    def run(**settings: Any) -> dict[str, Any]:
+        found: dict[str, Any] = nightly(dataset="digits", **BRIEF | told | settings)
+        return found
+
+    run.code = folder / "code"  # type: ignore[attr-defined]
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(night: Any) -> dict[str, Any]:
+    found: dict[str, Any] = night(promote=True)
+    return found
+
+
+@pytest.fixture(scope="module")
+def second(night: Any, first: dict[str, Any]) -> dict[str, Any]:
+    before = stages()
+    found: dict[str, Any] = night()
+    return found | {"new": {stage: n - before.get(stage, 0) for stage, n in stages().items()}}
+
+
+def client() -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient()
+
+
+def runs() -> list[Any]:
+    return list(client().search_runs([e.experiment_id for e in client().search_experiments()], max_results=1_000))
+
+
+def stages() -> dict[str, int]:
+    """How many finished runs each stage has."""
+    names = [run.data.tags["gauntlet.stage"] for run in runs() if run.info.status == "FINISHED"]
+    return {name: names.count(name) for name in names}
+
+
+def champion() -> str:
+    return str(client().get_model_version_by_alias(NAME, "champion").version)
+
+
+def registered(change: Any) -> str:
+    """A version whose weights are the champion's, changed."""
+    from tasks import registry, tracking
+    from tasks.context import Context
+
+    model = registry.load_model(f"models:/{NAME}@champion")
+    model.set_weights([change(weights) for weights in model.get_weights()])
+    context = Context(dataset="digits")
+    with tracking.run("train", context, context.load(), name="changed") as run:
+        registry.log_model(run, model, context.load(), "baseline")
+    return registry.register(run.id)
+
+
+# --- the usual nights ---------------------------------------------------------------------------------------
+
+
+def test_the_first_night_has_nothing_to_compare_with_and_crowns_on_request(first: dict[str, Any]) -> None:
+    assert (first["verdict"], first["exit_status"]) == ("INCONCLUSIVE", 3)
+    assert first["reasons"] == ["there is no champion to compare with"]
+    assert champion() == "1"
+    tags = client().get_run(first["run_id"]).data.tags
+    assert (tags["gauntlet.verdict"], tags["gauntlet.promoted"]) == ("INCONCLUSIVE", f"models:/{NAME}/1")
+
+
+def test_the_card_is_bound_to_the_version(first: dict[str, Any]) -> None:
+    from gauntlet.card import Card
+    from tasks import tracking
+
+    version = client().get_model_version(NAME, "1")
+    card = Card.model_validate_json(tracking.text(first["run_id"], "card.json"))
+    assert version.tags["gauntlet.card"] == f"runs:/{first['run_id']}/card.json"
+    assert (version.tags["gauntlet.card_seal"], card.model_digest) == (card.seal, version.tags["gauntlet.model_digest"])
+    assert {"canaries", "train", "scan", "attack candidate", "triggers candidate", "gate"} <= set(card.runs)
+
+
+def test_an_unchanged_night_passes_and_evaluates_nothing_again(second: dict[str, Any]) -> None:
+    assert (second["verdict"], second["reasons"]) == ("PASS", [])
+    fresh = {stage: n for stage, n in second["new"].items() if n}
+    # The bank was empty before the first night's attacks, so this night is the first to try it.
+    assert fresh == {"nightly": 1, "scan": 1, "gate": 1, "replay": 1}
+    assert [v.version for v in client().search_model_versions(f"name = '{NAME}'")] == ["1"] or champion() == "1"
+
+
+def test_every_condition_is_compared(second: dict[str, Any]) -> None:
+    names = [row["condition"] for row in second["conditions"]]
+    attacks = ["noise-uniform 0.1", "fgsm 0.1", "pgd 0.1", "apgd-ce 0.1"]
+    assert set(names) == {"clean", *attacks, "replay 0.1", "worst case 0.1", "trigger corner-trigger"}
+    assert all(row["verdict"] == "PASS" and row["difference"] == 0 for row in second["conditions"])
+
+
+def test_the_bank_is_a_lower_bound_on_the_damage(second: dict[str, Any]) -> None:
+    by_name = {row["condition"]: row["candidate"] for row in second["conditions"]}
+    assert by_name["replay 0.1"] == by_name["worst case 0.1"]  # every image that fooled this model is in the bank
+
+
+def test_the_page_shows_verdict_gate_and_trend(second: dict[str, Any]) -> None:
+    from tasks import tracking
+
+    page = tracking.text(second["run_id"], "report.html")
+    assert "Nightly: PASS" in page
+    assert "Candidate against champion" in page
+    assert "data:image/png" in page
+    assert json.loads(tracking.text(second["run_id"], "metrics.json"))["verdict"] == "PASS"
+
+
+# --- worse, too few, unknown --------------------------------------------------------------------------------
+
+
+def test_a_worse_model_fails_by_name_and_is_not_promoted(night: Any, second: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    worse = registered(lambda w: w + rng.normal(0, 0.6 * w.std() + 1e-3, w.shape).astype(w.dtype))
+    with pytest.raises(GateError, match=r"FAIL: .*clean: .* points lost"):
+        night(candidate=worse, promote=True)
+    assert champion() == "1"
+    newest = runs_of("nightly")[0]
+    assert (newest.info.status, newest.data.tags["gauntlet.verdict"]) == ("FINISHED", "FAIL")
+    assert "not promoted" in report(newest)
+
+
+def runs_of(stage: str) -> list[Any]:
+    found = [run for run in runs() if run.data.tags["gauntlet.stage"] == stage]
+    return sorted(found, key=lambda run: -run.info.start_time)
+
+
+def report(run: Any) -> str:
+    from tasks import tracking
+
+    return tracking.text(run.info.run_id, "report.md")
+
+
+def test_too_few_images_are_inconclusive_and_say_how_many_would_do(night: Any, second: dict[str, Any]) -> None:
+    found = night(n=50)
+    assert (found["verdict"], found["exit_status"]) == ("INCONCLUSIVE", 3)
+    assert any("images would tell" in reason for reason in found["reasons"])
+    assert {row["needed"] for row in found["conditions"] if row["n"] == 50} != {None}
+
+
+def test_a_dead_canary_makes_the_night_invalid(
+    night: Any, second: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = canaries.Broken(lambda model: model, "chance level", ("INVALID",))
+    monkeypatch.setattr(canaries, "CANARIES", {"constant": honest})
+    alive = runs_of("canaries")[0].info.run_id
+    client().delete_run(alive)  # else it is taken again, as no file has changed
+    with pytest.raises(GateError, match=r"INVALID: the measuring instrument is broken: constant: expected"):
+        night()
+    client().delete_run(runs_of("canaries")[0].info.run_id)
+    client().restore_run(alive)
+
+
+def test_without_canaries_no_night_is_valid(night: Any, second: dict[str, Any]) -> None:
+    with pytest.raises(GateError, match="the canaries were left out"):
+        night(canaries=False)
+
+
+def test_a_new_finding_fails_and_a_known_one_does_not(night: Any, second: dict[str, Any]) -> None:
+    unsafe = night.code / "unsafe.py"
+    unsafe.write_text("import subprocess\nsubprocess.run(input(), shell=True)\n")
+    with pytest.raises(GateError, match=r"FAIL: new finding B602 \(high\) in unsafe.py, line 2"):
+        night()
+    unsafe.unlink()
+    assert night()["verdict"] == "PASS"
+
+
+def test_a_stage_that_fails_fails_alone_and_keeps_the_night_from_passing(night: Any, second: dict[str, Any]) -> None:
+    found = night(trigger=["corner-trigger:target=11"])
+    assert found["verdict"] == "INCONCLUSIVE"
+    assert any(reason.startswith("stage failed: triggers candidate") for reason in found["reasons"])
+    assert {row["verdict"] for row in found["conditions"]} == {"PASS"}
+
+
+def test_what_a_detector_sees_is_a_condition(night: Any, second: dict[str, Any]) -> None:
+    found = night(detector="gan-discriminator:epochs=1", attack=["fgsm"], n=60)
+    names = {row["condition"] for row in found["conditions"]}
+    assert {"detector on clean", "detector on fgsm 0.1"} <= names
+
+
+# --- refused ------------------------------------------------------------------------------------------------
+
+
+def test_a_tampered_model_is_refused(night: Any, second: dict[str, Any]) -> None:
+    import keras
+
+    tampered = registered(lambda weights: weights * 1.01)
+    folder = Path(client().get_model_version_download_uri(NAME, tampered.rpartition("/")[2]).removeprefix("file://"))
+    path = next(folder.rglob("*.keras"))
+    model = keras.models.load_model(path)
+    model.set_weights([weights * 0.5 for weights in model.get_weights()])
+    model.save(path)
+    with pytest.raises(ModelError, match="the weights are not those that were registered"):
+        night(candidate=tampered, promote=True)
+    newest = runs_of("nightly")[0]
+    assert newest.info.status == "FAILED"
+    assert "not those that were registered" in newest.data.tags["gauntlet.error"]
+    assert champion() == "1"
+
+
+def test_a_version_that_does_not_exist_leaves_no_run(night: Any, second: dict[str, Any]) -> None:
+    before = len(runs())
+    with pytest.raises(ModelError, match="no such model"):
+        night(candidate=f"models:/{NAME}/99")
+    assert len(runs()) == before
+
+
+def test_a_champion_of_other_data_is_refused(night: Any, second: dict[str, Any]) -> None:
+    client().set_model_version_tag(NAME, "1", "gauntlet.dataset_digest", "0" * 64)
+    digest = runs_of("gate")[0].data.tags["gauntlet.dataset_digest"]
+    try:
+        with pytest.raises(SettingError, match="was trained on other data"):
+            night()
+    finally:
+        client().set_model_version_tag(NAME, "1", "gauntlet.dataset_digest", digest)
+
+
+def test_no_run_is_left_running(night: Any, second: dict[str, Any]) -> None:
+    assert {run.info.status for run in runs()} <= {"FINISHED", "FAILED"}
+    shutil.rmtree(night.code, ignore_errors=True)
