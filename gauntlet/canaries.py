@@ -213,8 +213,10 @@ def run(
     base = train(dataset, training, progress=part(progress, 0, 1 / (len(chosen) + 1))).model
     for number, name in enumerate(chosen, 1):
         step = part(progress, number / (len(chosen) + 1), (number + 1) / (len(chosen) + 1))
-        yield frozen(dataset, training.seed, step) if name == reference.NAME else one(
-            name, dataset, training, base, step, tried
+        yield (
+            frozen(dataset, training.seed, step)
+            if name == reference.NAME
+            else one(name, dataset, training, base, step, tried)
         )
 
 
@@ -222,7 +224,9 @@ def frozen(dataset: Dataset, seed: int, progress: Progress = silent) -> Canary:
     """The reference model against its known truth."""
     started = time.perf_counter()
     lines = tuple(reference.wrong(dataset, reference.measured(dataset, seed, progress)))
-    return Canary(reference.NAME, "VALID", "INVALID" if lines else "VALID", lines, not lines, time.perf_counter() - started)
+    return Canary(
+        reference.NAME, "VALID", "INVALID" if lines else "VALID", lines, not lines, time.perf_counter() - started
+    )
 
 
 def usual_training(n_train: int, seed: int) -> Training:

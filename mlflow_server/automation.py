@@ -50,7 +50,9 @@ def register(block: str) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line: 0 registered, 2 the user's input."""
-    parse = argparse.ArgumentParser("python -m mlflow_server.automation", description="Tell of nights that did not pass.")
+    parse = argparse.ArgumentParser(
+        "python -m mlflow_server.automation", description="Tell of nights that did not pass."
+    )
     parse.add_argument("block", help="a notification block: KIND/NAME, such as slack-webhook/gauntlet")
     options = parse.parse_args(words)
     try:

@@ -25,6 +25,7 @@ from gauntlet.errors import TrackingError
 from gauntlet.measurement import Measurement
 from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri
 from mlflow_server.store import SQLITE, initialise
+from tasks.patience import first_contact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,8 @@ def connect(uri: str | None = None) -> str:
     initialise(chosen)
     mlflow.set_tracking_uri(chosen)
     mlflow.set_registry_uri(chosen)
-    _end_orphans()
+    with first_contact():
+        _end_orphans()
     _connected.add(chosen)
     return chosen
 
@@ -69,7 +71,7 @@ def _reached(call: Any) -> Any:
     try:
         return call()
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rsplit(": ", 1)[-1].strip("\"')")
         raise TrackingError(f"the tracking store {mlflow.get_tracking_uri()} cannot be reached: {reason}") from error
 
 

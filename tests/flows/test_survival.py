@@ -41,7 +41,13 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     with (folder / "log.txt").open("ab") as log:
         command = [sys.executable, "-c", PROGRAM, *WORDS, "--scan-path", str(folder / "code")]
         return subprocess.Popen(
-            command, cwd=PROJECT_ROOT, env=told, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=PROJECT_ROOT,
+            env=told,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
 

@@ -1,0 +1,124 @@
+"""How often the gate is wrong: false alarms on equal weights, power on damaged ones, and both by simulation.
+
+    python -m benchmarks.gate --dataset mnist --data-dir DIR --model FILE.keras [--n 1000] [--seeds 20]
+
+Equal weights meet themselves with the same seed of attack, as in a night, and with another one, which no night does.
+Damage is noise on the weights, scaled until clean accuracy on the whole test set has fallen by `--drop`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from gauntlet.quiet import hush
+
+hush()
+
+from benchmarks.side_by_side import parser, prepare
+from flows.nightly import NightlyConfig
+from gauntlet.battery import Job, run
+from gauntlet.classifier import CompiledClassifier
+from gauntlet.datasets import Dataset
+from gauntlet.gate import outcomes, pairs
+from gauntlet.statistics import Paired, judge, overall, simulate
+
+ALLOWED = NightlyConfig.model_fields["allowed"].default
+EPS = (0.1, 0.2)
+DROPS, IMAGES = (0.01, 0.02, 0.03), (300, 1_000, 10_000)
+CHURN = 0.01
+
+
+def evaluated(model: Any, dataset: Dataset, n: int, images: int, seed: int) -> dict[str, pd.Series]:
+    """Correct or not per condition; the test images are drawn by `images`, the attacks start by `seed`."""
+    classifier = CompiledClassifier(model, dataset.bounds)
+    clean = classifier.labels(dataset.x_test)
+    job = Job(classifier, dataset.x_test, dataset.y_test, clean, seed)
+    battery = NightlyConfig(eps=EPS, n=n).battery()
+    results = run(battery, job, lambda size: dataset.test_subset(size, images))
+    whole = pd.DataFrame({"index": np.arange(len(clean)), "correct": clean == dataset.y_test})
+    return outcomes(whole, pd.concat([result.frame() for result in results], ignore_index=True))
+
+
+def damaged(model: Any, dataset: Dataset, drop: float, seed: int) -> Any:
+    """A copy with noise on its weights, by bisection as much as costs `drop` of clean accuracy (to 0.1 points)."""
+    import keras
+
+    copy, weights = keras.models.clone_model(model), model.get_weights()
+    noise = [np.random.default_rng([seed, i]).normal(0, w.std(), w.shape) for i, w in enumerate(weights)]
+
+    def accuracy(scale: float) -> float:
+        copy.set_weights([w + scale * e for w, e in zip(weights, noise, strict=True)])
+        said = copy.predict(dataset.x_test, batch_size=1_000, verbose=0).argmax(axis=1)
+        return float((said == dataset.y_test).mean())
+
+    low, high, wanted = 0.0, 2.0, accuracy(0.0) - drop
+    for _ in range(20):
+        middle = (low + high) / 2
+        found = accuracy(middle)
+        if abs(found - wanted) < 0.001:
+            break
+        low, high = (middle, high) if found > wanted else (low, middle)
+    return copy
+
+
+def nights(options: Any, dataset: Dataset, model: Any) -> Iterator[tuple[str, str, dict[str, Paired]]]:
+    """Kind of night, verdict and pairs, for every seed."""
+    for seed in range(options.seeds):
+        champion = evaluated(model, dataset, options.n, seed, seed)
+        candidates = {
+            "equal weights, same seed": evaluated(model, dataset, options.n, seed, seed),
+            "equal weights, other seed": evaluated(model, dataset, options.n, seed, seed + 1_000),
+            f"{100 * options.drop:g} points worse": evaluated(
+                damaged(model, dataset, options.drop, seed), dataset, options.n, seed, seed
+            ),
+        }
+        for kind, candidate in candidates.items():
+            found = pairs(champion, candidate)
+            yield kind, overall(judge(found, ALLOWED)), found
+
+
+def table(counts: dict[str, Counter[str]], flips: dict[str, list[float]]) -> Table:
+    """Verdicts by kind of night, and the largest share of images that flipped in a condition."""
+    grid = Table("nights", "PASS", "FAIL", "INCONCLUSIVE", "flips, largest")
+    for kind, found in counts.items():
+        cells = [str(found[verdict]) for verdict in ("PASS", "FAIL", "INCONCLUSIVE")]
+        grid.add_row(kind, *cells, f"{100 * max(flips[kind]):.1f} %")
+    return grid
+
+
+def simulated() -> Table:
+    """The share of nights that fail, by true drop and images; one condition, and eight that all lose as much."""
+    grid = Table("drop", "conditions", *[f"n = {n:,}" for n in IMAGES], title=f"FAIL, by simulation; flips {CHURN:.0%}")
+    for drop in (0.0, *DROPS):
+        for conditions in (1, 8):
+            shares = [simulate(drop, n, drop + CHURN, 2_000, conditions=conditions)["FAIL"] for n in IMAGES]
+            grid.add_row(f"{100 * drop:g} points", str(conditions), *[f"{100 * share:.1f} %" for share in shares])
+    return grid
+
+
+def main() -> None:
+    """Run the nights and the simulation."""
+    parse = parser("gate", str(__doc__), 1_000)
+    parse.add_argument("--seeds", type=int, default=20)
+    parse.add_argument("--drop", type=float, default=0.03, help="clean accuracy lost by the damaged model")
+    options = parse.parse_args()
+    dataset, model, _, _ = prepare(options)
+    counts: dict[str, Counter[str]] = {}
+    flips: dict[str, list[float]] = {}
+    for kind, verdict, found in nights(options, dataset, model):
+        counts.setdefault(kind, Counter())[verdict] += 1
+        flips.setdefault(kind, []).append(max(pair.discordant / pair.n for pair in found.values()))
+    console = Console()
+    console.print(table(counts, flips))
+    console.print(simulated())
+
+
+if __name__ == "__main__":
+    main()
