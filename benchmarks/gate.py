@@ -21,13 +21,13 @@ from gauntlet.quiet import hush
 
 hush()
 
-from benchmarks.side_by_side import parser, prepare
-from flows.nightly import NightlyConfig
-from gauntlet.battery import Job, run
-from gauntlet.classifier import CompiledClassifier
-from gauntlet.datasets import Dataset
-from gauntlet.gate import outcomes, pairs
-from gauntlet.statistics import Paired, judge, overall, simulate
+from benchmarks.side_by_side import parser, prepare  # noqa: E402
+from flows.nightly import NightlyConfig  # noqa: E402
+from gauntlet.battery import Job, run  # noqa: E402
+from gauntlet.classifier import CompiledClassifier  # noqa: E402
+from gauntlet.datasets import Dataset  # noqa: E402
+from gauntlet.gate import outcomes, pairs  # noqa: E402
+from gauntlet.statistics import Paired, judge, overall, simulate  # noqa: E402
 
 ALLOWED = NightlyConfig.model_fields["allowed"].default
 EPS = (0.1, 0.2)

@@ -66,7 +66,7 @@ def nightly(config: NightlyConfig) -> Any:
         dead = night.instrument()
         findings = night.scan(champion)
         both = night.evaluated("candidate", candidate), night.evaluated("champion", champion)
-        told = {"dead_canaries": dead, "failed": night.problems.lines, "findings": findings}
+        told: dict[str, Any] = {"dead_canaries": dead, "failed": night.problems.lines, "findings": findings}
         judged = gate(night.where, *both, allowed=config.allowed, **told)
         crowned = night.card(judged, *both)
         page(night.where, parent.id, *both, judged, night.attacks, night.runs, config.nights, night.notes)

@@ -224,9 +224,8 @@ def frozen(dataset: Dataset, seed: int, progress: Progress = silent) -> Canary:
     """The reference model against its known truth."""
     started = time.perf_counter()
     lines = tuple(reference.wrong(dataset, reference.measured(dataset, seed, progress)))
-    return Canary(
-        reference.NAME, "VALID", "INVALID" if lines else "VALID", lines, not lines, time.perf_counter() - started
-    )
+    found: Verdict = "INVALID" if lines else "VALID"
+    return Canary(reference.NAME, "VALID", found, lines, not lines, time.perf_counter() - started)
 
 
 def usual_training(n_train: int, seed: int) -> Training:

@@ -41,7 +41,7 @@ def battery() -> Battery:
 
 
 def weights(dataset: Dataset) -> tuple[Floats, Floats]:
-    """Of the nearest class mean: 2 μ·x - |μ|², in 64ths, which every machine rounds alike; (classes, pixels), (classes,)."""
+    """Of the nearest class mean, 2 μ·x - |μ|², in 64ths, which machines round alike: (classes, pixels), (classes,)."""
     x = dataset.x_train.reshape(len(dataset.x_train), -1).astype(np.float64)
     means = np.stack([x[dataset.y_train == label].mean(axis=0) for label in range(dataset.n_classes)])
     return np.round(128 * means) / 64, -np.round(64 * (means**2).sum(axis=1)) / 64
@@ -84,7 +84,7 @@ def measured(dataset: Dataset, seed: int, progress: Progress = silent) -> list[A
 
 
 def wrong(dataset: Dataset, results: list[Attacked]) -> list[str]:
-    """What of the results cannot be, or misses the truth by more than the band; nothing when the instrument is right."""
+    """What of the results cannot be, or misses the truth by more than the band; nothing when all is right."""
     return [line for result in results for line in _wrong(dataset, result)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 NAME = "gauntlet nightly"
@@ -40,10 +41,9 @@ def register(block: str) -> str:
     from prefect.blocks.core import Block
 
     loaded: Any = Block.load(block)
-    try:
-        Automation.read(name=NAME).delete()
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        older: Any = Automation.read(name=NAME)
+        older.delete()
     made = automation(loaded._block_document_id).create()
     return str(made.id)
 

@@ -35,10 +35,11 @@ class Evaluated(BaseModel):
         """Correct or not per image and condition."""
         if self.attack is None:
             return {}
-        others = (self.attack, self.replay, self.triggers)
-        tables = (tracking.frame(run_id, "outcomes.parquet") if run_id else None for run_id in others)
-        detected = _detected(self.detect) if self.detect else None
-        return maths.outcomes(tracking.frame(self.attack, "clean.parquet"), *tables, detected)  # type: ignore[arg-type]
+        clean, attacked = (tracking.frame(self.attack, f"{name}.parquet") for name in ("clean", "outcomes"))
+        replayed, triggered = (
+            tracking.frame(r, "outcomes.parquet") if r else None for r in (self.replay, self.triggers)
+        )
+        return maths.outcomes(clean, attacked, replayed, triggered, _detected(self.detect) if self.detect else None)
 
     def doubt(self, role: str) -> list[str]:
         """Why the evaluation cannot pass, if it cannot."""
@@ -88,7 +89,7 @@ def _detected(run_id: str) -> pd.DataFrame:
 
 
 def findings(scan: str | None, champion: str | None, least: Severity) -> list[str]:
-    """The findings of the run `scan` that were not there when the champion's card was made; none without such a card."""
+    """The findings of the run `scan` that the champion's card did not have; none where it has no card."""
     before = champion and registry.runs_of_card(champion).get("scan")
     if not (scan and before):
         return []

@@ -53,8 +53,5 @@ def _send(content: dict[str, Any], block: str | None, address: str | None) -> No
         if hasattr(loaded, "notify"):
             loaded.notify(content["text"], subject=f"Gauntlet: {content['verdict']}")
             return
-        if hasattr(loaded, "call"):
-            address = loaded.url.get_secret_value()
-        else:
-            address = str(loaded.get())
+        address = loaded.url.get_secret_value() if hasattr(loaded, "call") else str(loaded.get())
     httpx.post(str(address), json=content, timeout=PATIENCE).raise_for_status()

@@ -18,7 +18,7 @@ FACTOR, LONGEST, MOST = 2.0, 120.0, 10
 
 
 def patience() -> float:
-    """Seconds that a server may be away in the middle of a run, from GAUNTLET_PATIENCE; `SettingError` when no number."""
+    """Seconds that a server may be away, from GAUNTLET_PATIENCE; `SettingError` when that is no number."""
     text = os.environ.get(VARIABLE, str(USUAL))
     try:
         seconds = float(text)

@@ -61,6 +61,7 @@ def first(night: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def second(night: Any, first: dict[str, Any]) -> dict[str, Any]:
+    assert first["verdict"] == "INCONCLUSIVE"
     before = stages()
     found: dict[str, Any] = night()
     return found | {"new": {stage: n - before.get(stage, 0) for stage, n in stages().items()}}
@@ -154,7 +155,8 @@ def test_the_page_shows_verdict_gate_and_trend(second: dict[str, Any]) -> None:
 # --- worse, too few, unknown --------------------------------------------------------------------------------
 
 
-def test_a_worse_model_fails_by_name_and_is_not_promoted(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_a_worse_model_fails_by_name_and_is_not_promoted(night: Any) -> None:
     rng = np.random.default_rng(0)
     worse = registered(lambda w: w + rng.normal(0, 0.6 * w.std() + 1e-3, w.shape).astype(w.dtype))
     with pytest.raises(GateError, match=r"FAIL: .*clean: .* points lost"):
@@ -176,16 +178,16 @@ def report(run: Any) -> str:
     return tracking.text(run.info.run_id, "report.md")
 
 
-def test_too_few_images_are_inconclusive_and_say_how_many_would_do(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_too_few_images_are_inconclusive_and_say_how_many_would_do(night: Any) -> None:
     found = night(n=50)
     assert (found["verdict"], found["exit_status"]) == ("INCONCLUSIVE", 3)
     assert any("images would tell" in reason for reason in found["reasons"])
     assert {row["needed"] for row in found["conditions"] if row["n"] == 50} != {None}
 
 
-def test_a_dead_canary_makes_the_night_invalid(
-    night: Any, second: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("second")
+def test_a_dead_canary_makes_the_night_invalid(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = canaries.Broken(lambda model: model, "chance level", ("INVALID",))
     monkeypatch.setattr(canaries, "CANARIES", {"constant": honest})
     alive = runs_of("canaries")[0].info.run_id
@@ -196,12 +198,14 @@ def test_a_dead_canary_makes_the_night_invalid(
     client().restore_run(alive)
 
 
-def test_without_canaries_no_night_is_valid(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_without_canaries_no_night_is_valid(night: Any) -> None:
     with pytest.raises(GateError, match="the canaries were left out"):
         night(canaries=False)
 
 
-def test_a_new_finding_fails_and_a_known_one_does_not(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_a_new_finding_fails_and_a_known_one_does_not(night: Any) -> None:
     unsafe = night.code / "unsafe.py"
     unsafe.write_text("import subprocess\nsubprocess.run(input(), shell=True)\n")
     with pytest.raises(GateError, match=r"FAIL: new finding B602 \(high\) in unsafe.py, line 2"):
@@ -210,14 +214,16 @@ def test_a_new_finding_fails_and_a_known_one_does_not(night: Any, second: dict[s
     assert night()["verdict"] == "PASS"
 
 
-def test_a_stage_that_fails_fails_alone_and_keeps_the_night_from_passing(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_a_stage_that_fails_fails_alone_and_keeps_the_night_from_passing(night: Any) -> None:
     found = night(trigger=["corner-trigger:target=11"])
     assert found["verdict"] == "INCONCLUSIVE"
     assert any(reason.startswith("stage failed: triggers candidate") for reason in found["reasons"])
     assert {row["verdict"] for row in found["conditions"]} == {"PASS"}
 
 
-def test_what_a_detector_sees_is_a_condition(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_what_a_detector_sees_is_a_condition(night: Any) -> None:
     found = night(detector="gan-discriminator:epochs=1", attack=["fgsm"], n=60)
     names = {row["condition"] for row in found["conditions"]}
     assert {"detector on clean", "detector on fgsm 0.1"} <= names
@@ -226,7 +232,8 @@ def test_what_a_detector_sees_is_a_condition(night: Any, second: dict[str, Any])
 # --- refused ------------------------------------------------------------------------------------------------
 
 
-def test_a_tampered_model_is_refused(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_a_tampered_model_is_refused(night: Any) -> None:
     import keras
 
     tampered = registered(lambda weights: weights * 1.01)
@@ -243,14 +250,16 @@ def test_a_tampered_model_is_refused(night: Any, second: dict[str, Any]) -> None
     assert champion() == "1"
 
 
-def test_a_version_that_does_not_exist_leaves_no_run(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_a_version_that_does_not_exist_leaves_no_run(night: Any) -> None:
     before = len(runs())
     with pytest.raises(ModelError, match="no such model"):
         night(candidate=f"models:/{NAME}/99")
     assert len(runs()) == before
 
 
-def test_a_champion_of_other_data_is_refused(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_a_champion_of_other_data_is_refused(night: Any) -> None:
     client().set_model_version_tag(NAME, "1", "gauntlet.dataset_digest", "0" * 64)
     digest = runs_of("gate")[0].data.tags["gauntlet.dataset_digest"]
     try:
@@ -260,6 +269,7 @@ def test_a_champion_of_other_data_is_refused(night: Any, second: dict[str, Any])
         client().set_model_version_tag(NAME, "1", "gauntlet.dataset_digest", digest)
 
 
-def test_no_run_is_left_running(night: Any, second: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("second")
+def test_no_run_is_left_running(night: Any) -> None:
     assert {run.info.status for run in runs()} <= {"FINISHED", "FAILED"}
     shutil.rmtree(night.code, ignore_errors=True)
