@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,17 +107,19 @@ class Outcome:
             found |= {"new": len(self.delta.new), "fixed": len(self.delta.fixed)}
         return {f"scan/{name}": float(count) for name, count in found.items()}
 
-    def sarif(self) -> dict[str, Any]:
-        """The findings for a code host; names are seen from where the command was started."""
+    def sarif(self, with_fixed: bool = True) -> dict[str, Any]:
+        """The findings as SARIF; names are seen from where the command was started."""
         errors = {tool: one.errors for tool, one in self.scanned.items()}
         below = {tool: _below(root) for tool, root in self.asked.roots.items()}
-        return sarif(self.delta, errors, has_baseline=bool(self.asked.baseline), below=below)
+        delta = self.delta if with_fixed else replace(self.delta, fixed=())
+        return sarif(delta, errors, has_baseline=bool(self.asked.baseline), below=below)
 
     def write(self) -> None:
         """Write the files that were asked for; raises InputError."""
         asked = self.asked
         if asked.sarif:
-            write_text(Path(asked.sarif), json.dumps(self.sarif(), indent=1) + "\n")
+            # A code host that does not read baselineState would show as open what is fixed.
+            write_text(Path(asked.sarif), json.dumps(self.sarif(with_fixed=False), indent=1) + "\n")
         if asked.write_baseline:
             earlier = asked.write_baseline if asked.rewrites else asked.baseline
             before = read_baseline(Path(earlier)) if earlier else None
