@@ -14,6 +14,7 @@ Nothing is unpickled, and neither Keras nor TensorFlow is imported. What cannot 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from gauntlet.errors import ModelError
@@ -30,15 +31,25 @@ def scan(path: Path, limits: Limits | None = None) -> Scanned:
 
     Files are named relative to the folder, a single file by its name.
     """
-    look = Look(limits or Limits())
-    if path.is_dir():
-        scan_folder(path, look)
-        return look.result()
-    if not path.is_file():
+    if not path.exists():
         raise ModelError("no such model file or folder", where=str(path))
+    look = Look(limits or Limits())
+    # Parsers warn of a stranger's odd escapes and headers; what matters is told as a finding or an error.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if path.is_dir():
+            scan_folder(path, look)
+        else:
+            _scan_file(path, look)
+    return look.result()
+
+
+def _scan_file(path: Path, look: Look) -> None:
+    """A single file; a device or a pipe is none, and would not end."""
+    if not path.is_file():
+        raise ModelError("not a regular file", where=str(path))
     try:
         with path.open("rb") as stream:
             scan_stream(stream, path.name, look)
     except PermissionError as error:
         raise ModelError("cannot be read", where=str(path)) from error
-    return look.result()

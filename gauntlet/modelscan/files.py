@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from tokenize import TokenError
 from typing import IO, Any, BinaryIO, cast
 
 from gauntlet.modelscan import configs, hdf5, pickles
@@ -82,7 +83,7 @@ def scan_npy(stream: BinaryIO, file: str, look: Look, where: str = "") -> None:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         _, _, dtype = read(stream)
-    except (ValueError, EOFError, OSError, SyntaxError, RecursionError, MemoryError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, RecursionError, MemoryError, TokenError) as error:
         look.error(file, f"{_at(where)}not an array that can be read: {error}")
         return
     if dtype.hasobject:

@@ -60,8 +60,11 @@ def _model(path: Path, file: str, look: Look) -> None:
     elif path.suffix in _SOURCES:
         look.error(file, "code is not looked into here (--path scans Python)")
     else:
-        with path.open("rb") as stream:
-            scan_stream(stream, file, look)
+        try:
+            with path.open("rb") as stream:
+                scan_stream(stream, file, look)
+        except PermissionError:
+            look.error(file, "cannot be read")
 
 
 def _is_inert(path: Path, file: str, look: Look) -> bool:

@@ -10,6 +10,7 @@ from gauntlet.modelscan.rules import Look
 if TYPE_CHECKING:
     import h5py
 
+_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, SystemError, UnicodeError)
 _CONFIGS = ("model_config", "training_config", "layer_config")
 
 
@@ -21,7 +22,7 @@ def scan_hdf5(stream: BinaryIO, file: str, where: str, look: Look) -> None:
         with h5py.File(stream, "r") as opened:
             _attributes(opened, file, where, look)
             _links(opened, file, where, look)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+    except _BROKEN as error:
         look.error(file, f"{where + ' is ' if where else ''}not an HDF5 file that can be read: {error}")
 
 
@@ -52,7 +53,10 @@ def _links(opened: h5py.File, file: str, where: str, look: Look) -> None:
         if isinstance(link, h5py.ExternalLink):
             look.hit("GM009", file, f"{inside}{name} is a link to {link.filename!r}")
         elif isinstance(link, h5py.HardLink):
-            _storage(opened[name], file, f"{inside}{name}", look)
+            try:
+                _storage(opened[name], file, f"{inside}{name}", look)
+            except _BROKEN as error:  # h5py loses errors that cross its own code
+                look.error(file, f"{inside}{name} cannot be read: {error}")
         return None
 
     opened.visititems_links(visit)

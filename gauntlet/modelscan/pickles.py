@@ -9,7 +9,7 @@ from __future__ import annotations
 # It names opcodes and loads nothing.
 import pickletools  # nosec B403
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from gauntlet.modelscan.objects import judge
 from gauntlet.modelscan.rules import Look
@@ -17,6 +17,7 @@ from gauntlet.modelscan.rules import Look
 UNKNOWN, MARK = object(), object()
 SPECULATIVE_OPCODES = 10_000
 """How far the raw bytes of an array are read as opcodes."""
+LONGEST_LINE = 1 << 20
 
 
 class BadPickleError(Exception):
@@ -40,11 +41,30 @@ class Made:
     state: Any = None
 
 
+class Bounded:
+    """A stream that allocates no more than it holds: an opcode may say that eight exabytes follow."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        at = stream.tell()
+        self._stream, self._size = stream, stream.seek(0, 2)
+        stream.seek(at)
+        self.tell, self.seek = stream.tell, stream.seek
+
+    def read(self, size: int) -> bytes:
+        """Exactly as much as is there."""
+        return self._stream.read(min(size, self._size - self._stream.tell()))
+
+    def readline(self) -> bytes:
+        """A line; names and numbers are short."""
+        return self._stream.readline(LONGEST_LINE)
+
+
 def scan_pickles(stream: BinaryIO, file: str, look: Look) -> None:
     """Note what the pickles of a stream import; raises BadPickleError where they cannot be followed."""
     left = look.limits.opcodes
+    bounded = Bounded(stream)
     while True:
-        left = Machine(stream, file, look, left).run()
+        left = Machine(bounded, file, look, left).run()
         following = stream.read(1)
         if not following:
             return
@@ -56,7 +76,7 @@ def scan_pickles(stream: BinaryIO, file: str, look: Look) -> None:
 class Machine:
     """A pickle machine that imports and calls nothing; it knows texts, numbers, tuples and dicts only."""
 
-    def __init__(self, stream: BinaryIO, file: str, look: Look, opcodes: int) -> None:
+    def __init__(self, stream: Bounded, file: str, look: Look, opcodes: int) -> None:
         """`opcodes` is how many may still be read."""
         self.stream, self.file, self.look, self.left = stream, file, look, opcodes
         self.stack: list[Any] = []
@@ -66,7 +86,7 @@ class Machine:
     def run(self) -> int:
         """Read up to STOP; returns the number of opcodes that may still be read."""
         try:
-            for opcode, argument, _ in pickletools.genops(self.stream):
+            for opcode, argument, _ in pickletools.genops(cast(BinaryIO, self.stream)):
                 self.left -= 1
                 if self.left < 0:
                     raise BadPickleError(f"more than {self.look.limits.opcodes:,} opcodes")

@@ -58,7 +58,7 @@ def test_what_could_not_be_looked_into_makes_a_gate_inconclusive(store: str, tmp
     assert artifact(gated["run_id"], "not_scanned.json") == ["m.onnx: not a model file that can be looked into"]
 
 
-def test_packages_that_nobody_asked_for_are_tagged_so(store: str, tmp_path: Path) -> None:
+def test_packages_that_nobody_asked_for_are_tagged_so(store: str) -> None:
     assert scan(path=CODE, tracking_uri=store)["dependencies"] == "not asked"
 
 
@@ -100,7 +100,7 @@ def test_a_real_model_of_mlflow(tmp_path: Path, stored: str, found: set[str]) ->
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_that_is_somebodys_python_is_told(tmp_path: Path) -> None:
     class Own(mlflow.pyfunc.PythonModel):
-        def predict(self, context: Any, model_input: Any) -> Any:
+        def predict(self, context, model_input):  # type: ignore[no-untyped-def]
             return model_input
 
     mlflow.pyfunc.save_model(str(tmp_path / "m"), python_model=Own(), pip_requirements=["numpy"])

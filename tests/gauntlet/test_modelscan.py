@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import pickle
+import random
 import re
 import subprocess
 import sys
@@ -389,6 +390,53 @@ def test_operations_of_a_saved_model_are_read_without_tensorflow(tmp_path: Path)
     assert scan(tmp_path) == Scanned()
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
     assert len(scan(tmp_path).errors) == 1
+
+
+def seeds(folder: Path) -> list[bytes]:
+    """A sound or hostile file of every kind, to be broken."""
+    with h5py.File(folder / "s.h5", "w") as opened:
+        opened.attrs["model_config"] = json.dumps(HOSTILE_CONFIGS[0][0])
+        opened["a/b"], opened["soft"] = np.zeros(9), h5py.SoftLink("/a")
+    weights = (folder / "s.h5").read_bytes()
+    archive(folder / "s.keras", config__json=HOSTILE_CONFIGS[1][0], schema__json={"a": 1}, w__h5=weights)
+    value = [np.arange(50), {"a": (1, 2.5, "x", b"y")}, np.array([1, None], dtype=object)]
+    for way in ("joblib", "joblib-zlib", "npy", "npz", "gzip"):
+        WAYS[way](value, folder / f"s.{way}")
+    pickled = [pickle.dumps(value, protocol) for protocol in range(6)]
+    return pickled + [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def broken(content: bytes, draw: random.Random) -> bytes:
+    """The content with a few bytes changed, put in, taken out or cut off."""
+    found = bytearray(content)
+    for _ in range(draw.choice((1, 2, 5, 20))):
+        at, how = draw.randrange(len(found)), draw.random()
+        if how < 0.6:
+            found[at] = draw.randrange(256)
+        elif how < 0.8:
+            found[at:at] = draw.randbytes(draw.randrange(1, 9))
+        elif how < 0.95 or at == 0:
+            del found[at + 1 : at + draw.randrange(2, 20)]
+        else:
+            del found[at:]
+    return bytes(found)
+
+
+def test_broken_files_end_a_look_without_an_exception(tmp_path: Path) -> None:
+    draw, ended = random.Random(0), 0
+    kinds = seeds(tmp_path)
+    for number in range(600):
+        path = tmp_path / ("f.keras", "MLmodel", "saved_model.pb", "f.json")[number % 4]
+        path.write_bytes(broken(draw.choice(kinds), draw))
+        ended += bool(scan(path).errors)
+        path.unlink()
+    assert ended > 300
+
+
+@pytest.mark.parametrize("code", [b"\x8e", b"\x8d", b"\x96"])
+def test_a_length_is_believed_only_as_far_as_the_file_goes(tmp_path: Path, code: bytes) -> None:
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x05" + code + (1 << 62).to_bytes(8, "little") + b"x")
+    assert "not a whole pickle" in scan(tmp_path / "m.pkl").errors[0]
 
 
 def test_a_look_brings_none_of_the_libraries_that_load_models(tmp_path: Path) -> None:
