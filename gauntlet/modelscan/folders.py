@@ -75,10 +75,10 @@ def _is_inert(path: Path, file: str, look: Look) -> bool:
         return True
     if path.suffix.lower() not in _TEXTS or path.stat().st_size > look.limits.text_bytes:
         return False
-    content = path.read_bytes()
     try:
+        content = path.read_bytes()
         content.decode("utf-8")
-    except UnicodeDecodeError:
+    except (OSError, UnicodeDecodeError):
         return False
     if path.suffix == ".json":
         configs.scan_text(content, file, "the file", look)
