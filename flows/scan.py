@@ -1,4 +1,4 @@
-"""Scan source code for security findings."""
+"""Scan source code, model files and locked packages for security findings."""
 
 from __future__ import annotations
 
@@ -8,24 +8,42 @@ from pydantic import Field
 
 from flows.command import Settings, flow, main
 from flows.settings import context, result
+from gauntlet.scanning import Asked
+
+INCONCLUSIVE = 3
+"""Exit status where a gate was asked for and not everything could be looked into."""
 
 
 class ScanConfig(Settings):
     """Settings of the flow `scan`."""
 
-    path: str | None = Field(None, description="file or folder to scan; this project when not given")
+    path: str | None = Field(None, description="code to scan; this project when nothing else is asked")
+    model: str | None = Field(None, description="model file or folder to look into, without loading it")
+    lock: str | None = Field(None, description="lock file whose packages are looked up, such as constraints.txt")
+    baseline: str | None = Field(None, description="file of accepted findings; --fail-on then counts new ones only")
+    write_baseline: str | None = Field(None, description="write the findings as such a file; reasons given are kept")
+    sarif: str | None = Field(None, description="write the findings as SARIF too, for a code host")
     fail_on: Literal["low", "medium", "high"] | None = Field(None, description="fail on findings this severe or worse")
+    fail_on_new: bool = Field(False, description="fail on any finding that the baseline does not have")
+
+    def asked(self) -> Asked:
+        """What is scanned, compared and failed on."""
+        return Asked(**{name: getattr(self, name) for name in Asked.model_fields})
 
     def check(self) -> None:
-        """No data set is read."""
+        """No data set is read; what is to be scanned must be there."""
+        self.asked().check()
 
 
 @flow(ScanConfig)
 def scan(config: ScanConfig) -> dict[str, Any]:
-    """Run Bandit over source code; count findings by severity, keep them as a table."""
+    """Scan code, model files and locked packages; count findings by severity, keep them as a table and as SARIF."""
+    from tasks import tracking
     from tasks.scan import scan as scan_task
 
-    return result(scan_task(context(config), config.path, config.fail_on), config)
+    found = result(scan_task(context(config), asked=config.asked(), show=True), config)
+    found |= {"dependencies": tracking.read(found["run_id"]).data.tags["gauntlet.dependencies"], "model": config.model}
+    return found | ({"exit_status": INCONCLUSIVE} if found["inconclusive"] else {})
 
 
 if __name__ == "__main__":

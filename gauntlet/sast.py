@@ -7,24 +7,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import linecache
 import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gauntlet.errors import InputError, SettingError
+from gauntlet.findings import SEVERITIES, Finding, Scanned, Severity, by_severity, fingerprint
 from gauntlet.state import PROJECT_ROOT
-
-Severity = Literal["low", "medium", "high"]
-SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high")
 
 # Folders that hold other people's code or none at all. Whole names: a module `state.py` is still scanned.
 SKIPPED_FOLDERS = (".git", ".tox", ".venv", ".venv-*", "__pycache__", "node_modules", "site-packages", "venv")
@@ -33,55 +30,16 @@ SKIPPED_AT_TOP = ("state",)
 SUFFIXES = (".py", ".pyw")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One place in the code that a rule objects to."""
+@dataclass(frozen=True, kw_only=True)
+class ScanResult(Scanned):
+    """What Bandit found, and the files that it could not scan."""
 
-    rule: str
-    """Bandit's number, such as B301."""
-    name: str
-    severity: Severity
-    confidence: Severity
-    file: str
-    """Relative to what was scanned, with forward slashes."""
-    line: int
-    message: str
-    fingerprint: str
-    """SHA-256 of rule, file and code: it survives edits elsewhere in the file, and equal lines share it."""
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """What a scan found, and what it could not look at."""
-
-    findings: tuple[Finding, ...]
     lines: int
     files: int
-    errors: tuple[str, ...] = ()
-    """Files that were not scanned, each with its reason: a finding may hide there."""
     report: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """Bandit's own report, file names relative to what was scanned."""
     suppressed: int = 0
     """Findings and lines that a `# nosec` in the scanned code took out."""
-
-    def counts(self) -> dict[str, int]:
-        """The number of findings of each severity, the worst first."""
-        return {level: sum(f.severity == level for f in self.findings) for level in reversed(SEVERITIES)}
-
-    def at_or_above(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings that a gate of this severity does not let through."""
-        return tuple(f for f in self.findings if _rank(f.severity) >= _rank(severity))
-
-
-def worst(findings: Iterable[Finding]) -> Severity | None:
-    """The highest severity among the findings, or None when there are none."""
-    return max((finding.severity for finding in findings), key=_rank, default=None)
-
-
-def _rank(severity: str) -> int:
-    if severity not in SEVERITIES:
-        raise SettingError(f"{severity!r} is not one of {', '.join(SEVERITIES)}", where="severity")
-    return SEVERITIES.index(severity)
 
 
 def scan(path: Path, config: Path | None = None) -> ScanResult:
@@ -186,7 +144,7 @@ def parse(report: Mapping[str, Any], root: Path | None = None) -> ScanResult:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"not a JSON report of Bandit: {error!r}", where="report") from error
     return ScanResult(
-        findings=tuple(sorted(findings, key=lambda f: (-_rank(f.severity), f.file, f.line, f.rule))),
+        findings=by_severity(findings),
         lines=int(total["loc"]),
         # A file that could not be parsed is in the metrics, but it was not scanned.
         files=len(metrics.keys() - {"_totals"} - {error["filename"] for error in report["errors"]}),
@@ -198,7 +156,6 @@ def parse(report: Mapping[str, Any], root: Path | None = None) -> ScanResult:
 
 def _finding(result: Mapping[str, Any], root: Path | None) -> Finding:
     file = _relative(result["filename"], root)
-    identity = "\0".join((result["test_id"], file, _code(result)))
     return Finding(
         rule=result["test_id"],
         name=result["test_name"],
@@ -207,7 +164,7 @@ def _finding(result: Mapping[str, Any], root: Path | None) -> Finding:
         file=file,
         line=int(result["line_number"]),
         message=result["issue_text"],
-        fingerprint=hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest(),
+        fingerprint=fingerprint(result["test_id"], file, _code(result)),
     )
 
 

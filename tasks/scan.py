@@ -1,16 +1,14 @@
-"""Scan source code with Bandit."""
+"""Scan source code, model files and locked packages; log what was found."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import sast
-from gauntlet.errors import GateError
-from gauntlet.state import PROJECT_ROOT
+from gauntlet import scanning
+from gauntlet.findings import Severity
 from tasks import tracking
 from tasks.context import Context
 from tasks.progress import shown
@@ -18,34 +16,52 @@ from tasks.progress import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-Severity = Literal["low", "medium", "high"]
+COLUMNS = ("severity", "confidence", "rule", "name", "file", "line", "message", "fingerprint", "tool")
 
 
 @task(name="scan", cache_policy=NO_CACHE)
-def scan(context: Context, path: str | None = None, fail_on: Severity | None = None) -> str:
-    """Scan `path` (this project when not given) and log the findings; returns the run's id.
+def scan(
+    context: Context,
+    path: str | None = None,
+    fail_on: Severity | None = None,
+    asked: scanning.Asked | None = None,
+    show: bool = False,
+) -> str:
+    """Scan `path` (this project when not given), or all that is `asked`, and log the findings; returns the run's id.
 
     Raises `GateError`, after logging, when there are findings of severity `fail_on` or above.
     """
-    chosen = Path(path) if path else PROJECT_ROOT
-    params = {"path": path or ".", "fail_on": fail_on}
-    with tracking.run("scan", context, None, name="scan", scenario="bandit", params=params) as run:
+    asked = asked or scanning.Asked(path=path, fail_on=fail_on)
+    asked.check()
+    params = asked.model_dump(exclude_defaults=True) | {"path": asked.path or ".", "fail_on": asked.fail_on}
+    tools = ", ".join(asked.roots)
+    with tracking.run("scan", context, None, name="scan", scenario=tools, params=params) as run:
         with shown("scan"):
-            result = sast.scan(chosen)
-        counts = {f"scan/{severity}": float(count) for severity, count in result.counts().items()}
-        run.json("bandit.json", result.report)
-        run.table("findings.json", _frame(result))
-        run.record([], counts | {"scan/lines": float(result.lines), "scan/errors": float(len(result.errors))})
-        if fail_on and (bad := result.at_or_above(fail_on)):
-            first = bad[0]
-            where = f"{first.rule} in {first.file}, line {first.line}"
-            raise GateError(f"{len(bad)} findings of severity {fail_on} or above, first {where}: {first.message}")
+            outcome = scanning.scan(asked)
+        _log(run, outcome)
+        outcome.write()
+        if show:
+            from tasks.findings import show as show_findings
+
+            show_findings(list(outcome.rows()), outcome.errors)
+        outcome.gate()
     return run.id
 
 
-def _frame(result: sast.ScanResult) -> pd.DataFrame:
+def _log(run: tracking.Run, outcome: scanning.Outcome) -> None:
+    for tool, one in outcome.scanned.items():
+        if report := getattr(one, "report", None):
+            run.json(f"{tool}.json", report)
+    run.table("findings.json", _frame(outcome))
+    run.json("findings.sarif", outcome.sarif())
+    run.json("not_scanned.json", outcome.errors)
+    run.tags({"gauntlet.dependencies": outcome.dependencies})
+    run.record([], outcome.metrics(), inconclusive=outcome.is_inconclusive)
+
+
+def _frame(outcome: scanning.Outcome) -> pd.DataFrame:
     """The findings, a row each, the worst first."""
     import pandas as pd
 
-    columns = ["severity", "confidence", "rule", "name", "file", "line", "message", "fingerprint"]
-    return pd.DataFrame([{name: getattr(f, name) for name in columns} for f in result.findings], columns=columns)
+    rows = [{name: getattr(f, name, "") for name in COLUMNS} | {"state": state} for state, f in outcome.rows()]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "state"])

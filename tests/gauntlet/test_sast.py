@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gauntlet.errors import InputError, SettingError
-from gauntlet.sast import Finding, ScanResult, parse, scan, worst
+from gauntlet.findings import Finding, worst
+from gauntlet.sast import ScanResult, parse, scan
 from gauntlet.state import PROJECT_ROOT
 
 FIXTURES = PROJECT_ROOT / "tests" / "fixtures" / "sast"
@@ -55,12 +56,30 @@ def test_safe_twin_has_no_findings() -> None:
     assert scan(FIXTURES / "safe_cache.py").findings == ()
 
 
+TWINS = {
+    "pickle": ({"B301", "B403"}, set()),
+    "yaml": ({"B506"}, set()),
+    # Bandit notes every use of subprocess as low, with a shell or without.
+    "shell": ({"B404", "B602"}, {"B404", "B603"}),
+    "password": ({"B105"}, set()),
+    "hash": ({"B324"}, set()),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_mistake_is_found_and_its_safe_twin_is_not(name: str) -> None:
+    wrong, right = (scan(FIXTURES.with_name("twins") / f"{name}_{kind}.py") for kind in ("unsafe", "safe"))
+    assert ({f.rule for f in wrong.findings}, {f.rule for f in right.findings}) == TWINS[name]
+    assert right.at_or_above("medium") == ()
+    assert wrong.errors == right.errors == ()
+
+
 def test_gates(unsafe: ScanResult) -> None:
     assert worst(unsafe.findings) == "high"
     assert worst(()) is None
     assert [len(unsafe.at_or_above(level)) for level in ("low", "medium", "high")] == [9, 5, 2]
     with pytest.raises(SettingError, match="not one of low, medium, high"):
-        unsafe.at_or_above("critical")  # type: ignore[arg-type]
+        unsafe.at_or_above("critical")
 
 
 def test_fingerprint_survives_edits_elsewhere_and_changes_with_its_code(tmp_path: Path) -> None:

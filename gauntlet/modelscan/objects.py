@@ -1,0 +1,111 @@
+"""Which Python objects a stranger's file may name: harmless, dangerous, or not known to be either.
+
+A deny list alone is never complete, so what stands in neither list is a finding too (fickling and picklescan have
+been passed by functions that their lists had forgotten).
+
+>>> judge("os", "system"), judge("numpy", "dtype"), judge("somebody.module", "Model")
+('GM010', None, 'GM011')
+"""
+
+from __future__ import annotations
+
+import re
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+
+_BUILTINS = {"builtins", "__builtin__", "__builtins__"}
+_HARMLESS_BUILTINS = {
+    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set",
+    "slice", "str", "tuple", "Ellipsis", "NotImplemented", "NoneType",
+}  # fmt: skip
+_ALLOWED = {
+    "_codecs": {"encode"},
+    "collections": {"OrderedDict", "defaultdict", "deque", "Counter"},
+    "copyreg": {"_reconstructor"},
+    "copy_reg": {"_reconstructor"},
+    "datetime": {"date", "datetime", "timedelta", "timezone"},
+    "decimal": {"Decimal"},
+    "fractions": {"Fraction"},
+    "uuid": {"UUID"},
+    "joblib.numpy_pickle": {"NumpyArrayWrapper"},
+    "numpy": {"dtype", "ndarray", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
+              "uint16", "uint32", "uint64", "str_", "bytes_", "complex64", "complex128", "datetime64"},
+    "numpy.ma": {"MaskedArray"},
+    "numpy.ma.core": {"MaskedArray", "_mareconstruct"},
+    "numpy.random._pickle": {"__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"},
+    "numpy.random._mt19937": {"MT19937"},
+    "numpy.random._pcg64": {"PCG64"},
+    "numpy.random.bit_generator": {"SeedSequence", "__pyx_unpickle_SeedSequence"},
+    "scipy.sparse._csr": {"csr_matrix", "csr_array"},
+    "scipy.sparse._csc": {"csc_matrix", "csc_array"},
+    "scipy.sparse._coo": {"coo_matrix", "coo_array"},
+    "sklearn.neighbors._kd_tree": {"newObj"},
+    "sklearn.neighbors._ball_tree": {"newObj"},
+    "sklearn.metrics._dist_metrics": {"newObj"},
+    "torch": {"BFloat16Storage", "BoolStorage", "ByteStorage", "CharStorage", "DoubleStorage", "FloatStorage",
+              "HalfStorage", "IntStorage", "LongStorage", "ShortStorage", "Size", "device"},
+    "torch._utils": {"_rebuild_tensor_v2", "_rebuild_parameter"},
+}  # fmt: skip
+for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+    _ALLOWED[_module] = {"_reconstruct", "scalar"}
+for _module in ("numpy.core.numeric", "numpy._core.numeric"):
+    _ALLOWED[_module] = {"_frombuffer"}
+
+_SKLEARN = re.compile(r"(_?[A-Z][A-Za-z0-9]*|__pyx_unpickle_\w+)")
+"""scikit-learn's classes, and what its compiled classes are rebuilt by; its plain functions are not among them."""
+_SKLEARN_INTERNAL = re.compile(r"\.(tests|externals|_build_utils|utils\._testing|datasets)(\.|$)")
+
+_DANGEROUS_MODULES = {
+    "os", "posix", "nt", "ntpath", "posixpath", "subprocess", "_posixsubprocess", "commands", "sys", "pty", "platform",
+    "shutil", "socket", "_socket", "ssl", "asyncio", "multiprocessing", "_multiprocessing", "concurrent", "threading",
+    "_thread", "signal", "ctypes", "_ctypes", "cffi", "mmap", "resource",
+    "importlib", "_frozen_importlib", "_frozen_importlib_external", "imp", "_imp", "runpy", "pkgutil", "zipimport",
+    "zipapp", "site", "code", "codeop", "pdb", "bdb", "doctest", "trace", "timeit", "profile", "cProfile", "unittest",
+    "pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "jsonpickle", "types", "inspect", "gc",
+    "operator", "_operator", "functools", "_functools", "builtins", "io", "_io", "codecs", "tempfile", "fileinput",
+    "linecache", "glob", "logging", "webbrowser", "antigravity", "this", "idlelib", "lib2to3", "distutils",
+    "setuptools", "pip", "ensurepip", "venv", "urllib", "urllib2", "urllib3", "http", "httplib", "requests", "httpx",
+    "aiohttp", "ftplib", "smtplib", "telnetlib", "poplib", "imaplib", "xmlrpc", "socketserver", "tkinter", "curses",
+    "readline", "pydoc", "IPython", "bdist", "py_compile", "compileall", "sqlite3", "tarfile", "zipfile",
+}  # fmt: skip
+_DANGEROUS_BELOW = (
+    "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.lib", "numpy.ctypeslib", "torch.hub",
+    "torch.serialization", "torch.utils", "torch.jit", "torch.package", "joblib.externals", "joblib.memory",
+    "keras.src.saving", "keras.saving", "keras.models", "tensorflow", "mlflow",
+)  # fmt: skip
+_ANYWHERE = {"os", "posix", "nt", "subprocess", "sys", "builtins", "ctypes", "importlib", "shutil", "socket", "pty"}
+"""Modules that others import, so that `numpy.x.os.system` is one more way to them."""
+_DANGEROUS_NAMES = {
+    "eval", "exec", "execfile", "system", "popen", "load", "loads", "load_model", "fromfile", "memmap", "load_library",
+    "__import__", "__globals__", "__builtins__", "__subclasses__", "__getattribute__", "__reduce__", "__reduce_ex__",
+}  # fmt: skip
+
+
+def judge(module: str, name: str) -> str | None:
+    """The rule against importing this object (GM010 dangerous, GM011 unknown), or None for a harmless one."""
+    # Protocols below 3 name Python 2's modules, and the loader translates them.
+    other = NAME_MAPPING.get((module, name)) or (IMPORT_MAPPING.get(module, module), name)
+    if is_dangerous(module, name) or is_dangerous(*other):
+        return "GM010"
+    return None if _is_harmless(module, name) and _is_harmless(*other) else "GM011"
+
+
+def _is_harmless(module: str, name: str) -> bool:
+    if module in _BUILTINS:
+        return name in _HARMLESS_BUILTINS
+    if module == "sklearn" or module.startswith("sklearn."):
+        known = _SKLEARN.fullmatch(name) is not None and not _SKLEARN_INTERNAL.search(module)
+        return known or name in _ALLOWED.get(module, ())
+    return name in _ALLOWED.get(module, ())
+
+
+def is_dangerous(module: str, name: str) -> bool:
+    """Whether the object can run code, reach files or the network, or load more."""
+    if module in _BUILTINS:
+        return name not in _HARMLESS_BUILTINS
+    parts, names = module.split("."), name.split(".")
+    return (
+        parts[0] in _DANGEROUS_MODULES
+        or any(module == below or module.startswith(f"{below}.") for below in _DANGEROUS_BELOW)
+        or not _ANYWHERE.isdisjoint([*parts[1:], *names])
+        or names[-1] in _DANGEROUS_NAMES
+    )

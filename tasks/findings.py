@@ -1,0 +1,47 @@
+"""The findings of a scan where people look: a table in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gauntlet.findings import Accepted, Finding
+
+MOST = 60
+_STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
+
+
+def show(rows: Sequence[tuple[str, Finding | Accepted]], errors: Sequence[str]) -> None:
+    """Print findings with their states, and what was not looked into, on standard error."""
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False)
+    if rows:
+        console.print(_table(rows[:MOST]))
+    else:
+        console.print("no findings" + (", but not everything was looked into" if errors else ""))
+    if len(rows) > MOST:
+        console.print(f"{len(rows) - MOST} more in findings.json of the run")
+    for error in errors[:MOST]:
+        console.print(Text(f"not looked into: {error}", style="yellow"), soft_wrap=True)
+    if len(errors) > MOST:
+        console.print(f"{len(errors) - MOST} more in not_scanned.json of the run")
+
+
+def _table(rows: Sequence[tuple[str, Finding | Accepted]]) -> Table:
+    """One row a finding; texts of strangers are never taken for markup."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("severity")
+    table.add_column("rule")
+    table.add_column("where", overflow="fold")
+    table.add_column("message", overflow="fold", ratio=1)
+    if any(state for state, _ in rows):
+        table.add_column("state")
+    for state, found in rows:
+        line = getattr(found, "line", 0)
+        where = f"{found.file}:{line}" if line else found.file
+        cells = [Text(found.severity, style=_STYLES[found.severity]), Text(found.rule), Text(where)]
+        table.add_row(*cells, Text(found.message), *([Text(state)] if state else []))
+    return table
