@@ -163,9 +163,7 @@ def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
     else:
         many = "append" if get_origin(field.annotation) is tuple else "store"
         bare = _bare(field)
-        parser.add_argument(
-            flag, action=many, metavar=_metavar(key, field), help=help_text.replace("%", "%%"), **bare
-        )
+        parser.add_argument(flag, action=many, metavar=_metavar(key, field), help=help_text.replace("%", "%%"), **bare)
 
 
 def _bare(field: FieldInfo) -> dict[str, Any]:

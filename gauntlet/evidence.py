@@ -155,7 +155,7 @@ def scanned(check: ScanCheck, result: sast.ScanResult) -> Evidence:
     if result.errors:
         return evidence(check, "missing", f"not scanned: {result.errors[0]}", check.path)
     counts = f"{result.files} files, {result.lines:,} lines, {result.suppressed} suppressed"
-    return evidence(check, "passed", f"none in {counts}", check.path)
+    return evidence(check, "passed", f"none in {counts}", "" if check.path == "." else check.path)
 
 
 def setting(check: SettingCheck, root: Path = PROJECT_ROOT) -> Evidence:
@@ -165,7 +165,8 @@ def setting(check: SettingCheck, root: Path = PROJECT_ROOT) -> Evidence:
     except _Absent as absent:
         return evidence(check, "missing", str(absent))
     holds = _is_number(value) and check.holds(value, value) if check.bounds else _same(value, check.equals)
-    return evidence(check, "passed" if holds else "failed", f"is {str(value)[:80]!r}", link)
+    said = "read back" if holds and not check.bounds else f"is {str(value)[:80]!r}"
+    return evidence(check, "passed" if holds else "failed", said, link)
 
 
 class _Absent(Exception):
@@ -253,8 +254,10 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 
 def _place(file: Path, names: Sequence[str], text: str) -> str:
-    """`file:line` of the innermost name that is assigned there."""
+    """`file:line` of the innermost name that is assigned there; the file alone where that could be an item's."""
     shown = file.relative_to(PROJECT_ROOT) if file.is_relative_to(PROJECT_ROOT) else file
+    if any(name.isdigit() for name in names):
+        return shown.as_posix()
     for name in reversed(names):
         for number, line in enumerate(text.splitlines(), 1):
             if re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*[:=]", line):
@@ -283,7 +286,7 @@ def _tests(checks: Sequence[TestCheck], root: Path) -> dict[Check, Evidence]:
     """All tests in one pytest, then each check's own."""
     present = [check for check in checks if pytests.exists(root, check.test)]
     done = pytests.run([check.test for check in present], root)
-    found: dict[Check, Evidence] = {check: evidence(check, "missing", "no such test") for check in checks}
+    found: dict[Check, Evidence] = {check: evidence(check, "missing", f"no {check.test}") for check in checks}
     return found | {check: tested(check, done) for check in present}
 
 
@@ -293,7 +296,7 @@ def tested(check: TestCheck, done: pytests.Done) -> Evidence:
         return evidence(check, "failed" if done.started else "missing", done.problem)
     mine = [result for result in done.results if result.is_of(check.test)]
     if not mine:
-        return evidence(check, "missing", "nothing was run")
+        return evidence(check, "missing", f"nothing was run of {check.test}")
     outcomes: dict[str, Outcome] = {"failed": "failed", "skipped": "missing"}
     for name, outcome in outcomes.items():
         if several := [result for result in mine if result.outcome == name]:

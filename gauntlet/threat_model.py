@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date as Day
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -69,7 +69,7 @@ class _Bounded(_Data):
     def bounds(self) -> str:
         """As it is read: `≥ 0.1, ≤ 0.9`."""
         signs = (("≥", self.at_least), ("≤", self.at_most))
-        return ", ".join(f"{sign} {value:g}" for sign, value in signs if value is not None)
+        return ", ".join(f"{sign} {value:.12g}" for sign, value in signs if value is not None)
 
     def holds(self, low: float, high: float) -> bool:
         """Whether an interval lies within the bounds."""
@@ -113,8 +113,9 @@ class TestCheck(_Data):
     test: str = Field(pattern=rf"^tests(/{_PART})+(::\w+)*$", description="pytest's node id without [parameters]")
 
     def __str__(self) -> str:
-        """What is checked, in a few words."""
-        return self.test
+        """What is checked, in a few words: a test's name is a sentence."""
+        _, inside, name = self.test.rpartition("::")
+        return name.removeprefix("test_").replace("_", " ") if inside else f"all of {self.test}"
 
 
 class ScanCheck(_Data):
@@ -128,7 +129,8 @@ class ScanCheck(_Data):
     def __str__(self) -> str:
         """What is checked, in a few words."""
         which = f" of {', '.join(self.rules)}" if self.rules else ""
-        return f"Bandit on {self.path}: no finding{which}, {self.severity} or above"
+        where = "this project" if self.path == "." else self.path
+        return f"Bandit on {where}: no finding{which}{'' if self.severity == 'low' else f', {self.severity} or above'}"
 
 
 class SettingCheck(_Bounded):
@@ -170,7 +172,9 @@ class CommandCheck(_Data):
     @model_validator(mode="after")
     def _is_ours(self) -> CommandCheck:
         if self.command[:2] != ("python", "-m") or not re.fullmatch(rf"({'|'.join(OURS)})(\.\w+)*", self.module):
-            raise ValueError(f"a command is python -m and a module of {', '.join(OURS)}, got {' '.join(self.command)!r}")
+            raise ValueError(
+                f"a command is python -m and a module of {', '.join(OURS)}, got {' '.join(self.command)!r}"
+            )
         return self
 
     @property
@@ -190,8 +194,8 @@ class Acceptance(_Data):
     """Why a risk is lived with, since when, and until when that is not looked at again."""
 
     reason: str = Field(min_length=10)
-    date: date
-    review_by: date
+    date: Day
+    review_by: Day
 
     @model_validator(mode="after")
     def _is_reviewed_later(self) -> Acceptance:
@@ -226,7 +230,7 @@ class Threat(_Data):
             raise ValueError("open means that nothing is checked: claim partial or enforced, or leave the checks out")
         return self
 
-    def found(self, outcomes: Sequence[str], today: date) -> Status:
+    def found(self, outcomes: Sequence[str], today: Day) -> Status:
         """The status that the outcomes of the checks (passed, failed, missing) allow on a day."""
         if self.accepted:
             return "accepted" if today <= self.accepted.review_by else "open"

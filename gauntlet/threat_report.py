@@ -31,7 +31,7 @@ class Judged:
         return [one for one in self.evidence if one.outcome == outcome]
 
     def problems(self, strict: bool) -> list[str]:
-        """Why the claim does not stand, a line each; without `strict` only failed checks of what is claimed enforced."""
+        """Why the claim does not stand, a line each; without `strict` only what is claimed enforced and failed."""
         told, threat = [], self.threat
         if threat.accepted:
             lapsed = strict and self.found == "open"

@@ -79,11 +79,11 @@ def _show(run_id: str, judged: Sequence[Judged], problems: Sequence[str]) -> Non
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 130)
     console.print(threat_report.to_text(judged))
-    lacking = {e.says for one in judged for e in one.of("missing")}
+    lacking = {f"{e.says}: {e.detail}" for one in judged for e in one.of("missing")}
     if lacking:
         console.print(f"No evidence yet of {len(lacking)} checks (--strict fails on them):", style="yellow")
-        for says in sorted(lacking):
-            console.print(f"  ? {says}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        for line in sorted(lacking):
+            console.print(f"  ? {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for problem in problems:
         console.print(f"  ✗ {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
     page = tracking.find(run_id, "report.html")
