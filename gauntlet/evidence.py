@@ -141,7 +141,8 @@ def _tag(check: TagCheck, ran: Ran) -> Evidence:
     value = ran.tags.get(check.tag)
     if value is None:
         return evidence(check, "missing", f"{ran} has no such tag", ran.page)
-    outcome: Outcome = "passed" if check.equals in (None, value) else "failed"
+    absent = check.nothing is not None and value.startswith(check.nothing)
+    outcome: Outcome = "missing" if absent else "passed" if check.equals in (None, value) else "failed"
     return evidence(check, outcome, f"{value[:80]!r} in {ran}", ran.page)
 
 

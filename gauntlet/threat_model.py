@@ -99,6 +99,7 @@ class TagCheck(_OfRun):
     kind: Literal["tag"]
     tag: str = Field(pattern=_WORD)
     equals: str | None = None
+    nothing: str | None = Field(None, min_length=1, description="A value that begins so says: nothing was looked at")
 
     def __str__(self) -> str:
         """What is checked, in a few words."""

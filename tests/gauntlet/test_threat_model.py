@@ -279,6 +279,8 @@ OF_RUN: list[tuple[dict[str, Any], Ran | None, str]] = [
     ({"kind": "tag", "tag": "t"}, RAN, "passed"),
     ({"kind": "tag", "tag": "t", "equals": "x"}, RAN, "passed"),
     ({"kind": "tag", "tag": "t", "equals": "y"}, RAN, "failed"),
+    ({"kind": "tag", "tag": "t", "equals": "y", "nothing": "x"}, RAN, "missing"),
+    ({"kind": "tag", "tag": "t", "equals": "x", "nothing": "not x"}, RAN, "passed"),
     ({"kind": "tag", "tag": "u"}, RAN, "missing"),
     ({"kind": "tag", "tag": "t"}, None, "missing"),
 ]
