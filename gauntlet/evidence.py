@@ -143,7 +143,8 @@ def _tag(check: TagCheck, ran: Ran) -> Evidence:
         return evidence(check, "missing", f"{ran} has no such tag", ran.page)
     absent = check.nothing is not None and value.startswith(check.nothing)
     outcome: Outcome = "missing" if absent else "passed" if check.equals in (None, value) else "failed"
-    return evidence(check, outcome, f"{value[:80]!r} in {ran}", ran.page)
+    shown = value if len(value) <= 32 else f"{value[:16]}…"
+    return evidence(check, outcome, f"{shown!r} in {ran}", ran.page)
 
 
 def scanned(check: ScanCheck, result: sast.ScanResult) -> Evidence:
