@@ -17,7 +17,7 @@ from defusedxml.ElementTree import parse
 from gauntlet.processes import Ended
 from gauntlet.processes import run as run_command
 
-TIMEOUT = 900.0
+TIMEOUT = 1_800.0
 """Seconds for all of them together."""
 NOT_OURS = ("PREFECT_", "MLFLOW_", "GAUNTLET_STATE", "PYTEST_")
 """The tests make servers and stores of their own."""
