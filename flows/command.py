@@ -162,7 +162,14 @@ def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
         )
     else:
         many = "append" if get_origin(field.annotation) is tuple else "store"
-        parser.add_argument(flag, action=many, metavar=_metavar(key, field), help=help_text.replace("%", "%%"))
+        bare = _bare(field)
+        parser.add_argument(flag, action=many, metavar=_metavar(key, field), help=help_text.replace("%", "%%"), **bare)
+
+
+def _bare(field: FieldInfo) -> dict[str, Any]:
+    """A field whose schema has a `bare` value may be given without one: `--flag` means that value."""
+    extra = field.json_schema_extra
+    return {"nargs": "?", "const": extra["bare"]} if isinstance(extra, dict) and "bare" in extra else {}
 
 
 def _plain(value: Any) -> str:

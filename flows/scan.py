@@ -1,4 +1,4 @@
-"""Scan source code, model files and locked packages for security findings."""
+"""Scan source code, model files and locked packages for security findings, or check the threat model."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from flows.command import Settings, flow, main
+from flows.command import flow, main
 from flows.settings import context, result
+from flows.threats import ThreatModelSettings, threats
 from gauntlet.scanning import Asked
 
 INCONCLUSIVE = 3
 """Exit status where a gate was asked for and not everything could be looked into."""
 
 
-class ScanConfig(Settings):
+class ScanConfig(ThreatModelSettings):
     """Settings of the flow `scan`."""
 
     path: str | None = Field(None, description="code to scan; this project when nothing else is asked")
@@ -32,12 +33,16 @@ class ScanConfig(Settings):
 
     def check(self) -> None:
         """No data set is read; what is to be scanned must be there."""
-        self.asked().check()
+        super().check()
+        if not self.threat_model:
+            self.asked().check()
 
 
 @flow(ScanConfig)
 def scan(config: ScanConfig) -> dict[str, Any]:
-    """Scan code, model files and locked packages; count findings by severity, keep them as a table and as SARIF."""
+    """Scan code, model files and locked packages; count findings by severity. Or check a threat model."""
+    if config.threat_model:
+        return threats(config)
     from tasks import tracking
     from tasks.scan import scan as scan_task
 

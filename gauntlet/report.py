@@ -146,19 +146,13 @@ def _legend(measurements: Sequence[Measurement]) -> dict[str, str]:
     return {sign: meaning for sign, meaning in LEGEND.items() if sign in shown}
 
 
-def to_html(report: Report) -> str:
-    """The report as one page that needs nothing else: no scripts, no requests, pictures inside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def to_html(report: Report, template: str = "report.html.j2", **more: Any) -> str:
+    """The report as one page that needs nothing else: no scripts, no requests, pictures inside.
 
-    environment = Environment(
-        loader=PackageLoader("gauntlet"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["text"] = _text
-    return environment.get_template("report.html.j2").render(
+    Another template extends the usual one, and is given `more`.
+    """
+    return render(
+        template,
         report=report,
         rows=models(report.measurements),
         labels=columns(report.measurements),
@@ -171,7 +165,23 @@ def to_html(report: Report) -> str:
         are_words=are_words,
         pictures={caption: _data_uri(picture) for caption, picture in report.figures.items()},
         missing=MISSING,
+        **more,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package, filled in; what goes into HTML is escaped, into Markdown by the filter `markdown`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("gauntlet"),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"text": _text, "markdown": _markdown}
+    return environment.get_template(template).render(**values)
 
 
 def _spans(measurements: Sequence[Measurement]) -> list[tuple[str, int]]:

@@ -311,6 +311,21 @@ def search(
     return [str(run.info.run_id) for run in found]
 
 
+def newest(tags: Mapping[str, str]) -> Any | None:
+    """The latest finished run with these `gauntlet.` tags, whatever its data set; the store must be connected."""
+    experiments = [e.experiment_id for e in MlflowClient().search_experiments(filter_string="name LIKE 'gauntlet-%'")]
+    terms = [f"tags.`gauntlet.{name}` = '{value}'" for name, value in tags.items()]
+    same, order = " and ".join([*terms, "attributes.status = 'FINISHED'"]), ["attributes.start_time DESC"]
+    found = MlflowClient().search_runs(experiments, same, ViewType.ACTIVE_ONLY, 1, order) if experiments else []
+    return next(iter(found), None)
+
+
+def page_of(run: Any, uri: str) -> str:
+    """The address of a run's page in MLflow, or its path where the store is no server."""
+    path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    return f"{uri.rstrip('/')}/{path}" if uri.startswith(("http://", "https://")) else path
+
+
 def frame(run_id: str, name: str) -> pd.DataFrame:
     """A table that a run kept as `.parquet`."""
     import pandas as pd

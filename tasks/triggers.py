@@ -39,5 +39,6 @@ def triggers(context: Context, target: Source, known: Sequence[AnyPoisoning], ro
                 frames.append(pd.DataFrame({"index": index, "attack": one.name, "correct": said != one.target}))
         run.table("outcomes.parquet", pd.concat(frames, ignore_index=True))
         worst = max(measured, key=lambda m: m.value)
-        run.record(measured, {"backdoor/attack_success_rate": worst.value})
+        shares = {"": worst.value, "_low": worst.low, "_high": worst.high}
+        run.record(measured, {f"backdoor/attack_success_rate{end}": value for end, value in shares.items()})
     return run.id
