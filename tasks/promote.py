@@ -15,7 +15,7 @@ from gauntlet.card import Card
 from gauntlet.errors import GateError
 from gauntlet.poisoning import AnyPoisoning
 from gauntlet.provenance import code_digest
-from tasks import registry, tracking
+from tasks import audit, registry, tracking
 from tasks.context import Context
 from tasks.gate import Evaluated
 
@@ -75,6 +75,7 @@ def threat_models(battery: Battery, channels: int, knowledge: str) -> list[dict[
 
 
 @task(name="promote", cache_policy=NO_CACHE)
+@audit.decided
 def promote(context: Context, night: str, model: str) -> None:
     """Make a version the champion, if its card verifies against its weights and data and its verdict allows it.
 
