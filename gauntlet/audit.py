@@ -194,7 +194,7 @@ def verify(path: Path | None = None, anchors: Sequence[Receipt] = ()) -> Verdict
 
 def _lines(path: Path, head: Receipt | None) -> list[bytes]:
     try:
-        content = path.read_bytes()
+        content = journal.read(path)
     except FileNotFoundError:
         if head is None:
             raise InputError("there is no such audit log", where=str(path), fix="a run makes it") from None

@@ -24,19 +24,30 @@ def locked(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not _lock(file):
-            if time.monotonic() > deadline:
-                raise OSError(f"another process has held {path} for {PATIENCE:.0f} s")
-            time.sleep(0.02)
+        _wait(file, fcntl.LOCK_EX, path)
         yield file
     finally:
         os.close(file)
 
 
-def _lock(file: int) -> bool:
+def read(path: Path) -> bytes:
+    """The whole file, while nobody appends. Raises `OSError`."""
+    with path.open("rb") as file:
+        _wait(file.fileno(), fcntl.LOCK_SH, path)
+        return file.read()
+
+
+def _wait(file: int, kind: int, path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not _lock(file, kind):
+        if time.monotonic() > deadline:
+            raise OSError(f"another process has held {path} for {PATIENCE:.0f} s")
+        time.sleep(0.02)
+
+
+def _lock(file: int, kind: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

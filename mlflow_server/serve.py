@@ -61,7 +61,8 @@ class Secrets:
 def distribute() -> Secrets:
     """The administrator's password to MLflow alone; to the worker one of its own, made now unless it is set."""
     string = auth.prefect_string()
-    worker = os.environ.get(auth.WORKER_PASSWORD) or secrets.token_urlsafe(32)
+    given = auth.WORKER_PASSWORD in os.environ
+    worker = auth.password(auth.WORKER_PASSWORD) if given else secrets.token_urlsafe(32)
     client = {auth.PREFECT: string}
     return Secrets(
         mlflow={auth.ADMIN_PASSWORD: auth.password(auth.ADMIN_PASSWORD), auth.WORKER_PASSWORD: worker},
@@ -87,7 +88,7 @@ def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(prefect_port),
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{prefect_port}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{prefect_port},http://localhost:{prefect_port}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "INFO",
         "DO_NOT_TRACK": "true",

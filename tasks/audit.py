@@ -99,10 +99,10 @@ def _tags(run: Any, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _models(run: Any) -> dict[str, dict[str, str]]:
-    """The models that the params name, with the digests they were registered with."""
+    """The models that the params name: with the digests they were registered with, or the SHA-256 of a file."""
     from tasks import registry
 
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for name in MODELS:
         uri = run.data.params.get(name, "")
         if uri.startswith(("models:/", "runs:/")):
@@ -110,6 +110,8 @@ def _models(run: Any) -> dict[str, dict[str, str]]:
                 found[name] = {"uri": uri, "digest": registry.registered_digest(uri) or "none"}
             except MlflowException:  # the stage itself says so, with more care
                 found[name] = {"uri": uri}
+        elif uri.endswith(".keras") and Path(uri).is_file():
+            found[name] = {"file": uri, "sha256": _sha256(Path(uri))}
     return found
 
 
@@ -120,7 +122,12 @@ def _artifacts(run: Any) -> dict[str, str]:
     if root.scheme not in ("", "file") or not folder.is_dir():
         return {}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path.relative_to(folder)): _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def registered(run: Any, uri: str, digests: Mapping[str, str]) -> None:

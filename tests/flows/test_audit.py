@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_a_log_that_cannot_be_written_costs_a_warning_and_a_tag_but_no_work(
     assert told.startswith(f"warning: no audit log at {log_path()}: file exists")
 
 
-def test_a_model_is_entered_once_and_anchored_on_its_version(where: Context) -> None:
+def test_a_model_is_entered_once_and_anchored_on_its_version(where: Context, tmp_path: Path) -> None:
     uri = trained(where)
     (entry,) = [entry for entry in entries() if entry["event"] == "model registered"]
     assert entry["outputs"] == {"model_uri": uri}
@@ -106,6 +107,11 @@ def test_a_model_is_entered_once_and_anchored_on_its_version(where: Context) -> 
     with tracking.run("attack", where, None, name="attack", params={"model": uri}):
         pass
     assert entries()[-1]["inputs"]["model"] == {"uri": uri, "digest": registry.digest_of(uri)}
+    (file := tmp_path / "mine.keras").write_bytes(b"weights")
+    with tracking.run("attack", where, None, name="attack", params={"model": file}):
+        pass
+    known = {"file": str(file), "sha256": hashlib.sha256(b"weights").hexdigest()}
+    assert entries()[-1]["inputs"]["model"] == known
 
 
 class Allowed:

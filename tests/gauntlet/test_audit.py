@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet import audit
+from gauntlet import audit, journal
 from gauntlet.audit import KEY, append, main, verify
 from gauntlet.errors import InputError, SettingError
 from gauntlet.state import PROJECT_ROOT
@@ -172,6 +172,15 @@ def test_processes_take_turns(log: Path) -> None:
     for process in several:
         process.communicate()
     assert (len(verify(log).entries), verify(log).problem) == (86, "")
+
+
+def test_a_log_that_another_holds_for_ever_is_not_waited_for(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 0.1)
+    with journal.locked(log), pytest.raises(OSError, match="another process has held"):
+        append("run ended")
+    with journal.locked(log), pytest.raises(InputError, match="another process has held"):
+        verify(log)
+    assert append("run ended").sequence == 7
 
 
 def test_half_a_line_of_a_killed_process_is_set_aside_and_recorded(log: Path) -> None:
