@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
 
+from gauntlet.errors import TrackingError
 from gauntlet.secrets import Leak, scan
-from tasks.tracking import read
+from tasks.tracking import find, read
 
 TEXTS = (".json", ".md", ".html", ".txt", ".yaml", ".yml", ".csv", ".log", ".toml", ".ini", ".py")
 LARGEST = 20_000_000
@@ -33,10 +31,8 @@ def _artifacts(run_id: str, folder: str | None = None) -> Mapping[str, str]:
         if entry.is_dir:
             found |= _artifacts(run_id, entry.path)
         elif entry.path.endswith(TEXTS) and (entry.file_size or 0) <= LARGEST:
-            found[entry.path] = _text(run_id, entry)
+            path = find(run_id, entry.path)
+            if path is None:
+                raise TrackingError(f"artifact {entry.path} of run {run_id} cannot be read")
+            found[entry.path] = path.read_text(errors="replace")
     return found
-
-
-def _text(run_id: str, entry: Any) -> str:
-    path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=entry.path)
-    return Path(path).read_text(errors="replace")

@@ -196,11 +196,16 @@ def test_the_worker_runs_a_deployment_and_may_do_no_more_than_it_must(secured: S
 
 
 @slow
-def test_a_user_without_grants_sees_nothing(secured: Secured) -> None:
+def test_a_user_without_grants_sees_what_is_their_own_alone(secured: Secured) -> None:
     body = {"username": "reader", "password": "another good password"}
     assert ask(secured.mlflow, "/api/2.0/mlflow/users/create", basic("admin", PASSWORD), "POST", body)[0] == 200
-    status, found = ask(secured.mlflow, EXPERIMENTS, basic("reader", body["password"]))
+    reader = basic("reader", body["password"])
+    status, found = ask(secured.mlflow, EXPERIMENTS, reader)
     assert (status, json.loads(found).get("experiments", [])) == (200, [])
+    own = {"name": "of-the-reader"}
+    assert ask(secured.mlflow, "/api/2.0/mlflow/experiments/create", reader, "POST", own)[0] == 200
+    mine = json.loads(ask(secured.mlflow, EXPERIMENTS, reader)[1])["experiments"]
+    assert [one["name"] for one in mine] == ["of-the-reader"]
 
 
 @slow
