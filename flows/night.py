@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flows.problems import Problems
-from gauntlet.errors import SettingError
+from gauntlet.errors import GateError, ModelError, SettingError
 
 if TYPE_CHECKING:
     from flows.nightly import NightlyConfig
@@ -120,7 +121,7 @@ class Night:
         return findings(run_id, champion, self.config.fail_on)
 
     def card(self, judged: str, candidate: Evaluated | None, champion: Evaluated | None) -> str | None:
-        """Write the candidate's card; the version to promote, when that is wanted and the card allows it."""
+        """Write the candidate's card; its version, when it is to be promoted as far as the card allows."""
         from tasks.promote import card, refusal
 
         self.runs["gate"] = judged
@@ -131,8 +132,15 @@ class Night:
         made = self.problems.caught("card", card, self.where, self.run_id, candidate, before, *facts)
         if not self.config.promote:
             self.told += [] if champion else ["--promote makes the first candidate the champion"]
-        elif made:
-            reason = refusal(self.where, self.run_id, candidate.model)
-            self.told.append(reason or f"{candidate.model} becomes the champion")
-            return None if reason else candidate.model
-        return None
+            return None
+        if made:
+            self.told.append(refusal(self.where, self.run_id, made.model) or f"{made.model} becomes the champion")
+        return made and made.model
+
+    def crown(self, model: str | None) -> None:
+        """Promote, or have it on record that it was refused: the page has said why."""
+        from tasks.promote import promote
+
+        if model:
+            with suppress(GateError, ModelError):
+                promote(self.where, self.run_id, model)

@@ -55,7 +55,6 @@ def nightly(config: NightlyConfig) -> Any:
     from tasks.gate import gate
     from tasks.night import page
     from tasks.notify import notify
-    from tasks.promote import promote
 
     where, asked = context(config), (config.candidate, config.champion)
     given = [uri and registry.version_uri(uri) for uri in asked]
@@ -68,10 +67,9 @@ def nightly(config: NightlyConfig) -> Any:
         both = night.evaluated("candidate", candidate), night.evaluated("champion", champion)
         told: dict[str, Any] = {"dead_canaries": dead, "failed": night.problems.lines, "findings": findings}
         judged = gate(night.where, *both, allowed=config.allowed, **told)
-        crowned = night.card(judged, *both)
+        wanted = night.card(judged, *both)
         page(night.where, parent.id, *both, judged, night.attacks, night.runs, config.nights, night.notes)
-        if crowned:  # last of all: a night that is stopped before is repeated against the same champion
-            promote(night.where, parent.id, crowned)
+        night.crown(wanted)  # last of all: a night that is stopped before is repeated against the same champion
     notify(where, parent.id, config.notify)
     return _ended(parent.id, config)
 

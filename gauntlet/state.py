@@ -2,6 +2,7 @@
 
     state/               GAUNTLET_STATE, or `state` beside the packages
     ├── mlflow.db          runs, params, metrics, registered models
+    ├── audit.jsonl        who did what, when: hash-chained (GAUNTLET_AUDIT moves it)
     ├── artifacts/         what the runs logged: one folder per experiment
     ├── prefect/           Prefect's own database (PREFECT_HOME of `make serve`)
     └── logs/              what the servers of `make serve` printed

@@ -1,18 +1,21 @@
 """`python -m mlflow_server`: MLflow's tracking server over the store that the flows write.
 
 With no flags it serves the project's own SQLite file and artifact folder to this machine only, in two
-processes. README.md beside this file shows the other end: Postgres, S3, users, a proxy.
+processes. docs/servers.md shows the other end: users, a proxy, Postgres, S3.
 """
 
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from gauntlet.errors import GauntletError
+from gauntlet.errors import GauntletError, SettingError
 from gauntlet.state import artifact_root, ensure_state, store_uri
+from mlflow_server import auth
 from mlflow_server.port import port, require_free
 from mlflow_server.store import initialise
 
@@ -23,7 +26,7 @@ CALM = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated",
 }
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,15 +34,24 @@ def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser("python -m mlflow_server", description="Start MLflow's tracking server.")
     parse.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parse.add_argument("--port", type=port, default=5000, help="port to listen on (default: 5000)")
-    parse.add_argument("--allowed-hosts", metavar="HOST,...", help="Host headers to answer, the others get 403")
+    parse.add_argument(
+        "--allowed-hosts", metavar="HOST,...", help="Host headers to answer, others get 403 (default: --host)"
+    )
     parse.add_argument(
         "--cors-allowed-origins",
         metavar="URL,...",
         help="origins whose pages may write: the address people type, when it is not this machine's",
     )
     parse.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
-    parse.add_argument("--app-name", choices=["basic-auth"], help="ask for users and passwords: needs mlflow[auth]")
-    parse.add_argument("--backend-store-uri", metavar="URI", help="the store (default: SQLite in the state folder)")
+    parse.add_argument("--auth", action="store_true", help=f"ask for users and passwords: {auth.ADMIN_PASSWORD}")
+    parse.add_argument("--insecure", action="store_true", help="allow a --host beyond this machine without --auth")
+    parse.add_argument(
+        "--backend-store-uri",
+        metavar="URI",
+        default=os.environ.get("MLFLOW_BACKEND_STORE_URI"),
+        help="the store (default: MLFLOW_BACKEND_STORE_URI, where a password is better kept than in a command "
+        "line, else SQLite in the state folder)",
+    )
     parse.add_argument(
         "--artifacts-destination",
         metavar="URI",
@@ -62,16 +74,63 @@ def arguments(options: argparse.Namespace) -> list[str]:
         words += ["--serve-artifacts", "--artifacts-destination", options.artifacts_destination]
     else:
         words += ["--no-serve-artifacts", "--default-artifact-root", artifact_root()]
-    for name in ("allowed_hosts", "cors_allowed_origins", "app_name"):
-        if value := getattr(options, name):
-            words += [f"--{name.replace('_', '-')}", value]
+    words += [
+        "--allowed-hosts",
+        ",".join([*hosts(options), *([options.allowed_hosts] if options.allowed_hosts else [])]),
+    ]
+    if origins := options.cors_allowed_origins or own_origin(options):
+        words += ["--cors-allowed-origins", origins]
+    if options.auth:
+        words += ["--app-name", "basic-auth"]
     return [*words, "--uvicorn-opts", "--log-level warning --no-access-log"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    address = _address(host)
+    return address.is_loopback if address else host == "localhost"
+
+
+def is_every_address(host: str) -> bool:
+    """Whether the server listens wherever it can, so that its address says nothing of its name."""
+    address = _address(host)
+    return address.is_unspecified if address else not host
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host)
+    return None
+
+
+def hosts(options: argparse.Namespace) -> list[str]:
+    """The Host headers of the server's own address. MLflow's default is wider: `10.*`, which `10.evil.org` matches."""
+    names = [*LOOPBACK, *([] if is_every_address(options.host) else [options.host])]
+    return [f"{name}:{options.port}" for name in dict.fromkeys(names)]
+
+
+def own_origin(options: argparse.Namespace) -> str:
+    """The origin of the server's own pages where MLflow does not know it: loopback it does."""
+    local = is_loopback(options.host) or is_every_address(options.host)
+    return "" if local else f"http://{options.host}:{options.port}"
+
+
+def require_protected(options: argparse.Namespace) -> None:
+    """Refuse to let others in without asking who they are."""
+    if not (is_loopback(options.host) or options.auth or options.insecure):
+        raise SettingError(
+            "whoever reaches this address could read and change every run",
+            where=f"--host {options.host}",
+            fix="add --auth, or --insecure when that is meant",
+        )
+    if options.auth:
+        auth.password(auth.ADMIN_PASSWORD)
 
 
 def announce(options: argparse.Namespace) -> None:
     """Say where the server will be, and warn of artifacts that would stay on the clients' disks."""
     print(f"MLflow: http://{options.host}:{options.port}", flush=True)
-    if options.host not in LOOPBACK and not options.artifacts_destination:
+    if not is_loopback(options.host) and not options.artifacts_destination:
         print(
             "warning: clients on other machines will write artifacts to their own disks (give --artifacts-destination)",
             file=sys.stderr,
@@ -80,9 +139,12 @@ def announce(options: argparse.Namespace) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Start the server and stay with it until it is stopped."""
+    require_protected(options)
     require_free(options.host, options.port)
     os.environ.update(CALM)
     ensure_state()
+    if options.auth:
+        auth.prepare()
     initialise(options.backend_store_uri or store_uri())
     announce(options)
     # Imported last: MLflow takes seconds, and a busy port is said at once.

@@ -77,14 +77,14 @@ class Children:
     alive: list[Child] = field(default_factory=list)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    async def start(self, name: str, *words: str) -> Child:
-        """Start a process that is meant to stay."""
+    async def start(self, name: str, *words: str, told: Mapping[str, str] | None = None) -> Child:
+        """Start a process that is meant to stay; `told` is what only this one's environment has."""
         log = self.logs / f"{name}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *words,
                 cwd=self.cwd,
-                env={**self.environment, MARK: self.mark},
+                env={**self.environment, **(told or {}), MARK: self.mark},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
@@ -94,9 +94,9 @@ class Children:
         self.alive.append(child)
         return child
 
-    async def run(self, name: str, *words: str) -> None:
+    async def run(self, name: str, *words: str, told: Mapping[str, str] | None = None) -> None:
         """Run a command to its end; it must succeed and the others must outlive it."""
-        child = await self.start(name, *words)
+        child = await self.start(name, *words, told=told)
         while child.process.returncode is None:
             self.require_alive(besides=child)
             await asyncio.sleep(POLL)

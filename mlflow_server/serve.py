@@ -11,12 +11,16 @@ import asyncio
 import http.client
 import json
 import os
+import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gauntlet.errors import GauntletError
 from gauntlet.state import PROJECT_ROOT, ensure_state
+from mlflow_server import auth
 from mlflow_server.children import ChildDied, Children
 from mlflow_server.port import port, require_free
 
@@ -24,6 +28,7 @@ HOST = "127.0.0.1"
 POOL = "local"
 PATIENCE = 120.0  # Seconds for one part to become ready: migrations of a fresh database take ten on a slow disk.
 POLL = 0.25
+PASSED_ON = ("--allowed-hosts", "--cors-allowed-origins")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,17 +36,51 @@ def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser("python -m mlflow_server.serve", description="MLflow, Prefect and a worker.")
     parse.add_argument("--mlflow-port", type=port, default=5000, help="port of MLflow (default: 5000)")
     parse.add_argument("--prefect-port", type=port, default=4200, help="port of Prefect (default: 4200)")
+    parse.add_argument("--auth", action="store_true", help=f"ask for users and passwords: {auth.ADMIN_PASSWORD}")
+    for flag in PASSED_ON:
+        parse.add_argument(flag, help="for MLflow behind a proxy: see python -m mlflow_server --help")
     return parse
 
 
-def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
-    """What every child is told: where the servers are, where to keep things, and to keep quiet.
+@dataclass(frozen=True)
+class Secrets:
+    """What each part is told and the others are not; nothing without `--auth`."""
 
-    INFO, because it goes to log files and to Prefect's pages, not to this terminal.
+    mlflow: Mapping[str, str] = field(default_factory=dict)
+    prefect: Mapping[str, str] = field(default_factory=dict)
+    client: Mapping[str, str] = field(default_factory=dict)
+    worker: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Who asks Prefect."""
+        string = self.client.get(auth.PREFECT)
+        return {"Authorization": f"Basic {b64encode(string.encode()).decode()}"} if string else {}
+
+
+def distribute() -> Secrets:
+    """The administrator's password to MLflow alone; to the worker one of its own, made now unless it is set."""
+    string = auth.prefect_string()
+    given = auth.WORKER_PASSWORD in os.environ
+    worker = auth.password(auth.WORKER_PASSWORD) if given else secrets.token_urlsafe(32)
+    client = {auth.PREFECT: string}
+    return Secrets(
+        mlflow={auth.ADMIN_PASSWORD: auth.password(auth.ADMIN_PASSWORD), auth.WORKER_PASSWORD: worker},
+        prefect={"PREFECT_SERVER_API_AUTH_STRING": string, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"},
+        client=client,
+        worker=client | {"MLFLOW_TRACKING_USERNAME": auth.WORKER, "MLFLOW_TRACKING_PASSWORD": worker},
+    )
+
+
+def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
+    """What every child is told: where the servers are, where to keep things, and to keep quiet; no password.
+
+    INFO, because it goes to log files and to Prefect's pages, not to this terminal. Only Prefect's own pages may
+    ask it things from a browser; its default is any page.
     """
     state, mlflow = ensure_state(), f"http://{HOST}:{mlflow_port}"
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in auth.PASSWORDS},
         "GAUNTLET_STATE": str(state),
         "MLFLOW_TRACKING_URI": mlflow,
         "MLFLOW_REGISTRY_URI": mlflow,
@@ -49,6 +88,7 @@ def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(prefect_port),
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{prefect_port},http://localhost:{prefect_port}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "INFO",
         "DO_NOT_TRACK": "true",
@@ -63,11 +103,11 @@ def module(*words: str) -> list[str]:
     return [sys.executable, "-u", "-m", *words]
 
 
-def get(number: int, path: str) -> bytes | None:
+def get(number: int, path: str, headers: Mapping[str, str] | None = None) -> bytes | None:
     """The body of a page of a server on this machine, or nothing while it does not answer with 200."""
     connection = http.client.HTTPConnection(HOST, number, timeout=5)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers or {}))
         response = connection.getresponse()
         return response.read() if response.status == http.HTTPStatus.OK else None
     except (OSError, http.client.HTTPException):
@@ -76,9 +116,9 @@ def get(number: int, path: str) -> bytes | None:
         connection.close()
 
 
-def pool_is_ready(number: int) -> bool:
+def pool_is_ready(number: int, headers: Mapping[str, str]) -> bool:
     """Whether a worker polls the pool, by Prefect's own account."""
-    page = get(number, f"/api/work_pools/{POOL}")
+    page = get(number, f"/api/work_pools/{POOL}", headers)
     return page is not None and json.loads(page).get("status") == "READY"
 
 
@@ -92,34 +132,50 @@ async def wait_for(what: str, ready: Callable[[], object], children: Children) -
         await asyncio.sleep(POLL)
 
 
-async def bring_up(children: Children, options: argparse.Namespace) -> None:
+async def bring_up(children: Children, options: argparse.Namespace, told: Secrets) -> None:
     """Start the parts in the order they need each other, then watch over them."""
     mlflow_port, prefect_port = options.mlflow_port, options.prefect_port
     say(f"Starting MLflow and Prefect; logs in {children.logs}")
-    await children.start("mlflow", *module("mlflow_server", "--host", HOST, "--port", str(mlflow_port)))
-    await children.start("prefect", *module("prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)))
+    await children.start("mlflow", *module("mlflow_server", *mlflow_flags(options)), told=told.mlflow)
+    flags = ["--host", HOST, "--port", str(prefect_port)]
+    await children.start("prefect", *module("prefect", "server", "start", *flags), told=told.prefect)
     await wait_for("MLflow", lambda: get(mlflow_port, "/health"), children)
     say(f"MLflow   http://{HOST}:{mlflow_port}")
     await wait_for("Prefect", lambda: get(prefect_port, "/api/health"), children)
     say(f"Prefect  http://{HOST}:{prefect_port}")
-    await deploy(children)
-    await children.start("worker", *module("prefect", "worker", "start", "--pool", POOL, "--type", "process"))
-    await wait_for("the worker", lambda: pool_is_ready(prefect_port), children)
+    await deploy(children, told.client)
+    worker = module("prefect", "worker", "start", "--pool", POOL, "--type", "process")
+    await children.start("worker", *worker, told=told.worker)
+    await wait_for("the worker", lambda: pool_is_ready(prefect_port, told.headers), children)
+    if options.auth:
+        kept = "" if auth.PREFECT in os.environ else f"=$(cat '{auth.folder()}/prefect')"
+        say(f"MLflow asks for {auth.admin()} and {auth.ADMIN_PASSWORD}, Prefect for {auth.PREFECT}{kept}")
     say("Ready. Ctrl-C stops everything.")
     await children.watch()
 
 
-async def deploy(children: Children) -> None:
+def mlflow_flags(options: argparse.Namespace) -> list[str]:
+    """What is said to `python -m mlflow_server`."""
+    flags = ["--host", HOST, "--port", str(options.mlflow_port), *(["--auth"] if options.auth else [])]
+    for flag in PASSED_ON:
+        if value := getattr(options, flag.removeprefix("--").replace("-", "_")):
+            flags += [flag, value]
+    return flags
+
+
+async def deploy(children: Children, told: Mapping[str, str]) -> None:
     """Make the work pool and register the deployments of prefect.yaml."""
     unattended = module("prefect", "--no-prompt")
-    await children.run("pool", *unattended, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-    await children.run("deploy", *unattended, "deploy", "--all")
+    pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
+    await children.run("pool", *unattended, *pool, told=told)
+    await children.run("deploy", *unattended, "deploy", "--all", told=told)
 
 
 async def serve(options: argparse.Namespace) -> int:
     """Bring everything up, stay, and leave nothing behind."""
+    told = distribute() if options.auth else Secrets()
     children = _children(options)
-    work = asyncio.ensure_future(bring_up(children, options))
+    work = asyncio.ensure_future(bring_up(children, options, told))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
     try:
@@ -147,6 +203,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line: 0 stopped on request, 1 a part died, 2 the user's input."""
     options = parser().parse_args(words)
     try:
+        if options.auth:
+            auth.password(auth.ADMIN_PASSWORD)
         require_free(HOST, options.mlflow_port, flag="--mlflow-port")
         require_free(HOST, options.prefect_port, flag="--prefect-port")
         return asyncio.run(serve(options))

@@ -15,7 +15,7 @@ from gauntlet.card import Card
 from gauntlet.errors import GateError, ModelError
 from gauntlet.poisoning import AnyPoisoning
 from gauntlet.provenance import code_digest
-from tasks import registry, tracking
+from tasks import audit, registry, tracking
 from tasks.context import Context
 from tasks.gate import Evaluated
 
@@ -87,6 +87,7 @@ def refusal(context: Context, night: str, model: str) -> str:
 
 
 @task(name="promote", cache_policy=NO_CACHE)
+@audit.decided
 def promote(context: Context, night: str, model: str) -> None:
     """Make a version the champion, through its card alone; `GateError` says why not.
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from gauntlet.errors import ModelError, TrackingError
 from gauntlet.models import digest
 from gauntlet.quiet import no_prints
-from tasks import tracking
+from tasks import audit, tracking
 
 if TYPE_CHECKING:
     import keras
@@ -64,6 +64,7 @@ def register(run_id: str) -> str:
         # A server wants the id of what it is to register beside its address.
         model_id = tags[SOURCE].removeprefix("models:/")
         version = client.create_model_version(name, tags[SOURCE], run_id, tags=digests, model_id=model_id).version
+        audit.registered(run, f"models:/{name}/{version}", digests)
     uri = f"models:/{name}/{version}"
     if tags.get(URI) != uri:
         client.set_registered_model_alias(name, "candidate", str(version))
@@ -85,7 +86,7 @@ def load_model(uri: str) -> keras.Model:
         model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
     except (MlflowException, OSError) as error:
         raise _no_model(uri, error) from error
-    expected = _registered_digest(uri)
+    expected = registered_digest(uri)
     if expected and digest(model) != expected:
         raise ModelError("the weights are not those that were registered", where=uri, fix="train it again")
     return model
@@ -132,12 +133,12 @@ def load_pyfunc(uri: str) -> Any:
 def is_ours(uri: str) -> bool:
     """Whether a stage registered the model: then it takes [0, 1] and gives logits, and nothing need be detected."""
     try:
-        return _registered_digest(uri) is not None
+        return registered_digest(uri) is not None
     except MlflowException:
         return False
 
 
-def _registered_digest(uri: str) -> str | None:
+def registered_digest(uri: str) -> str | None:
     """The digest that was logged with a model; None for models that others logged."""
     client = MlflowClient()
     kind, _, rest = uri.partition(":/")
@@ -193,7 +194,7 @@ def digest_of(uri: str, *, fresh: bool = False) -> str:
     """The digest of a version's weights: as registered, or computed from the weights themselves."""
     if fresh:
         return digest(load_model(uri))
-    return _registered_digest(uri) or digest(load_model(uri))
+    return registered_digest(uri) or digest(load_model(uri))
 
 
 def check(uri: str) -> None:
@@ -217,10 +218,15 @@ def poison_digests(uri: str) -> list[str]:
 
 def runs_of_card(uri: str) -> dict[str, str]:
     """The runs that a version's evaluation card names, by stage; none where it has no card, or its run is gone."""
-    card = _version(uri).tags.get("gauntlet.card", "")
+    card = tags_of(uri).get("gauntlet.card", "")
     night, _, name = card.removeprefix("runs:/").partition("/")
     path = tracking.find(night, name) if night else None
     return dict(json.loads(path.read_text())["runs"]) if path else {}
+
+
+def tags_of(uri: str) -> dict[str, str]:
+    """The tags of a version."""
+    return dict(_version(uri).tags)
 
 
 def link(uri: str, tags: dict[str, str]) -> None:

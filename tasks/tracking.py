@@ -23,8 +23,10 @@ from mlflow.exceptions import MlflowException
 
 from gauntlet.errors import TrackingError
 from gauntlet.measurement import Measurement
+from gauntlet.secrets import mask, masked
 from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri
 from mlflow_server.store import SQLITE, initialise
+from tasks import audit
 from tasks.patience import first_contact
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def _end_orphans() -> None:
         if tags.get("gauntlet.host") == socket.gethostname() and not _alive(tags.get("gauntlet.process", "")):
             client.set_tag(run.info.run_id, "gauntlet.error", "the process was killed")
             client.set_terminated(run.info.run_id, "FAILED")
+            audit.ended(run.info.run_id, "the process was killed")
 
 
 def _reached(call: Any) -> Any:
@@ -119,7 +122,7 @@ class Run:
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Log a configuration; nested mappings become `outer.inner`."""
-        self._client.log_batch(self.id, params=[Param(k, str(v)[:6_000]) for k, v in flat(params).items()])
+        self._client.log_batch(self.id, params=[Param(k, str(v)[:6_000]) for k, v in masked(flat(params)).items()])
 
     def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log finite numbers at a step."""
@@ -129,7 +132,7 @@ class Run:
 
     def tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags."""
-        self._client.log_batch(self.id, tags=[RunTag(k, str(v)[:8_000]) for k, v in tags.items()])
+        self._client.log_batch(self.id, tags=[RunTag(k, mask(str(v))[:8_000]) for k, v in tags.items()])
 
     def figure(self, name: str, figure: Figure) -> None:
         """Keep a figure as `name` at the run's root."""
@@ -224,7 +227,8 @@ def run(
             opened.params(params or {})
             if dataset is not None:
                 opened.dataset(dataset, "evaluation" if stage == "attack" else "training")
-            yield opened
+            with audit.audited(opened.id):
+                yield opened
         except BaseException as error:
             opened.tags({"gauntlet.error": f"{type(error).__name__}: {error}"})
             raise

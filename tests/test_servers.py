@@ -231,9 +231,7 @@ def test_artifacts_go_to_a_folder_unless_they_go_through_the_server(state: Path)
 @pytest.mark.parametrize(
     ("flag", "value"),
     [
-        ("--allowed-hosts", "ml.example.org"),
         ("--cors-allowed-origins", "https://ml.example.org"),
-        ("--app-name", "basic-auth"),
         ("--backend-store-uri", "postgresql://db/mlflow"),
         ("--workers", "4"),
     ],
@@ -347,6 +345,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "prefect.toml",
         "gauntlet/__init__.py",
         "gauntlet/errors.py",
+        "gauntlet/journal.py",
         "gauntlet/state.py",
     ):
         (folder / name).parent.mkdir(exist_ok=True)
