@@ -1,4 +1,7 @@
-"""Scan a training set for poisoned data. Not `inspect`: the folder of a deployment's flow comes first on Python's path."""
+"""Scan a training set for poisoned data.
+
+Not called `inspect`, as its stage is: the folder of a deployment's flow comes first on Python's path.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,6 @@ def datascan(config: DataScanConfig) -> dict[str, Any]:
 
     settings = DataScan(patch_score=config.patch_score, p_value=config.p_value)
     run_id = datascan.inspect(context(config), settings, config.poisoning, config.fail_on_suspects)
-    datascan.show(run_id)
     return result(run_id, config)
 
 

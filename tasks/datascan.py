@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -18,8 +19,6 @@ from tasks.progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
     from gauntlet.datascan import Check
     from gauntlet.datasets import Dataset
@@ -45,13 +44,15 @@ def inspect(
     with tracking.run("inspect", context, dataset, name="inspect", scenario=scenario, params=params) as run:
         with shown("inspect training set") as progress:
             checks = datascan.scan(looked_at, settings, context.seed, progress)
-        _log(run, looked_at, checks, planted.index if planted else None)
+        rows = [_row(check, planted.index if planted else None) for check in checks]
+        _log(run, looked_at, checks, rows)
+        _show(rows)
         if fail_on_suspects and (alarms := [check for check in checks if check.alarm]):
             raise GateError("; ".join(f"{check.name}: {check.says}" for check in alarms))
     return run.id
 
 
-def _log(run: tracking.Run, dataset: Dataset, checks: Sequence[Check], planted: np.ndarray | None) -> None:
+def _log(run: tracking.Run, dataset: Dataset, checks: Sequence[Check], rows: Sequence[dict[str, Any]]) -> None:
     """Metrics and rows of every check, the suspects as a table and as pictures."""
     import pandas as pd
 
@@ -69,32 +70,29 @@ def _log(run: tracking.Run, dataset: Dataset, checks: Sequence[Check], planted: 
         "inspect/contradicting": facts["duplicates"]["contradicting"],
         "inspect/leaked": facts["duplicates"]["leaked"],
     }
-    if planted is not None:
-        metrics["inspect/planted"] = float(len(planted))
     by_check = {check.name: pd.Index(suspects).isin(check.suspects) for check in checks}
     run.table("suspects.parquet", pd.DataFrame({"index": suspects, "label": dataset.y_train[suspects]} | by_check))
     if len(suspects):
         title = f"{dataset.name}: {len(suspects):,} of {len(dataset.x_train):,} training images suspected"
         pictures = dataset.x_train[suspects], dataset.y_train[suspects]
         run.figure("suspects.png", figures.sample_images(*pictures, dataset.class_names, title))
-    run.record([], metrics, checks=[_row(check, planted) for check in checks])
+    run.record([], metrics, checks=list(rows))
 
 
 def _row(check: Check, planted: np.ndarray | None) -> dict[str, Any]:
     """What `--json` prints of a check; with planted poison also how much of it is among the suspects."""
     row: dict[str, Any] = {"check": check.name, "alarm": check.alarm, "suspects": len(check.suspects)}
     if planted is not None:
-        hits = len(set(planted.tolist()) & set(check.suspects.tolist()))
+        hits = len(np.intersect1d(planted, check.suspects))
         row |= {"planted": len(planted), "recall": hits / len(planted), "false_positives": len(check.suspects) - hits}
     return row | {"says": check.says, "facts": check.facts}
 
 
-def show(run_id: str) -> None:
+def _show(rows: Sequence[dict[str, Any]]) -> None:
     """What every check says, on standard error."""
     from rich.console import Console
     from rich.table import Table
 
-    rows = tracking.records(run_id).get("checks", [])
     grid = Table(title="Training set")
     headings = ("check", "alarm", "suspects", "says") + (("planted found",) if "planted" in rows[0] else ())
     for heading in headings:
