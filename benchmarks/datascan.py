@@ -40,13 +40,13 @@ def flipped(dataset: Dataset, share: float, seed: int) -> Poisoned:
     return Poisoned(dataset.x_train, y, index)
 
 
-def cases(dataset: Dataset, seed: int) -> Iterator[tuple[str, float, Poisoned]]:
-    """Every poisoning at every rate, a clean set first."""
+def cases(dataset: Dataset, seed: int, only: str | None) -> Iterator[tuple[str, float, Poisoned]]:
+    """Every poisoning at every rate, or the one of that name, a clean set first."""
     nothing = np.zeros(0, np.int64)
     yield "clean", 0.0, Poisoned(dataset.x_train, dataset.y_train, nothing)
-    for share in RATES:
+    for share in RATES if only in (None, FLIPS) else ():
         yield FLIPS, share, flipped(dataset, share, seed)
-    for text, words in POISONINGS.items():
+    for text, words in ((text, words) for text, words in POISONINGS.items() if only in (None, text)):
         for share in RATES:
             wanted = poisoning(f"{text}{',' if ':' in text else ':'}rate={share}")
             yield words, share, wanted.poison(dataset.x_train, dataset.y_train, seed)
@@ -57,12 +57,12 @@ def row(words: str, share: float, poisoned: Poisoned, checks: list[Check]) -> st
     found = {check.name: check for check in checks}
     alarms = ", ".join(check.name for check in checks if check.alarm) or "none"
     cells = [words, f"{100 * share:g} %", f"{len(poisoned.index):,}", alarms]
+    score = found["patches"].facts["patch_score"]
     for name in ("patches", "labels"):
         hits = int(np.isin(poisoned.index, found[name].suspects).sum())
-        missed = f"{len(found[name].suspects) - hits:,}"
-        recall = "" if not len(poisoned.index) else percent(hits, len(poisoned.index))
-        cells += [recall, missed]
-    return f"| {' | '.join([*cells, f'{found["patches"].facts["patch_score"]:.2f}'])} |"
+        recall = percent(hits, len(poisoned.index)) if len(poisoned.index) else ""
+        cells += [recall, f"{len(found[name].suspects) - hits:,}"]
+    return f"| {' | '.join([*cells, f'{score:.2f}'])} |"
 
 
 def percent(hits: int, n: int) -> str:
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--n", type=int, help="training images; else all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=[FLIPS, *POISONINGS], help="one poisoning; else all")
     told = parser.parse_args()
     dataset = read_dataset(told.dataset, told.data_dir)
     kept = np.sort(np.random.default_rng(told.seed).permutation(len(dataset.x_train))[: told.n])
@@ -85,7 +86,7 @@ def main() -> None:
     print(f"{dataset.name}, {len(kept):,} training images, seed {told.seed}\n")
     print("| poison | rate | images | alarms | patches: found % | clean | labels: found % | clean | patch score |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for words, share, poisoned in cases(dataset, told.seed):
+    for words, share, poisoned in cases(dataset, told.seed, told.only):
         changed = replace(dataset, x_train=poisoned.x, y_train=poisoned.y)
         print(row(words, share, poisoned, scan(changed, DataScan(), told.seed)), flush=True)
 

@@ -77,12 +77,9 @@ def _log(
 
 
 def _worst(found: Sequence[Evidence]) -> dict[str, float]:
-    """The metrics of the theft of each kind that got most; what a weaker one alone has is left to its own run."""
-    best: dict[str, Evidence] = {}
-    for one in found:
-        best[one.theft.headline] = max(best.get(one.theft.headline, one), one, key=lambda e: e.headline.value)
+    """Of each metric the value of the theft that got most of its kind, among those that have it."""
     metrics: dict[str, float] = {}
-    for one in best.values():
+    for one in sorted(found, key=lambda evidence: evidence.headline.value):
         metrics |= _metrics(one)
     return metrics
 
@@ -120,7 +117,7 @@ def show(run_id: str) -> None:
 
     grid = Table(title="Stolen, with 95 % intervals (advantage and fidelity: lower is better)")
     for heading in ("theft", "measure", "value", "interval", "n"):
-        grid.add_column(heading, justify="left" if heading in ("theft", "measure") else "right")
+        grid.add_column(heading, justify="left" if heading in ("theft", "measure") else "right", overflow="fold")
     for row in tracking.records(run_id).get("thefts", []):
         membership = "members" in row
         n = f"{row['members']:,} + {row['non_members']:,}" if membership else f"{row['held_out']:,}"
