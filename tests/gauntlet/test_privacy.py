@@ -15,6 +15,7 @@ from gauntlet import privacy
 from gauntlet.classifier import CompiledClassifier
 from gauntlet.curves import copies, membership_roc
 from gauntlet.datasets import Dataset
+from gauntlet.detection import Rate
 from gauntlet.errors import SettingError
 from gauntlet.measurement import wilson
 from gauntlet.privacy import THEFTS, ExtractionCopycat, ExtractionKnockoff, MembershipGap, MembershipLoss
@@ -221,7 +222,7 @@ def test_the_curve_is_logarithmic_with_chance_in_it() -> None:
 def test_copies_are_drawn_beside_their_floors() -> None:
     half = privacy.Evidence(
         ExtractionCopycat(),
-        {name: privacy.Rate(0.5, 0.4, 0.6) for name in ("fidelity", "fidelity_floor", "fidelity_majority")},
+        {name: Rate(0.5, 0.4, 0.6) for name in ("fidelity", "fidelity_floor", "fidelity_majority")},
         {"queries": 1_000},
     )
     (axes,) = copies({"extraction-copycat": half}, "t").axes
