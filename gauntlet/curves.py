@@ -1,15 +1,17 @@
-"""Pictures of detectors, distances and reconstructions, in the look of figures.py."""
+"""Pictures of detectors, thefts, distances and reconstructions, in the look of figures.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from gauntlet.detection import Detection
 from gauntlet.figures import (
+    CHANCE,
+    MARKERS,
     PALETTE,
     PICTURES,
     SMALL,
@@ -21,6 +23,9 @@ from gauntlet.figures import (
     show_image,
     tidy,
 )
+
+if TYPE_CHECKING:
+    from gauntlet.privacy import Evidence
 
 BINS = 40
 
@@ -38,6 +43,47 @@ def roc_curves(detections: Mapping[str, Detection], title: str) -> Figure:
     axes.plot([], [], "o", ms=7, color="0.35", label="at the detector's threshold")
     axes.set(xlabel="false positive rate (%): clean images flagged", ylabel="true positive rate (%)")
     axes.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
+    tidy(axes)
+    legend_below(figure)
+    return figure
+
+
+def membership_roc(found: Mapping[str, Evidence], title: str) -> Figure:
+    """True against false positive rate on logarithmic axes, where it shows who is recognised without mistakes.
+
+    An attack without a score is one point. Carlini et al. 2022, section III, say why not on linear axes.
+    """
+    figure = new_figure(8.5, 6.6, title)
+    axes = figure.add_subplot()
+    smallest = 1 / max(evidence.counts["non_members"] for evidence in found.values())
+    axes.plot([smallest, 1], [smallest, 1], color="0.35", ls=":", label=CHANCE)
+    for number, (name, evidence) in enumerate(found.items()):
+        rate, colour = evidence.headline, PALETTE[number % len(PALETTE)]
+        points = [np.maximum(rates, smallest) for rates in evidence.roc or ()]
+        label = f"{name}: advantage {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+        marker = "o" if points and len(points[0]) == 1 else ""
+        axes.plot(*points, color=colour, label=plain(label), marker=marker, ms=8)
+    axes.set(xscale="log", yscale="log", xlim=(smallest, 1.1), ylim=(smallest, 1.1), aspect="equal")
+    axes.set(xlabel="false positive rate: test images taken for members", ylabel="true positive rate")
+    tidy(axes)
+    legend_below(figure)
+    return figure
+
+
+def copies(found: Mapping[str, Evidence], title: str) -> Figure:
+    """Of each theft of a model how often its copy answers alike, beside the floors, with 95 % intervals."""
+    figure = new_figure(8.5, 0.9 * len(found) + 2.2, title)
+    axes = figure.add_subplot()
+    kinds = {"fidelity": "copy", "fidelity_floor": "same images, true labels", "fidelity_majority": "one class for all"}
+    for number, (metric, label) in enumerate(kinds.items()):
+        rates = [evidence.rates[metric] for evidence in found.values()]
+        values = [100 * rate.value for rate in rates]
+        ends = [[100 * (rate.value - rate.low) for rate in rates], [100 * (rate.high - rate.value) for rate in rates]]
+        places = np.arange(len(found)) + 0.2 * (number - 1)
+        axes.errorbar(values, places, xerr=ends, fmt=MARKERS[number], color=PALETTE[number], capsize=3, label=label)
+    names = [f"{name}\n{evidence.counts['queries']:,} queries" for name, evidence in found.items()]
+    axes.set_yticks(range(len(found)), [plain(name) for name in names])
+    axes.set(xlabel="answers like the victim's (%)", xlim=(-2, 102), ylim=(len(found) - 0.5, -0.5))
     tidy(axes)
     legend_below(figure)
     return figure

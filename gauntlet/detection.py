@@ -185,7 +185,7 @@ def detector(settings: str | dict[str, Any]) -> Detector:
 
 
 class Rate(NamedTuple):
-    """A number in [0, 1] with its 95 % interval."""
+    """A number with its 95 % interval."""
 
     value: float
     low: float
@@ -224,7 +224,7 @@ def evaluate_detector(scores_clean: Scores, scores_attacked: Scores, threshold: 
         raise SettingError(f"scores of {n} clean and {m} attacked images, expected some of each", where="scores")
     truth, scores = np.repeat([0, 1], [n, m]), np.concatenate([scores_clean, scores_attacked])
     fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
-    reached = [_rate(tpr[fpr <= level + 1e-12].max() * m, m) for level in (0.01, 0.05)]
+    reached = [rate(tpr[fpr <= level + 1e-12].max() * m, m) for level in (0.01, 0.05)]
     return Detection(
         fpr=fpr,
         tpr=tpr,
@@ -232,8 +232,8 @@ def evaluate_detector(scores_clean: Scores, scores_attacked: Scores, threshold: 
         tpr_at_fpr_1=reached[0],
         tpr_at_fpr_5=reached[1],
         threshold=threshold,
-        tpr_at_threshold=_rate((scores_attacked > threshold).sum(), m),
-        fpr_at_threshold=_rate((scores_clean > threshold).sum(), n),
+        tpr_at_threshold=rate((scores_attacked > threshold).sum(), m),
+        fpr_at_threshold=rate((scores_clean > threshold).sum(), n),
         n_clean=n,
         n_attacked=m,
     )
@@ -276,10 +276,11 @@ def after_rejection(scores_clean: Scores, correct: NDArray[np.bool_], threshold:
     """Accuracy on clean images, scores (n,) and correctness (n,), once those above `threshold` are rejected."""
     accepted = scores_clean <= threshold
     right, answered, n = (accepted & correct).sum(), int(accepted.sum()), len(correct)
-    return Service(_rate(right, n), _rate(right, answered) if answered else None, n - answered, n)
+    return Service(rate(right, n), rate(right, answered) if answered else None, n - answered, n)
 
 
-def _rate(count: Any, n: int) -> Rate:
+def rate(count: Any, n: int) -> Rate:
+    """The share of `count` in `n` with its Wilson interval."""
     successes = round(float(count))
     return Rate(successes / n, *wilson(successes, n))
 

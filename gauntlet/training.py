@@ -89,13 +89,14 @@ def train(
     training: Training,
     *,
     x: Images | None = None,
-    y: Labels | None = None,
+    y: Labels | Images | None = None,
     perturb: Perturb | None = None,
     start: keras.Model | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Train a model on the data set's training images, or on `x` and `y` instead; fresh, or from `start`'s weights.
 
+    `y` are classes (n,), or probabilities (n, n_classes), which cannot be split for a validation share.
     Deterministic: the same seed on the same machine gives the same weights, bit for bit.
     """
     import keras
@@ -106,12 +107,13 @@ def train(
     if start is not None and [w.shape for w in start.weights] == [w.shape for w in network.weights]:
         network.set_weights(start.get_weights())
     fitted = network if perturb is None else _perturbed(network, perturb)
+    x, y = (dataset.x_train, dataset.y_train) if x is None or y is None else (x, y)
+    losses = {1: keras.losses.SparseCategoricalCrossentropy, 2: keras.losses.CategoricalCrossentropy}
     fitted.compile(
         optimizer=_optimizer(training),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=losses[y.ndim](from_logits=True),
         metrics=["accuracy"],
     )
-    x, y = (dataset.x_train, dataset.y_train) if x is None or y is None else (x, y)
     x, y, held_out = _hold_out(x, y, training)
     started = time.perf_counter()
     history = fitted.fit(
@@ -157,7 +159,7 @@ def _optimizer(training: Training) -> keras.optimizers.Optimizer:
     return keras.optimizers.SGD(training.learning_rate, momentum=training.momentum)
 
 
-def _hold_out(x: Images, y: Labels, training: Training) -> tuple[Images, Labels, tuple[Images, Labels] | None]:
+def _hold_out(x: Images, y: Any, training: Training) -> tuple[Images, Any, tuple[Images, Any] | None]:
     if not training.validation_share:
         return x, y, None
     from gauntlet.datasets import stratified_split

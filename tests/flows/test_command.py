@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FLOWS = ("suite", "train", "attack", "poison", "defend", "detect", "scan", "reproduce", "nightly")
+FLOWS += ("privacy", "datascan")
 
 
 def run(*arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
@@ -49,6 +50,10 @@ def test_help_needs_none_of_the_slow_imports(flow: str) -> None:
         (("flows.poison", "--poisoning", "corner-trigger:count=3,rate=0.1"), "count"),
         (("flows.suite", "--defense", "none"), "none"),
         (("flows.scan", "--fail-on", "ever"), "--fail-on"),
+        (("flows.privacy", "--theft", "membership-guess"), "membership-guess"),
+        (("flows.privacy", "--theft", "extraction-knockoff:queries=many"), "queries"),
+        (("flows.privacy", "--n", "1"), "--n"),
+        (("flows.datascan", "--patch-score", "0"), "--patch-score"),
     ],
 )
 def test_a_wrong_flag_is_one_line_and_status_2(arguments: tuple[str, ...], says: str) -> None:

@@ -12,8 +12,19 @@ import gauntlet
 from gauntlet.state import PROJECT_ROOT
 
 EVERYTHING = [f"gauntlet.{module.name}" for module in pkgutil.iter_modules(gauntlet.__path__)]
-SETTINGS = ["attacks", "battery", "canaries", "card", "datasets", "defenses", "detection", "evaluation", "gate"]
-SETTINGS += ["models", "outcome", "poisoning", "statistics", "training", "validity"]
+SETTINGS = [
+    "attacks",
+    "battery",
+    "canaries",
+    "card",
+    "datascan",
+    "datasets",
+    "defenses",
+    "detection",
+    "evaluation",
+    "gate",
+]
+SETTINGS += ["models", "outcome", "poisoning", "privacy", "statistics", "training", "validity"]
 
 
 def loaded(*names: str) -> set[str]:

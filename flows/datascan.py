@@ -1,0 +1,44 @@
+"""Scan a training set for poisoned data.
+
+Not called `inspect`, as its stage is: the folder of a deployment's flow comes first on Python's path.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from flows.command import Settings, flow, main
+from flows.settings import context, result
+from gauntlet.datascan import DataScan
+from gauntlet.poisoning import AnyPoisoning
+
+
+class DataScanConfig(Settings):
+    """Settings of the flow `datascan`."""
+
+    poisoning: AnyPoisoning | None = Field(
+        None, description="poison the training set first, to see what is found: NAME or NAME:key=value,key=value"
+    )
+    patch_score: float = Field(
+        DataScan.model_fields["patch_score"].default, gt=0, description="windows shared by one class alarm from it on"
+    )
+    p_value: float = Field(
+        DataScan.model_fields["p_value"].default, gt=0, lt=1, description="labels unlike the test set's alarm below it"
+    )
+    fail_on_suspects: bool = Field(False, description="exit with status 1 when a check alarms")
+
+
+@flow(DataScanConfig)
+def datascan(config: DataScanConfig) -> dict[str, Any]:
+    """Scan a training set: class balance, duplicates, contradicted labels, windows that only one class shares."""
+    from tasks import datascan
+
+    settings = DataScan(patch_score=config.patch_score, p_value=config.p_value)
+    run_id = datascan.inspect(context(config), settings, config.poisoning, config.fail_on_suspects)
+    return result(run_id, config)
+
+
+if __name__ == "__main__":
+    main(datascan)

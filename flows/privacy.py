@@ -1,0 +1,41 @@
+"""Steal from a model: which images it was trained on, and the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from flows.command import flow, main
+from flows.settings import ModelSettings, TrainingSettings, context, result
+from gauntlet.privacy import Thefts
+
+
+class PrivacyConfig(ModelSettings, TrainingSettings):
+    """Settings of the flow `privacy`."""
+
+    model: str | None = Field(None, description="the model to steal from; trained first when not given")
+    theft: Thefts = Field(
+        (),
+        description="NAME or NAME:key=value,key=value; repeatable; else membership by gap and loss, and a copy",
+    )
+    n: int | None = Field(None, ge=2, description="training and test images each; else all of the smaller set")
+
+
+@flow(PrivacyConfig)
+def privacy(config: PrivacyConfig) -> dict[str, Any]:
+    """Infer membership in the training set and copy the model by its answers; advantage and fidelity with intervals."""
+    from tasks import privacy, registry
+    from tasks.source import Source
+    from tasks.train import train
+
+    where = context(config)
+    model = config.model or registry.model_uri(train(where, config.training()))
+    expects = {name: getattr(config, name) for name in Source.model_fields}
+    run_id = privacy.steal(where, Source(**expects | {"model": model}), config.theft, config.n)
+    privacy.show(run_id)
+    return result(run_id, config) | {"model": model}
+
+
+if __name__ == "__main__":
+    main(privacy)
