@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from gauntlet.attacks import ATTACKS
 from gauntlet.bank import Replay
 from gauntlet.card import Verdict
+from gauntlet.findings import SEVERITIES, Severity
 from gauntlet.measurement import budget
-from gauntlet.sast import SEVERITIES, Severity
 from gauntlet.statistics import Gate, Paired, overall
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gauntlet.errors import SettingError
-from gauntlet.sast import Severity
+from gauntlet.findings import Severity
 
 Stride = Literal[
     "spoofing",

@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet import gate as maths
+from gauntlet.findings import Severity
 from gauntlet.measurement import budget
-from gauntlet.sast import Severity
 from gauntlet.statistics import judge
 from tasks import registry, tracking
 from tasks.context import Context

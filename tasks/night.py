@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FILE = "night.json"
 SHOWN = ["verdict", "condition", "n", "champion %", "candidate %", "difference [90 %], points"]
 """Columns of the gate that fit a terminal."""
-MARKS = {"PASS": "[green]✓[/green]", "FAIL": "[bold red]✗[/bold red]", "INCONCLUSIVE": "[yellow]?[/yellow]"}
+MARKS = {"FAIL": "[bold red]✗[/bold red]", "INCONCLUSIVE": "[yellow]?[/yellow]"}
 
 
 @task(name="page", cache_policy=NO_CACHE)
@@ -128,7 +128,7 @@ def show(night: str, uri: str) -> None:
         for heading in ("", "condition", "n", "champion", "candidate", "difference [90 %]"):
             grid.add_column(heading, justify="left" if heading in ("", "condition") else "right", no_wrap=True)
         for row in rows[SHOWN].itertuples(index=False):
-            grid.add_row(MARKS[row[0]], *map(str, row[1:]))
+            grid.add_row(MARKS.get(row[0], "[green]✓[/green]"), *map(str, row[1:]))
         console.print(grid)
     console.print(f"[bold]{found['verdict']}[/bold]", highlight=False)
     for line in found["notes"]:
