@@ -10,7 +10,7 @@ from pydantic import Field
 from flows.command import flow, main
 from flows.night import Night
 from flows.settings import BatterySettings, TrainingSettings, context, result
-from gauntlet.attacks import ApgdCe, Attacks, Fgsm, Pgd, UniformNoise
+from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.datasets import read_dataset
 from gauntlet.detection import AnyDetector
 from gauntlet.errors import GateError
@@ -27,7 +27,7 @@ class NightlyConfig(TrainingSettings, BatterySettings):
     champion: str | None = Field(None, description="the same; else the candidate's name @champion")
     role: str = Field("baseline", description="registered name of a candidate that is trained: gauntlet-DATASET-ROLE")
     attack: Attacks = Field(
-        (UniformNoise(), Fgsm(), Pgd(), ApgdCe()),
+        (UniformNoise(), Fgsm(), Pgd(), ApgdCe(), ApgdDlr(targets=3, max_iter=50)),
         description="attacks on both models; repeatable",
     )
     allowed: float = Field(0.01, gt=0, lt=1, description="the largest drop that does not matter, as a share")
