@@ -8,7 +8,7 @@ from pydantic import Field
 
 from flows.command import flow, main
 from flows.problems import Problems
-from flows.settings import BatterySettings, TrainingSettings, context, result
+from flows.settings import ROLE, BatterySettings, TrainingSettings, context, result
 from gauntlet.attacks import ApgdCe, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.errors import GateError, SettingError
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger
@@ -26,7 +26,9 @@ class NightlyConfig(TrainingSettings, BatterySettings):
 
     candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; else one is trained")
     champion: str | None = Field(None, description="the same; else the candidate's name @champion")
-    role: str = Field("baseline", description="registered name of a candidate that is trained: gauntlet-DATASET-ROLE")
+    role: str = Field(
+        "baseline", pattern=ROLE, description="registered name of a candidate that is trained: gauntlet-DATASET-ROLE"
+    )
     attack: Attacks = Field(
         (UniformNoise(), Fgsm(), Pgd(), ApgdCe()),
         description="attacks on both models; repeatable",

@@ -38,13 +38,15 @@ def poison(
     dataset = context.load()
     settings = training.resolved(len(dataset.x_train))
     params = (
-        context.params() | settings.model_dump() | {"poisoning": poisoning.model_dump(), "baseline": baseline.model}
+        context.params()
+        | settings.model_dump()
+        | {"poisoning": poisoning.model_dump(), "baseline": baseline.model, "trust": baseline.trust}
     )
+    clean_model = baseline.load(dataset).white_box
     with (
         tracking.run("poison", context, dataset, name=role, scenario=poisoning.name, params=params) as run,
         shown(f"poison and train {role}") as progress,
     ):
-        clean_model = baseline.load(dataset).white_box
         poisoned = poisoning.poison(dataset.x_train, dataset.y_train, context.seed)
         trained = maths.train(dataset, settings, x=poisoned.x, y=poisoned.y, progress=progress)
         recorded = record(run, dataset, trained)

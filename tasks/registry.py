@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -11,8 +12,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gauntlet.errors import ModelError, TrackingError
-from gauntlet.models import digest
+from gauntlet.models import digest, load_file
 from gauntlet.quiet import no_prints
+from gauntlet.readers import one_line
 from tasks import tracking
 
 if TYPE_CHECKING:
@@ -78,10 +80,17 @@ def _ensure_name(name: str) -> None:
             raise
 
 
-def load_model(uri: str) -> keras.Model:
-    """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with."""
+def load_model(uri: str, *, trust: bool = False) -> keras.Model:
+    """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with.
+
+    MLflow's own loader unpickles custom objects and imports code that lies beside a model: it is asked with `trust`
+    alone. Without, the model's file is read as any file of a stranger's, and a folder with code in it is refused.
+    """
     try:
-        model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
+        if trust:
+            model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
+        else:
+            model = load_file(_plain_file(uri))
     except (MlflowException, OSError) as error:
         raise _no_model(uri, error) from error
     expected = _registered_digest(uri)
@@ -90,8 +99,31 @@ def load_model(uri: str) -> keras.Model:
     return model
 
 
+CODE = (".py", ".pkl", ".pickle", ".cloudpickle", ".joblib", ".dill", ".pyc", ".so")
+"""Files that are run, or that run code when read."""
+
+
+def _plain_file(uri: str) -> Path:
+    """The Keras file of a logged model whose folder holds nothing that would be run; `ModelError` else."""
+    folder = Path(mlflow.artifacts.download_artifacts(uri)).resolve()
+    fix = "pass --trust if you trust where it comes from"
+    code = [one_line(p.name, 80) for p in sorted(folder.rglob("*")) if p.suffix.lower() in CODE and p.is_file()]
+    if code:
+        raise ModelError(f"code comes with the model ({', '.join(code[:3])}): refused", where=uri, fix=fix)
+    kept = _flavors(uri)
+    settings = kept.get("keras") or kept["tensorflow"]
+    if settings.get("code") or str(settings.get("keras_module", "keras")) not in ("keras", "tensorflow.keras"):
+        raise ModelError("loading it imports modules of its choice: refused", where=uri, fix=fix)
+    data = (folder / str(settings.get("data", "model"))).resolve()
+    files = [data / f"model{suffix}" for suffix in (".keras", ".h5")] + [data.with_suffix(".keras")]
+    found = next((file for file in files if file.is_file() and file.resolve().is_relative_to(folder)), None)
+    if found is None:
+        raise ModelError("the model's folder holds no .keras or .h5 file", where=uri, fix="log it again")
+    return found
+
+
 def _no_model(uri: str, error: Exception) -> ModelError:
-    reason = str(error).splitlines()[0]
+    reason = one_line(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 200)
     return ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models")
 
 

@@ -21,9 +21,9 @@ from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from gauntlet.errors import TrackingError
+from gauntlet.errors import SettingError, TrackingError
 from gauntlet.measurement import Measurement
-from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri
+from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri, tracking_uri
 from mlflow_server.store import SQLITE, initialise
 
 if TYPE_CHECKING:
@@ -37,12 +37,16 @@ if TYPE_CHECKING:
 
 def connect(uri: str | None = None) -> str:
     """Use the tracking store at `uri`, else MLFLOW_TRACKING_URI, else the project's own; returns the one used."""
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
+    chosen = tracking_uri(uri)
     if chosen == mlflow.get_tracking_uri() and chosen in _connected:
         return chosen
     if chosen == store_uri():
         ensure_state()
-    initialise(chosen)
+    try:
+        initialise(chosen)
+    except OSError as error:
+        what = f"the tracking store {chosen} cannot be made: {(error.strerror or str(error)).lower()}"
+        raise SettingError(what, where="--tracking-uri", fix="name a file in a folder of yours") from error
     mlflow.set_tracking_uri(chosen)
     mlflow.set_registry_uri(chosen)
     _end_orphans()
@@ -220,6 +224,8 @@ def run(
         opened = Run(active.info.run_id, model)
         try:
             opened.params(params or {})
+            if (params or {}).get("trust"):
+                opened.tags({TRUSTED: "true"})
             if dataset is not None:
                 opened.dataset(dataset, "evaluation" if stage == "attack" else "training")
             yield opened
@@ -228,6 +234,8 @@ def run(
             raise
 
 
+TRUSTED = "gauntlet.trusted"
+"""The tag of a run that was allowed to run code that came with a model."""
 KEY = "gauntlet.key"
 """The tag of a stage that may be taken again: a digest of all that it depends on."""
 TRAINS = ("train", "poison", "defend")
