@@ -340,8 +340,16 @@ def _built(config: Any) -> keras.Model:
     from keras.src.legacy.saving import saving_utils
     from keras.src.saving.serialization_lib import SafeModeScope, deserialize_keras_object
 
+    config = _uncompiled(config)
     with SafeModeScope(True):
         return deserialize_keras_object(config) if "module" in config else saving_utils.model_from_config(config)
+
+
+def _uncompiled(node: Any) -> Any:
+    """A description without optimizers and metrics, which are not loaded either."""
+    if isinstance(node, dict):
+        return {key: _uncompiled(value) for key, value in node.items() if key != "compile_config"}
+    return [_uncompiled(value) for value in node] if isinstance(node, list) else node
 
 
 def _outputs(layer: keras.Layer) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,10 @@ def load_model(uri: str, *, trust: bool = False) -> keras.Model:
         if trust:
             model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
         else:
-            model = load_file(_plain_file(uri))
+            # a copy: what was looked into is what is loaded, and MLflow leaves its mark on no one's folder
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()
+                model = load_file(_plain_file(uri, folder))
     except (MlflowException, OSError) as error:
         raise _no_model(uri, error) from error
     expected = _registered_digest(uri)
@@ -103,9 +107,8 @@ CODE = (".py", ".pkl", ".pickle", ".cloudpickle", ".joblib", ".dill", ".pyc", ".
 """Files that are run, or that run code when read."""
 
 
-def _plain_file(uri: str) -> Path:
+def _plain_file(uri: str, folder: Path) -> Path:
     """The Keras file of a logged model whose folder holds nothing that would be run; `ModelError` else."""
-    folder = Path(mlflow.artifacts.download_artifacts(uri)).resolve()
     fix = "pass --trust if you trust where it comes from"
     code = [one_line(p.name, 80) for p in sorted(folder.rglob("*")) if p.suffix.lower() in CODE and p.is_file()]
     if code:
@@ -115,7 +118,7 @@ def _plain_file(uri: str) -> Path:
     if settings.get("code") or str(settings.get("keras_module", "keras")) not in ("keras", "tensorflow.keras"):
         raise ModelError("loading it imports modules of its choice: refused", where=uri, fix=fix)
     data = (folder / str(settings.get("data", "model"))).resolve()
-    files = [data / f"model{suffix}" for suffix in (".keras", ".h5")] + [data.with_suffix(".keras")]
+    files = [data / f"model{suffix}" for suffix in (".keras", ".h5")] + [Path(f"{data}.keras")]
     found = next((file for file in files if file.is_file() and file.resolve().is_relative_to(folder)), None)
     if found is None:
         raise ModelError("the model's folder holds no .keras or .h5 file", where=uri, fix="log it again")

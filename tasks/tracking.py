@@ -19,6 +19,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 
 from gauntlet.errors import SettingError, TrackingError
@@ -43,18 +44,43 @@ def connect(uri: str | None = None) -> str:
     if chosen == store_uri():
         ensure_state()
     try:
+        _check_file(chosen)
         initialise(chosen)
     except OSError as error:
         what = f"the tracking store {chosen} cannot be made: {(error.strerror or str(error)).lower()}"
         raise SettingError(what, where="--tracking-uri", fix="name a file in a folder of yours") from error
     mlflow.set_tracking_uri(chosen)
     mlflow.set_registry_uri(chosen)
-    _end_orphans()
+    with _impatient():
+        _end_orphans()
     _connected.add(chosen)
     return chosen
 
 
 _connected: set[str] = set()
+
+
+def _check_file(uri: str) -> None:
+    """Refuse to take any file for a SQLite store."""
+    path = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and path.is_file():
+        with path.open("rb") as file:
+            head = file.read(16)
+        if head and head != b"SQLite format 3\0":
+            raise SettingError(f"{path} is no SQLite database", where="--tracking-uri", fix="name another file")
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Ask a server once or twice: whether it is there at all need not take MLflow's minutes of retries."""
+    if MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():
+        yield
+        return
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
+    try:
+        yield
+    finally:
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES.unset()
 
 
 def _end_orphans() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import runpy
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -17,16 +19,6 @@ import pytest
 from tests.hostile import making as m
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[None]:
-    """One temporary Prefect server, for the commands that get as far as that."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +35,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _fill(folder: Path) -> None:
+    from gauntlet.quiet import load_tensorflow
+
+    load_tensorflow()
     import keras
     import mlflow
     from sklearn.linear_model import LogisticRegression
@@ -104,17 +99,21 @@ class Typed(NamedTuple):
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Typed]:
-    """Type a command, in this process: the very module that `python -m flows.NAME` runs."""
+def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Typed]:
+    """Type a command, in this process and without Prefect around it: the module that `python -m flows.NAME` runs."""
+    import prefect
+
+    from flows import command
 
     def typed(flow: str, *words: str) -> Typed:
         monkeypatch.setattr(sys, "argv", [f"flows.{flow}", *words])
         monkeypatch.setattr("signal.signal", lambda *_: None)
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as done:
+        monkeypatch.setattr(command.Command, "make", lambda one: command._with_fields(one.function, one.config))
+        monkeypatch.setattr(prefect.Task, "__call__", lambda one, *words, **named: one.fn(*words, **named))
+        out, error = io.StringIO(), io.StringIO()
+        with pytest.raises(SystemExit) as done, redirect_stdout(out), redirect_stderr(error):
             runpy.run_path(str(ROOT / "flows" / f"{flow}.py"), run_name="__main__")
-        out, error = capfd.readouterr()
-        return Typed(int(done.value.code or 0), out, error)
+        return Typed(int(done.value.code or 0), out.getvalue(), error.getvalue())
 
     return typed
 

@@ -177,10 +177,16 @@ def config(layer: dict[str, Any] | None = None, **dense: Any) -> dict[str, Any]:
     """The description of a small model, with a layer put before the last, or other settings of that."""
     first = {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None}
     first["config"] = {"batch_shape": [None, 28, 28, 1], "dtype": "float32", "name": "images"}  # type: ignore[assignment]
-    flat = {"module": "keras.layers", "class_name": "Flatten", "config": {}, "registered_name": None}
+    kind = "GlobalMaxPooling2D" if layer and layer["class_name"] == "UpSampling2D" else "Flatten"
+    flat = {"module": "keras.layers", "class_name": kind, "config": {}, "registered_name": None}
     last = {"module": "keras.layers", "class_name": "Dense", "config": {"units": 10} | dense, "registered_name": None}
     layers = [first, *([layer] if layer else []), flat, last]
-    return {"module": "keras", "class_name": "Sequential", "config": {"layers": layers}, "registered_name": None}
+    return {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "m", "layers": layers},
+        "registered_name": None,
+    }
 
 
 def named(class_name: str, module: str | None = "keras.layers", registered: str | None = None, **facts: Any) -> dict:

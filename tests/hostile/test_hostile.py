@@ -30,7 +30,6 @@ def contents(*folders: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_one_clear_line_and_nothing_changed(
     case: Case, folder: Path, state: Path, typed: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
@@ -45,7 +44,7 @@ def test_one_clear_line_and_nothing_changed(
     monkeypatch.chdir(elsewhere)
     before = contents(state, folder.parent)
     status, out, error = typed(case.flow, *words)
-    line = error.removeprefix(f"trusted: code that comes with {words[0].partition('=')[2]} is run\n").rstrip("\n")
+    line = re.sub(r"^trusted: code that comes with .* is run\n", "", error).rstrip("\n")
     assert (status, out) == (case.status, ""), error
     assert line
     assert line.isprintable(), error  # a newline is not printable: one line, and no control characters
