@@ -168,8 +168,20 @@ def load_file(path: Path, *, trust: bool = False) -> keras.Model:
 
 # --- what is in a model's file, before anything of it is built ------------------------------------------------
 
-NAMESPACES = ("layers", "models", "ops", "initializers", "regularizers", "constraints", "activations", "random") + (
-    ("losses", "metrics", "optimizers", "dtype_policies", "quantizers")
+NAMESPACES = (
+    "layers",
+    "models",
+    "ops",
+    "initializers",
+    "regularizers",
+    "constraints",
+    "activations",
+    "random",
+    "losses",
+    "metrics",
+    "optimizers",
+    "dtype_policies",
+    "quantizers",
 )
 """Modules of Keras that a model's description may name: none of these loads, fetches or runs a file."""
 UNSAFE = {"Lambda": "runs Python code", "__lambda__": "runs Python code", "__typespec__": "imports modules"}

@@ -48,24 +48,24 @@ def battery(**limited: Any) -> Battery:
 def test_a_model_that_never_answers_is_left_behind() -> None:
     started = time.monotonic()
     with pytest.raises(LimitError, match=FLAG), limits.within("loading the model", 0.3):
-        open_blackbox(lambda images: endless(), x, y, 3)
+        open_blackbox(endless, x, y, 3)
     assert time.monotonic() - started < 10
 
 
 def test_one_that_stops_answering_during_an_attack_too() -> None:
     started = time.monotonic()
     with pytest.raises(LimitError, match=FLAG):
-        run(battery(max_seconds=0.3), job(after(3, endless)), lambda n: np.arange(len(x)))
+        run(battery(max_seconds=0.3), job(after(3, endless)), lambda _: np.arange(len(x)))
     assert time.monotonic() - started < 10
 
 
 def test_an_attack_of_many_quick_calls_is_stopped_between_them() -> None:
     started = time.monotonic()
-    with pytest.raises(LimitError, match="the attack square took longer than the 0.3 seconds allowed"):
+    with pytest.raises(LimitError, match=r"the attack square took longer than the 0\.3 seconds allowed"):
         run(
             battery(max_seconds=0.3),
             job(lambda images: np.tile([3.0, 2.0, 1.0], (len(images), 1))),
-            lambda n: np.arange(60),
+            lambda _: np.arange(60),
         )
     assert time.monotonic() - started < 10
 
@@ -78,8 +78,8 @@ def test_memory_that_grows_is_noticed() -> None:
         return bright(x)
 
     room = limits._resident() / 2**30 + 0.25
-    with pytest.raises(LimitError, match="--max-memory: the attack square holds .* GiB of memory, more than"):
-        run(battery(max_memory=room), job(lambda images: (grow(), bright(images))[1]), lambda n: np.arange(len(x)))
+    with pytest.raises(LimitError, match=r"--max-memory: the attack square holds .* GiB of memory, more than"):
+        run(battery(max_memory=room), job(lambda images: (grow(), bright(images))[1]), lambda _: np.arange(len(x)))
     assert len(hoard) < 20
 
 
@@ -89,15 +89,15 @@ def test_memory_that_grows_is_noticed() -> None:
         (lambda n: np.full((n, 3), np.nan), "NaN or infinite scores"),
         (lambda n: np.full((n, 3), np.inf), "NaN or infinite scores"),
         (lambda n: np.zeros((n, 4)), "4 scores, the data set has 3 classes"),
-        (lambda n: np.zeros((1, 3)), "1 rows for"),
-        (lambda n: np.broadcast_to(np.float32(0), (10**9, 3)), "1000000000 rows for"),
+        (lambda _: np.zeros((1, 3)), "1 rows for"),
+        (lambda _: np.broadcast_to(np.float32(0), (10**9, 3)), "1000000000 rows for"),
         (lambda n: n / 0, "ZeroDivisionError"),
-        (lambda n: None, "the model gives"),
+        (lambda _: None, "the model gives"),
     ],
 )
 def test_nonsense_during_an_attack_is_refused(answer: Callable[[int], Any], says: str) -> None:
     with pytest.raises(ModelError, match=says):
-        run(battery(), job(after(1, answer)), lambda n: np.arange(len(x)))
+        run(battery(), job(after(1, answer)), lambda _: np.arange(len(x)))
 
 
 def test_nothing_is_limited_outside() -> None:
@@ -118,9 +118,8 @@ def exit_(status: int) -> None:
 
 
 def test_limits_nest() -> None:
-    with limits.within("outer", 60), limits.within("inner", 1e-9):
-        with pytest.raises(LimitError, match="inner"):
-            limits.check()
+    with limits.within("outer", 60), pytest.raises(LimitError, match="inner"), limits.within("inner", 1e-9):
+        limits.check()
     with limits.within("outer", 60):
         with pytest.raises(LimitError, match="inner"), limits.within("inner", 1e-9):
             limits.call(limits.check)

@@ -320,8 +320,8 @@ def lambda_layer(folder: Path, suffix: str) -> Path:
     """A real Lambda layer, whose code makes the canary."""
     import keras as k
 
-    canary = str(folder / m.CANARY)
-    layer = k.layers.Lambda(lambda x, p=canary: (open(p, "w").close(), x)[1], output_shape=(28, 28, 1))  # noqa: SIM115
+    code = eval(f"lambda x: (open({str(folder / m.CANARY)!r}, 'w').close(), x)[1]")  # the path is a constant of it
+    layer = k.layers.Lambda(code, output_shape=(28, 28, 1))
     path = m.model(folder / f"m{suffix}", layer)
     (folder / m.CANARY).unlink(missing_ok=True)  # making it has run it
     return path
@@ -431,7 +431,7 @@ model("a hostile source of transfer", "pickle|refused", lambda f: sourced(f), "-
 
 def uri(name: str, says: str, text: str, kind: str = "URI") -> None:
     """A model by a name."""
-    add(kind, name, says, lambda f: [f"--model={text}", "--n", "20"], flow="attack")
+    add(kind, name, says, lambda _: [f"--model={text}", "--n", "20"], flow="attack")
 
 
 forms = "give FILE.keras"
@@ -559,7 +559,7 @@ flags("parameter", "more images than there are, for a suite", "n|1,000,000,000",
 # --- surroundings -------------------------------------------------------------------------------------------
 
 
-def place(name: str, says: str, *words: str, make: Callable[[Path], Any] = lambda f: None, **more: Any) -> None:
+def place(name: str, says: str, *words: str, make: Callable[[Path], Any] = lambda _: None, **more: Any) -> None:
     """An environment, or a place on disk, that will not do; `{folder}` is where the case's files are."""
 
     def made(folder: Path) -> Sequence[str]:

@@ -64,11 +64,11 @@ class Payload:
 
     def __init__(self, folder: Path) -> None:
         """The canary is to lie in `folder`."""
-        self.path = str(folder / CANARY)
+        self.path = folder / CANARY
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Open a file for writing: `open(canary, "w")`."""
-        return open, (self.path, "w")
+        """Make the canary."""
+        return Path.touch, (self.path,)
 
 
 def pickled(folder: Path) -> bytes:
