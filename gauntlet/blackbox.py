@@ -188,7 +188,7 @@ def _ask(function: Function, images: Images, n_classes: int) -> np.ndarray:
         answer = limits.call(function, images)
     except LimitError:
         raise
-    except Exception as error:  # it may be anyone's
+    except (Exception, SystemExit) as error:  # it may be anyone's
         what = f"the model cannot be run on images of shape {images.shape}: {reason(error)}"
         raise ModelError(what, where="model") from error
     return _checked(_array(answer, n_classes), len(images), n_classes)

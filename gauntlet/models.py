@@ -222,7 +222,7 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except ModelError as error:
         raise ModelError(error.what, where=one_line(path), fix=error.fix) from error
-    except Exception as error:  # Keras raises a dozen kinds, from KeyError to zipfile's own
+    except (Exception, SystemExit) as error:  # Keras raises a dozen kinds, from KeyError to zipfile's own
         told = error.what if isinstance(error, InputError) else str(error).strip()
         reason = told.splitlines()[0] if told else type(error).__name__
         what = f"not a readable Keras model: {one_line(reason, 300)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from gauntlet import limits
 from gauntlet import training as maths
 from gauntlet.defenses import AnyDefense
 from gauntlet.quiet import load_tensorflow
@@ -34,7 +35,8 @@ def defend(
         | settings.model_dump()
         | {"defense": defense.model_dump(), "baseline": baseline.model, "trust": baseline.trust}
     )
-    clean_model = baseline.load(dataset).white_box
+    with limits.within("loading the model"):
+        clean_model = baseline.load(dataset).white_box
     with (
         tracking.run("defend", context, dataset, name=role, scenario=defense.name, params=params) as run,
         shown(f"defend {role}") as progress,

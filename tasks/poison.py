@@ -8,7 +8,7 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import figures
+from gauntlet import figures, limits
 from gauntlet import training as maths
 from gauntlet.evaluation import predict, share
 from gauntlet.poisoning import AnyPoisoning, Poisoned, Poisoning
@@ -42,7 +42,8 @@ def poison(
         | settings.model_dump()
         | {"poisoning": poisoning.model_dump(), "baseline": baseline.model, "trust": baseline.trust}
     )
-    clean_model = baseline.load(dataset).white_box
+    with limits.within("loading the model"):
+        clean_model = baseline.load(dataset).white_box
     with (
         tracking.run("poison", context, dataset, name=role, scenario=poisoning.name, params=params) as run,
         shown(f"poison and train {role}") as progress,

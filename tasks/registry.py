@@ -156,7 +156,7 @@ def load_pyfunc(uri: str) -> Any:
     """Any model of MLflow's, as its `PyFuncModel`. Loading it runs code that comes with it."""
     try:
         return mlflow.pyfunc.load_model(uri)
-    except Exception as error:  # whatever that code raises
+    except (Exception, SystemExit) as error:  # whatever that code raises
         from gauntlet.blackbox import reason
 
         fix = "install what its requirements.txt names"

@@ -92,6 +92,7 @@ def test_memory_that_grows_is_noticed() -> None:
         (lambda _: np.zeros((1, 3)), "1 rows for"),
         (lambda _: np.broadcast_to(np.float32(0), (10**9, 3)), "1000000000 rows for"),
         (lambda n: n / 0, "ZeroDivisionError"),
+        (lambda _: exit_(0), "SystemExit: 0"),
         (lambda _: None, "the model gives"),
     ],
 )
