@@ -16,6 +16,8 @@ from gauntlet.battery import Battery, Job, run
 from gauntlet.blackbox import BlackBox, open_blackbox
 from gauntlet.errors import LimitError, ModelError
 
+STOPPED = 60.0
+"""Seconds by which it must be over on a busy machine: the first attack imports TensorFlow."""
 FLAG = r"^--max-seconds: .* took longer than the 0.3 seconds allowed \(.*raise --max-seconds\)$"
 x = np.random.default_rng(0).random((60, 4, 4, 1), np.float32)
 y = np.arange(60) % 3
@@ -33,8 +35,8 @@ def after(calls: int, then: Callable[[int], Any]) -> Callable[[Any], Any]:
 
 
 def endless(_: int = 0) -> None:
-    """Never answer; a test that failed to stop it would hang, so it does in a minute."""
-    threading.Event().wait(60)
+    """Never answer, as far as a test can wait."""
+    threading.Event().wait(2 * STOPPED)
 
 
 def job(function: Callable[[Any], Any]) -> Job:
@@ -49,14 +51,14 @@ def test_a_model_that_never_answers_is_left_behind() -> None:
     started = time.monotonic()
     with pytest.raises(LimitError, match=FLAG), limits.within("loading the model", 0.3):
         open_blackbox(endless, x, y, 3)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < STOPPED
 
 
 def test_one_that_stops_answering_during_an_attack_too() -> None:
     started = time.monotonic()
     with pytest.raises(LimitError, match=FLAG):
         run(battery(max_seconds=0.3), job(after(3, endless)), lambda _: np.arange(len(x)))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < STOPPED
 
 
 def test_an_attack_of_many_quick_calls_is_stopped_between_them() -> None:
@@ -67,7 +69,7 @@ def test_an_attack_of_many_quick_calls_is_stopped_between_them() -> None:
             job(lambda images: np.tile([3.0, 2.0, 1.0], (len(images), 1))),
             lambda _: np.arange(60),
         )
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < STOPPED
 
 
 def test_memory_that_grows_is_noticed() -> None:
