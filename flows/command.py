@@ -25,13 +25,19 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from gauntlet.errors import GauntletError, InputError, SettingError
+from gauntlet.limits import MAX_TEXT
 from gauntlet.quiet import hush
+from gauntlet.readers import one_line
+from gauntlet.state import tracking_uri
+
+if TYPE_CHECKING:
+    from gauntlet.datasets import Dataset
 
 hush()
 
@@ -39,7 +45,7 @@ hush()
 class Settings(BaseModel):
     """What every flow can be told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=MAX_TEXT)
 
     dataset: str = Field("digits", description="digits, mnist, fashion-mnist, cifar10, or a file of yours: FILE.npz")
     data_dir: str | None = Field(None, description="folder (or archive.zip) that holds the data set's files")
@@ -47,10 +53,18 @@ class Settings(BaseModel):
     tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
 
     def check(self) -> None:
-        """Refuse data that cannot be read before a server is started; what was read is kept for the flow."""
+        """Refuse what cannot be used before a server is started; data that was read is kept for the flow."""
+        self.data()
+
+    def data(self) -> Dataset:
+        """The data set, read once a process."""
         from gauntlet.datasets import read_dataset
 
-        read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)
+        return read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)
+
+    def typed(self) -> Self:
+        """The settings, typed by a person at a terminal."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,8 @@ def main(command: Command, argv: Sequence[str] | None = None) -> None:
     # errors are told once, by _explain
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     try:
-        config = _config(command.config, {key: value for key, value in options.items() if value is not None})
+        config = _config(command.config, {key: value for key, value in options.items() if value is not None}).typed()
+        tracking_uri(config.tracking_uri)
         config.check()
         result = _run(command, config)
     except (Exception, KeyboardInterrupt) as error:
@@ -137,14 +152,42 @@ def _config(config: type[Settings], options: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         field = "--" + str(first["loc"][0] if first["loc"] else "").replace("_", "-")
-        raise SettingError(f"{first['msg']}, got {first['input']!r}", where=field, fix="see --help") from None
+        got = one_line(repr(first["input"]), 100)
+        raise SettingError(f"{first['msg']}, got {got}", where=field, fix="see --help") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that tells a mistake in one line, as all of them are told."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and exit 2."""
+        print(f"error: {one_line(message, 400)} (see --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+class _Once(argparse.Action):
+    """A flag that is given once: of two values neither is the one that is meant."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option}: given twice")
+        setattr(namespace, self.dest, values)
+
+
+class _Switch(argparse.BooleanOptionalAction):
+    """The same for `--flag` and `--no-flag`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option}: given twice")
+        super().__call__(parser, namespace, values, option)
 
 
 def _parser(command: Command) -> argparse.ArgumentParser:
     """A flag for every field; values stay text, since the config checks and converts them."""
     name = command.function.__name__
     text = (inspect.getdoc(command.function) or "").split("\n\n")[0]
-    parser = argparse.ArgumentParser(f"python -m flows.{name}", description=text, allow_abbrev=False)
+    parser = _Parser(f"python -m flows.{name}", description=text, allow_abbrev=False)
     for key, field in command.config.model_fields.items():
         _add(parser, key, field)
     parser.add_argument("--json", action="store_true", help="end standard output with one JSON object")
@@ -157,11 +200,9 @@ def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
     usual = field.get_default(call_default_factory=True)
     help_text = f"{field.description}{'' if usual in (None, (), False) else f' (default: {_plain(usual)})'}"
     if field.annotation is bool:
-        parser.add_argument(
-            flag, action=argparse.BooleanOptionalAction, default=None, help=help_text.replace("%", "%%")
-        )
+        parser.add_argument(flag, action=_Switch, default=None, help=help_text.replace("%", "%%"))
     else:
-        many = "append" if get_origin(field.annotation) is tuple else "store"
+        many = "append" if get_origin(field.annotation) is tuple else _Once
         bare = _bare(field)
         parser.add_argument(flag, action=many, metavar=_metavar(key, field), help=help_text.replace("%", "%%"), **bare)
 
@@ -198,11 +239,12 @@ def _explain(error: BaseException, debug: bool) -> int:
         print("stopped", file=sys.stderr)
         return 1
     if isinstance(cause, GauntletError):
-        print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {cause}", file=sys.stderr)
+        print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {one_line(cause)}", file=sys.stderr)
         return cause.exit_status
     if not debug:
         where = traceback.extract_tb(cause.__traceback__)[-1]
-        print(f"failed: {type(cause).__name__}: {cause} ({where.name}; --debug shows all)", file=sys.stderr)
+        told = one_line(f"{type(cause).__name__}: {cause}", 1_000)
+        print(f"failed: {told} ({where.name}; --debug shows all)", file=sys.stderr)
     return 1
 
 

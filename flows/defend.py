@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from flows.command import flow, main
-from flows.settings import BatterySettings, TrainingSettings, context, result
+from flows.settings import BatterySettings, GivenModel, TrainingSettings, context, result
 from gauntlet.attacks import Attacks, Fgsm, Pgd
 from gauntlet.defenses import AdversarialTraining, AnyDefense
 
 
-class DefendConfig(TrainingSettings, BatterySettings):
+class DefendConfig(TrainingSettings, BatterySettings, GivenModel):
     """Settings of the flow `defend`."""
 
     defense: AnyDefense = Field(AdversarialTraining(), description="NAME or NAME:key=value,key=value")
@@ -31,7 +31,7 @@ def defend(config: DefendConfig) -> dict[str, Any]:
 
     where, how = context(config), config.training()
     trained = None if config.model else train(where, how)
-    baseline = Source(model=config.model or registry.model_uri(str(trained)))
+    baseline = Source(model=config.model or registry.model_uri(str(trained)), trust=config.trust)
     run_id = defend_task(where, how, config.defense, baseline, trained)
     target, battery = Source(model=registry.model_uri(run_id)), config.battery()
     white_box = attack(where, target, battery, role=config.defense.name)

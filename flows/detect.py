@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from flows.command import flow, main
-from flows.settings import BatterySettings, TrainingSettings, context, result
+from flows.settings import BatterySettings, GivenModel, TrainingSettings, context, result
 from gauntlet.attacks import Attacks, Fgsm
 from gauntlet.detection import AnyDetector, GanDiscriminator
 
 
-class DetectConfig(TrainingSettings, BatterySettings):
+class DetectConfig(TrainingSettings, BatterySettings, GivenModel):
     """Settings of the flow `detect`."""
 
     detector: AnyDetector = Field(GanDiscriminator(), description="NAME or NAME:key=value,key=value")
@@ -30,7 +30,8 @@ def detect(config: DetectConfig) -> dict[str, Any]:
 
     where = context(config)
     model = config.model or registry.model_uri(train(where, config.training()))
-    run_id = detect_task(where, config.detector, Source(model=model), config.battery(), role=config.detector.name)
+    source = Source(model=model, trust=config.trust)
+    run_id = detect_task(where, config.detector, source, config.battery(), role=config.detector.name)
     # The rates are logged by budget: here stand those at the largest.
     metrics = dict(tracking.read(run_id).data.metrics)
     return result(run_id, config) | {"model": model, "metrics": metrics}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from flows.command import flow, main
 from flows.night import Night
-from flows.settings import BatterySettings, TrainingSettings, context, result
+from flows.settings import ROLE, BatterySettings, TrainingSettings, context, result
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
-from gauntlet.datasets import read_dataset
 from gauntlet.detection import AnyDetector
 from gauntlet.errors import GateError
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger
@@ -25,7 +23,9 @@ class NightlyConfig(TrainingSettings, BatterySettings):
 
     candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; else one is trained")
     champion: str | None = Field(None, description="the same; else the candidate's name @champion")
-    role: str = Field("baseline", description="registered name of a candidate that is trained: gauntlet-DATASET-ROLE")
+    role: str = Field(
+        "baseline", pattern=ROLE, description="registered name of a candidate that is trained: gauntlet-DATASET-ROLE"
+    )
     attack: Attacks = Field(
         (UniformNoise(), Fgsm(), Pgd(), ApgdCe(), ApgdDlr(targets=3, max_iter=50)),
         description="attacks on both models; repeatable",
@@ -41,9 +41,9 @@ class NightlyConfig(TrainingSettings, BatterySettings):
     notify: str | None = Field(None, description="Prefect block KIND/NAME to tell the verdict; else GAUNTLET_WEBHOOK")
 
     def check(self) -> None:
-        """Refuse what cannot be done before anything is."""
-        dataset = read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)
-        self.battery().check(dataset.input_shape, len(dataset.x_test))
+        """Refuse as well triggers that no image of this data can carry."""
+        super().check()
+        dataset = self.data()
         for one in self.trigger:
             one.check(dataset.input_shape, dataset.n_classes)
 

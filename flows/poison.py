@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import Field
 
 from flows.command import flow, main
-from flows.settings import TrainingSettings, context, result
+from flows.settings import GivenModel, TrainingSettings, context, result
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger
 
 
-class PoisonConfig(TrainingSettings):
+class PoisonConfig(TrainingSettings, GivenModel):
     """Settings of the flow `poison`."""
 
     poisoning: AnyPoisoning = Field(CornerTrigger(), description="NAME or NAME:key=value,key=value")
@@ -28,7 +28,7 @@ def poison(config: PoisonConfig) -> dict[str, Any]:
 
     where, how = context(config), config.training()
     clean = config.model or registry.model_uri(train(where, how))
-    return result(poison_task(where, how, config.poisoning, Source(model=clean)), config)
+    return result(poison_task(where, how, config.poisoning, Source(model=clean, trust=config.trust)), config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
@@ -10,12 +10,17 @@ from flows.command import Settings
 from gauntlet.adapter import InputRange, Layout, Outputs
 from gauntlet.attacks import Attacks
 from gauntlet.battery import Battery
-from gauntlet.models import ARCHITECTURES
+from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
+from gauntlet.models import ARCHITECTURES, FUNCTION, check_name
 from gauntlet.threat import Budget
 from gauntlet.training import Training
 
 if TYPE_CHECKING:
     from tasks.context import Context
+
+
+ROLE = r"^[a-z0-9][a-z0-9-]{0,63}$"
+"""How a role may be called: it becomes part of a registered model's name."""
 
 
 class TrainingSettings(Settings):
@@ -24,8 +29,8 @@ class TrainingSettings(Settings):
     architecture: Literal[tuple(ARCHITECTURES)] = Field(  # type: ignore[valid-type]
         "cnn3x3", description=f"one of {', '.join(ARCHITECTURES)}"
     )
-    epochs: int | None = Field(None, ge=1, description="passes over the training set; 3 for 60,000 images")
-    batch_size: int = Field(128, ge=1, description="images a step")
+    epochs: int | None = Field(None, ge=1, le=10_000, description="passes over the training set; 3 for 60,000 images")
+    batch_size: int = Field(128, ge=1, le=2**16, description="images a step")
     optimizer: Literal["adam", "sgd"] | None = Field(None, description="the architecture's own when not given")
     learning_rate: float | None = Field(None, gt=0, description="the architecture's own when not given")
     momentum: float | None = Field(None, ge=0, lt=1, description="of sgd; the architecture's own when not given")
@@ -59,18 +64,47 @@ class BatterySettings(Settings):
         None, description="each attack only on what cheaper ones left correct; else only with autoattack"
     )
 
+    max_seconds: float = Field(SECONDS, gt=0, le=MAX_SECONDS, description="of one attack, then it is stopped")
+    max_memory: float = Field(GIB, gt=0, le=MAX_GIB, description="GiB of the process, then an attack is stopped")
+
+    def check(self) -> None:
+        """Refuse as well budgets and numbers of images that cannot be meant on this data."""
+        super().check()
+        dataset = self.data()
+        self.battery().check(dataset.input_shape, len(dataset.x_test))
+
     def battery(self) -> Battery:
         """The battery; without an attack's name, the usual ones for what the model shows."""
         return Battery(**{name: getattr(self, name) for name in Battery.model_fields})
 
 
-class ModelSettings(Settings):
+class GivenModel(Settings):
+    """A flow that can be given a model: which is looked into before anything is started."""
+
+    trust: bool = Field(False, description="run code that comes with a model: pickles, Lambda layers, module:function")
+
+    def check(self) -> None:
+        """Refuse as well a model that is named in no known way, is no Keras file, or carries code."""
+        super().check()
+        for name in self._models():
+            check_name(name, trust=self.trust)
+
+    def typed(self) -> Self:
+        """To type `module:function` is to trust it; a deployment's parameters come over a network and must say so."""
+        functions = [FUNCTION.fullmatch(name) is not None for name in self._models()]
+        return self.model_copy(update={"trust": True}) if functions and all(functions) else self
+
+    def _models(self) -> list[str]:
+        named = [getattr(self, key, None) for key in ("model", "source")]
+        return [name for name in named if name is not None]
+
+
+class ModelSettings(GivenModel):
     """A model that people bring."""
 
     input_range: InputRange = Field("auto", description="pixels the model expects: 0..1, 0..255, -1..1; else detected")
     outputs: Outputs = Field("auto", description="what it gives: logits, probabilities, labels; else detected")
     layout: Layout = Field("auto", description="how it takes images: hwc, chw (channels first), flat; else detected")
-    trust: bool = Field(False, description="run the code that a model of MLflow's other than Keras' comes with")
 
 
 def context(config: Settings) -> Context:

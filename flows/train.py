@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import Field
 
 from flows.command import flow, main
-from flows.settings import TrainingSettings, context, result
+from flows.settings import ROLE, TrainingSettings, context, result
 
 
 class TrainConfig(TrainingSettings):
     """Settings of the flow `train`."""
 
-    role: str = Field("baseline", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name the model is registered under")
+    role: str = Field("baseline", pattern=ROLE, description="name the model is registered under")
 
 
 @flow(TrainConfig)

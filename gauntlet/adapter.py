@@ -81,8 +81,10 @@ def adapt(
     any range is refused. A stated range is used; without `doubt` nobody looks whether another fits better.
     """
     layouts = _check_shapes(model, x, n_classes, outputs, layout)
+    first = _scores(model, x[:256], layouts[0])
+    check_finite(first)
     if outputs == "auto":
-        outputs = "probabilities" if sums_to_one(_scores(model, x[:256], layouts[0])) else "logits"
+        outputs = "probabilities" if sums_to_one(first) else "logits"
     logits, how = (model, "logits") if outputs == "logits" else _without_softmax(model, x[:32], layouts[0])
     ways = [Expects(name, order) for name in RANGES for order in layouts]
     asked = [way for way in ways if input_range in ("auto", way.input_range)]
@@ -235,6 +237,13 @@ def _scores(model: keras.Model, x: Images, layout: str) -> np.ndarray:
     expected = tuple(model.input_shape[1:])
     x = x.transpose(0, 3, 1, 2) if layout == "chw" else x
     return np.asarray(model(x if None in expected else x.reshape(-1, *expected), training=False))
+
+
+def check_finite(scores: np.ndarray) -> None:
+    """Raise `ModelError` when scores (n, n_classes) are NaN or infinite: no attack means anything on those."""
+    bad = int((~np.isfinite(scores)).any(axis=-1).sum())
+    if bad:
+        raise ModelError(f"the model gives NaN or infinite scores for {bad} of {len(scores)} images", where="model")
 
 
 def sums_to_one(scores: np.ndarray) -> bool:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from gauntlet import limits
 from gauntlet.access import Access, Target
 from gauntlet.attacks import ATTACKS, PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, Square, attack
 from gauntlet.checkpoint import Checkpoint
 from gauntlet.errors import SettingError
 from gauntlet.evaluation import cross_entropies
+from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
 from gauntlet.outcome import Attacked, Knowledge
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Budget, Images, Labels, lengths
@@ -35,6 +37,10 @@ class Battery(BaseModel):
     """None for the usual ones."""
     eps: tuple[Budget, ...] = ()
     n: int | None = Field(None, ge=1)
+    max_seconds: float = Field(SECONDS, gt=0, le=MAX_SECONDS)
+    """Of one attack at all its budgets."""
+    max_memory: float = Field(GIB, gt=0, le=MAX_GIB)
+    """Of the process, in GiB."""
     cascade: bool | None = None
 
     @property
@@ -121,7 +127,9 @@ def run(
         budgets = one.budgets(battery.eps, job.x.shape[-1])
         before = {eps: survivors[one.norm, eps] for eps in budgets if (one.norm, eps) in survivors}
         index = subset(battery.images(one, len(job.x)))
-        for result in attack_all(one, job, index, budgets, before if one.adversary else {}, step):
+        with limits.within(f"the attack {one.name}", battery.max_seconds, battery.max_memory):
+            made = attack_all(one, job, index, budgets, before if one.adversary else {}, step)
+        for result in made:
             results.append(result)
             if battery.is_cascade and one.adversary:
                 survivors[one.norm, result.eps] = result

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from art.estimators.classification import BlackBoxClassifier
 
+from gauntlet import limits
 from gauntlet.access import Access
 from gauntlet.adapter import LAYOUTS, RANGES, Expects, Fit, InputRange, Layout, Outputs, fit, settle, sums_to_one
-from gauntlet.errors import ModelError
+from gauntlet.errors import LimitError, ModelError
 from gauntlet.threat import Images, Labels
 
 Function = Callable[[Images], Any]
@@ -184,8 +185,10 @@ def ask(function: Function, x: Images, n_classes: int, way: Expects, size: int =
 
 def _ask(function: Function, images: Images, n_classes: int) -> np.ndarray:
     try:
-        answer = function(images)
-    except Exception as error:  # it may be anyone's
+        answer = limits.call(function, images)
+    except LimitError:
+        raise
+    except (Exception, SystemExit) as error:  # it may be anyone's
         what = f"the model cannot be run on images of shape {images.shape}: {reason(error)}"
         raise ModelError(what, where="model") from error
     return _checked(_array(answer, n_classes), len(images), n_classes)

@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 
+from gauntlet import limits
 from gauntlet.access import Access
+from gauntlet.adapter import check_finite
 from gauntlet.errors import ModelError
 from gauntlet.losses import LOSSES, Loss
 
@@ -94,7 +96,9 @@ class CompiledClassifier(TensorFlowV2Classifier):
 
     def predict(self, x: np.ndarray, batch_size: int = CHUNK, **_: Any) -> np.ndarray:
         """Logits (n, n_classes) of images (n, h, w, c)."""
-        return np.asarray(_chunked(self._logits, batch_size, x))
+        scores = np.asarray(_chunked(self._logits, batch_size, x))
+        check_finite(scores)
+        return scores
 
     def labels(self, x: np.ndarray) -> np.ndarray:
         """Predicted classes, int64 (n,)."""
@@ -135,6 +139,7 @@ def _chunked(function: Callable[..., Any], size: int, *arrays: Any) -> Any:
 
 def _filled(function: Callable[..., Any], *arrays: Any) -> Any:
     """`function` of one batch, filled up to a multiple of `MULTIPLE` rows with its first row."""
+    limits.check()
     n = len(arrays[0])
     if missing := -n % MULTIPLE if n else 0:
         # In NumPy where it can be: TensorFlow's own functions cost as much as a small network.

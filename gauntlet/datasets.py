@@ -12,6 +12,7 @@ import functools
 import hashlib
 import math
 import numbers
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,11 +24,12 @@ from numpy.typing import NDArray
 
 from gauntlet import readers
 from gauntlet.errors import DataError, SettingError
+from gauntlet.limits import MAX_CLASS_NAME, MAX_CLASSES, MAX_IMAGES, MAX_SIDE
 from gauntlet.readers import KEYS, Found, Shapes, one_line
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 
-MAX_CLASS_NAME = 100
+_STEM = re.compile(r"\w[\w .+()-]{0,99}")
 OWN_FIX = "for data of your own pass --dataset FILE.npz"
 # SHA-256 of the uncompressed IDX files of LeCun, Cortes and Burges.
 MNIST_SHA256 = {
@@ -202,6 +204,9 @@ def _location(name: str, data_dir: Path | None) -> Path | None:
     if not own and (name == "digits" or data_dir is None):
         return None
     path = Path(name if own or data_dir is None else data_dir)
+    if own and not _STEM.fullmatch(path.stem):
+        fix = "rename it: letters, digits, space and . + - _ ( ) only, 100 characters at most"
+        raise DataError("the file's name becomes an experiment's, and cannot", where=one_line(path, 300), fix=fix)
     if path.is_file() or (path.is_dir() and not own):
         return path
     what = ("not a file" if path.exists() else "no such file") + " or folder" * (not own)
@@ -341,6 +346,9 @@ def _images(found: Found, key: str) -> NDArray[np.float32]:
     if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
         what = f"has shape {found.arrays[key].shape}, expected (N, H, W) or (N, H, W, C), none empty"
         raise DataError(what, where=where, fix="put channels last, 1 or 3 of them")
+    if len(x) > MAX_IMAGES or max(x.shape[1:3]) > MAX_SIDE:
+        what = f"has shape {x.shape}: at most {MAX_IMAGES:,} images of {MAX_SIDE} x {MAX_SIDE} pixels are read"
+        raise DataError(what, where=where, fix="give fewer or smaller images")
     if x.dtype == np.uint8:
         return np.ascontiguousarray(np.divide(x, np.float32(255), dtype=np.float32))
     if x.dtype.kind != "f":
@@ -398,6 +406,8 @@ def _check_labels(labels: NDArray[Any], n_classes: int, found: Found, key: str) 
         what = f"labels from {one_line(low, 40)} to {one_line(high, 40)} are out of range"
         fix = f"expected 0..{n_classes - 1}" if n_classes > 0 else "count classes from 0"
         raise DataError(what, where=where, fix=fix)
+    if n_classes > MAX_CLASSES:
+        raise DataError(f"has {n_classes:,} classes, at most {MAX_CLASSES:,} allowed", where=where)
     if n_classes < 2:
         raise DataError("all labels are 0: only one class", where=where, fix="a classifier needs two or more")
 

@@ -18,13 +18,13 @@ def parse_declaration(text: Any, registry: dict[str, type[Any]], what: str) -> A
         return text
     name, _, rest = text.partition(":")
     if name not in registry:
-        raise SettingError(f"unknown {what} {name!r}", where=what, fix=f"one of {', '.join(registry)}")
+        raise SettingError(f"unknown {what} {name[:80]!r}", where=what, fix=f"one of {', '.join(registry)}")
     settings: dict[str, Any] = {"name": name}
     for pair in _split(rest):
         key, equals, value = pair.partition("=")
         if not equals or key not in registry[name].model_fields:
             known = ", ".join(k for k in registry[name].model_fields if k != "name")
-            raise SettingError(f"{pair!r} is not a setting of {name}", where=what, fix=f"key=value with {known}")
+            raise SettingError(f"{pair[:80]!r} is not a setting of {name}", where=what, fix=f"key=value with {known}")
         settings[key] = _value(registry[name], key, value)
     try:
         return registry[name](**settings)

@@ -4,7 +4,8 @@
     ├── InputError                exit status 2: the user's input is wrong; one clear line
     │   ├── DataError             a data set: file, field, value
     │   ├── ModelError            a model: file or URI, shape, outputs
-    │   └── SettingError          a parameter: name, value, what is allowed
+    │   ├── SettingError          a parameter: name, value, what is allowed
+    │   └── LimitError            a model took more time or memory than it may
     ├── AttackError               an attack broke its promises (shape, NaN, budget, bounds)
     ├── GateError                 a gate was not passed (findings above the allowed severity)
     └── TrackingError             the tracking store cannot be reached or read
@@ -52,6 +53,10 @@ class ModelError(InputError):
 
 class SettingError(InputError):
     """A parameter has a value that is not allowed."""
+
+
+class LimitError(InputError):
+    """A model took more time or memory than it may."""
 
 
 class AttackError(GauntletError):

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import math
+import stat
 import struct
 import tarfile
 import zipfile
@@ -24,13 +25,15 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from gauntlet.errors import DataError, InputError
+from gauntlet.limits import (
+    MAX_NPY_HEADER,
+    MAX_NPZ_BYTES,
+    MAX_TAR_MEMBERS,
+    MAX_ZIP_MEMBERS,
+    SUSPICIOUS_BYTES,
+    SUSPICIOUS_RATIO,
+)
 
-MAX_NPZ_BYTES = 8 * 2**30
-# Images compress well, but not a gibibyte a hundredfold.
-SUSPICIOUS_BYTES, SUSPICIOUS_RATIO = 2**30, 100
-# NumPy itself refuses headers above 10,000 characters.
-MAX_NPY_HEADER = 2**16
-MAX_TAR_MEMBERS = 100
 CIFAR_RECORD, CIFAR_BATCH = 1 + 3 * 32 * 32, 10_000
 CIFAR_TAR = "cifar-10-binary.tar.gz"
 _ENCRYPTED = 0x1
@@ -147,8 +150,36 @@ def parse_cifar(data: bytes, where: str, n: int) -> tuple[NDArray[np.uint8], NDA
 @contextmanager
 def open_zip(path: Path, kind: str = "a zip file") -> Iterator[zipfile.ZipFile]:
     """An open zip archive; whatever goes wrong while it is open becomes a `DataError`."""
-    with reading(one_line(path), kind), zipfile.ZipFile(path) as archive:
+    where = one_line(path)
+    with reading(where, kind), zipfile.ZipFile(path) as archive:
+        check_names(archive.infolist(), where)
         yield archive
+
+
+def check_names(members: Collection[zipfile.ZipInfo], where: str) -> None:
+    """Refuse a zip that an honest program would not write, though nothing of it is ever extracted.
+
+    Raises DataError: too many members, two of one name, a link, or a name that leaves the folder or cannot be printed.
+    """
+    fix = "pack the files again, by their plain names"
+    if len(members) > MAX_ZIP_MEMBERS:
+        raise DataError(f"has {len(members):,} members, at most {MAX_ZIP_MEMBERS:,} allowed", where=where, fix=fix)
+    seen: set[str] = set()
+    for info in members:
+        name, shown = info.filename, one_line(info.filename, 80)
+        if name in seen:
+            raise DataError(f"holds two members called {shown!r}", where=where, fix=fix)
+        if (info.external_attr >> 16) & 0o170000 == stat.S_IFLNK:
+            raise DataError(f"holds a link, {shown!r}: refused", where=where, fix=fix)
+        if _leaves(name) or not name.isprintable() or info.orig_filename != name:
+            raise DataError(f"holds a member with an unsafe name, {shown!r}: refused", where=where, fix=fix)
+        seen.add(name)
+
+
+def _leaves(name: str) -> bool:
+    """Whether a member's name would lead out of the folder it is unpacked into, on any system."""
+    parts = name.replace("\\", "/").split("/")
+    return parts[0] == "" or ".." in parts or ":" in parts[0]
 
 
 def zip_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -13,12 +13,15 @@ Nothing is made on import, and asking for a path makes nothing either: only `ens
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from gauntlet.errors import SettingError
+from gauntlet.limits import MAX_TEXT
 
 VARIABLE = "GAUNTLET_STATE"
+_STORES = re.compile(r"(sqlite:///|https?://[^/\s]|(postgresql|mysql|mssql)(\+\w+)?://|databricks|file:/)")
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -42,6 +45,20 @@ def ensure_state() -> Path:
 def store_uri() -> str:
     """The tracking store, as SQLAlchemy and MLflow spell it: `sqlite:////abs/state/mlflow.db`."""
     return f"sqlite:///{state_dir() / 'mlflow.db'}"
+
+
+def tracking_uri(uri: str | None = None) -> str:
+    """The store to use: the one named, else MLFLOW_TRACKING_URI, else the project's own.
+
+    Raises `SettingError` for what is no store's address: MLflow would take any word for a folder, and make it.
+    """
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
+    where = "--tracking-uri" if uri else "MLFLOW_TRACKING_URI"
+    shown = "".join(c if c.isprintable() else "?" for c in chosen[:200])
+    if len(chosen) > MAX_TEXT or shown != chosen[:200] or not _STORES.match(chosen):
+        fix = "give sqlite:////FOLDER/mlflow.db or http://HOST:PORT"
+        raise SettingError(f"{shown!r} is no address of a tracking store", where=where, fix=fix)
+    return chosen
 
 
 def artifact_root() -> str:

@@ -27,7 +27,9 @@ def _fraction(value: Any) -> Any:
     return value
 
 
-Budget = Annotated[float, BeforeValidator(_fraction, json_schema_input_type=float | str), Field(gt=0)]
+Budget = Annotated[
+    float, BeforeValidator(_fraction, json_schema_input_type=float | str), Field(gt=0, allow_inf_nan=False)
+]
 """A budget as a number or as text such as `8/255`."""
 
 TOLERANCE = 1e-5

@@ -10,7 +10,7 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import evaluation, validity
+from gauntlet import evaluation, limits, validity
 from gauntlet.attacks import Attack
 from gauntlet.battery import SHARD, Battery, Job, rescored
 from gauntlet.battery import run as run_battery
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from gauntlet.datasets import Dataset
 
 
+TRUSTED = "trusted: code that came with the model was run; what it measured is only as honest as that code"
+
+
 @task(name="attack", cache_policy=NO_CACHE)
 def attack(
     context: Context,
@@ -50,7 +53,9 @@ def attack(
     With `bank`, images that fooled an earlier model give a cascade a head start, and what fools this one is kept.
     """
     load_tensorflow()
-    dataset, loaded, transfer = context.load(), target.load(context.load()), bool(source or images_of)
+    dataset, transfer = context.load(), bool(source or images_of)
+    with limits.within("loading the model", battery.max_seconds, battery.max_memory):
+        loaded, other = target.load(dataset), source.load(dataset) if source else None
     battery = battery.filled(loaded.classifier.access)
     battery = battery.lasting() if transfer or save_images else battery
     battery.check(dataset.input_shape, len(dataset.x_test))
@@ -58,8 +63,9 @@ def attack(
     params = _params(context, target, battery, dataset) | {"source": source.model if source else images_of}
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
         with shown(name) as progress:
-            clean = evaluation.evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
-            job = _job(context, dataset, loaded, clean, source, None if save_images or bank else SHARD)
+            with limits.within("the clean evaluation", battery.max_seconds, battery.max_memory):
+                clean = evaluation.evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
+                job = _job(context, dataset, loaded, clean, other, None if save_images or bank else SHARD)
             if images_of:
                 results = _rescored(battery, job, tracking.arrays(images_of, "adversarial.npz"))
             else:
@@ -67,7 +73,9 @@ def attack(
                     replayed(bank_of(context, dataset), job, battery, dataset) if bank and battery.is_cascade else []
                 )
                 results = run_battery(battery, job, lambda n: dataset.test_subset(n, context.seed), progress, first)
-        log(run, context, dataset, _judge(role, dataset, loaded, clean, job, results), params)
+        with limits.within("the probes", battery.max_seconds, battery.max_memory):
+            findings = _judge(role, dataset, loaded, clean, job, results)
+        log(run, context, dataset, findings, params)
         if bank:
             deposit(run, context, dataset, results)
         if save_images:
@@ -87,10 +95,9 @@ def _params(context: Context, target: Source, battery: Battery, dataset: Dataset
 
 
 def _job(
-    context: Context, dataset: Dataset, loaded: Loaded, clean: Clean, source: Source | None, keep: int | None
+    context: Context, dataset: Dataset, loaded: Loaded, clean: Clean, other: Loaded | None, keep: int | None
 ) -> Job:
     """The model under attack; finished pieces are kept beside the store until the run is logged."""
-    other = source.load(dataset) if source else None
     models = [one.classifier for one in (loaded, other) if one]
     facts = [*(fingerprint(model, dataset.x_test) for model in models), dataset.digest]
     key = hashlib.sha256(" ".join([*facts, code_digest(), str(tracking.versions())]).encode()).hexdigest()[:32]
@@ -129,4 +136,5 @@ def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, job: Job, 
     )
     log_probabilities, bounds = loaded.outputs == "probabilities (log)", dataset.bounds
     evidence = validity.Evidence(results, dataset.n_classes, probes, log_probabilities, bounds=bounds)
-    return Findings(role, clean, loaded, results, validity.doubts(evidence), validity.notes(evidence))
+    notes = [*validity.notes(evidence), *([TRUSTED] if loaded.trusted else [])]
+    return Findings(role, clean, loaded, results, validity.doubts(evidence), notes)

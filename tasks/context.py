@@ -32,7 +32,7 @@ class Context(BaseModel):
     @property
     def title(self) -> str:
         """The data set's name, or the stem of the user's own file."""
-        return Path(self.dataset).stem if self.dataset.endswith(".npz") else self.dataset
+        return Path(self.dataset).stem if self.dataset.lower().endswith(".npz") else self.dataset
 
     def params(self) -> dict[str, object]:
         """What to log of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from gauntlet import limits
 from gauntlet import training as maths
 from gauntlet.defenses import AnyDefense
 from gauntlet.quiet import load_tensorflow
@@ -29,12 +30,18 @@ def defend(
     dataset = context.load()
     settings = training.resolved(len(dataset.x_train))
     role = role or defense.name
-    params = context.params() | settings.model_dump() | {"defense": defense.model_dump(), "baseline": baseline.model}
+    params = (
+        context.params()
+        | settings.model_dump()
+        | {"defense": defense.model_dump(), "baseline": baseline.model, "trust": baseline.trust}
+    )
+    with limits.within("loading the model"):
+        clean_model = baseline.load(dataset).white_box
     with (
         tracking.run("defend", context, dataset, name=role, scenario=defense.name, params=params) as run,
         shown(f"defend {role}") as progress,
     ):
-        trained = defense.apply(dataset, settings, baseline.load(dataset).white_box, progress)
+        trained = defense.apply(dataset, settings, clean_model, progress)
         recorded = record(run, dataset, trained)
         run.record([recorded.clean], recorded.metrics | cost_ratio(trained.seconds, baseline_run))
     registry.register(run.id)

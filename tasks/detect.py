@@ -11,7 +11,8 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import curves, figures
+from gauntlet import curves, figures, limits
+from gauntlet.access import Target
 from gauntlet.battery import Battery, Job, run
 from gauntlet.detection import AnyDetector, Detection, FittedDetector, Rate, Scores, after_rejection, evaluate_detector
 from gauntlet.outcome import Attacked
@@ -83,22 +84,25 @@ def detect(
     params = context.params() | target.model_dump() | battery.model_dump() | {"adaptive": False}
     params |= {"detector": detector.model_dump()}
     name = f"detect {role}"
+    battery.check(dataset.input_shape, len(dataset.x_test))
+    with limits.within("loading the model", battery.max_seconds, battery.max_memory):
+        classifier = target.load(dataset).classifier
     with tracking.run("detect", context, dataset, name=name, model=role, scenario="white-box", params=params) as run:
         run.tags({"gauntlet.adaptive": False})
         with shown(name) as progress:
-            results = _attack(context, dataset, target, battery, part(progress, 0, 0.4))
+            results = _attack(context, dataset, classifier, battery, part(progress, 0, 0.4))
             fitted = detector.fit(dataset, context.seed, part(progress, 0.4, 0.95))
             findings = _score(dataset, fitted, results)
         _log(run, context, dataset, findings, params)
     return run.id
 
 
-def _attack(context: Context, dataset: Dataset, target: Source, battery: Battery, progress: Progress) -> list[Attacked]:
+def _attack(
+    context: Context, dataset: Dataset, classifier: Target, battery: Battery, progress: Progress
+) -> list[Attacked]:
     """The battery's images, every attack on the same ones."""
-    battery.check(dataset.input_shape, len(dataset.x_test))
     sizes = [battery.images(one, len(dataset.x_test)) for one in battery.attack]
     index = dataset.test_subset(min((n for n in sizes if n is not None), default=None), context.seed)
-    classifier = target.load(dataset).classifier
     data = dataset.x_test, dataset.y_test, classifier.labels(dataset.x_test)
     job = Job(classifier, *data, context.seed, keep=None)
     return run(battery, job, lambda _: index, progress)

@@ -8,7 +8,7 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import figures
+from gauntlet import figures, limits
 from gauntlet import training as maths
 from gauntlet.evaluation import predict, share
 from gauntlet.poisoning import AnyPoisoning, Poisoned, Poisoning
@@ -38,13 +38,16 @@ def poison(
     dataset = context.load()
     settings = training.resolved(len(dataset.x_train))
     params = (
-        context.params() | settings.model_dump() | {"poisoning": poisoning.model_dump(), "baseline": baseline.model}
+        context.params()
+        | settings.model_dump()
+        | {"poisoning": poisoning.model_dump(), "baseline": baseline.model, "trust": baseline.trust}
     )
+    with limits.within("loading the model"):
+        clean_model = baseline.load(dataset).white_box
     with (
         tracking.run("poison", context, dataset, name=role, scenario=poisoning.name, params=params) as run,
         shown(f"poison and train {role}") as progress,
     ):
-        clean_model = baseline.load(dataset).white_box
         poisoned = poisoning.poison(dataset.x_train, dataset.y_train, context.seed)
         trained = maths.train(dataset, settings, x=poisoned.x, y=poisoned.y, progress=progress)
         recorded = record(run, dataset, trained)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -12,8 +14,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gauntlet.errors import ModelError, TrackingError
-from gauntlet.models import digest
+from gauntlet.models import digest, load_file
 from gauntlet.quiet import no_prints
+from gauntlet.readers import one_line
 from tasks import audit, tracking
 
 if TYPE_CHECKING:
@@ -80,10 +83,20 @@ def _ensure_name(name: str) -> None:
             raise
 
 
-def load_model(uri: str) -> keras.Model:
-    """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with."""
+def load_model(uri: str, *, trust: bool = False) -> keras.Model:
+    """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with.
+
+    MLflow's own loader unpickles custom objects and imports code that lies beside a model: it is asked with `trust`
+    alone. Without, the model's file is read as any file of a stranger's, and a folder with code in it is refused.
+    """
     try:
-        model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
+        if trust:
+            model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
+        else:
+            # a copy: what was looked into is what is loaded, and MLflow leaves its mark on no one's folder
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()
+                model = load_file(_plain_file(uri, folder))
     except (MlflowException, OSError) as error:
         raise _no_model(uri, error) from error
     expected = registered_digest(uri)
@@ -92,8 +105,30 @@ def load_model(uri: str) -> keras.Model:
     return model
 
 
+CODE = (".py", ".pkl", ".pickle", ".cloudpickle", ".joblib", ".dill", ".pyc", ".so")
+"""Files that are run, or that run code when read."""
+
+
+def _plain_file(uri: str, folder: Path) -> Path:
+    """The Keras file of a logged model whose folder holds nothing that would be run; `ModelError` else."""
+    fix = "pass --trust if you trust where it comes from"
+    code = [one_line(p.name, 80) for p in sorted(folder.rglob("*")) if p.suffix.lower() in CODE and p.is_file()]
+    if code:
+        raise ModelError(f"code comes with the model ({', '.join(code[:3])}): refused", where=uri, fix=fix)
+    kept = _flavors(uri)
+    settings = kept.get("keras") or kept["tensorflow"]
+    if settings.get("code") or str(settings.get("keras_module", "keras")) not in ("keras", "tensorflow.keras"):
+        raise ModelError("loading it imports modules of its choice: refused", where=uri, fix=fix)
+    data = (folder / str(settings.get("data", "model"))).resolve()
+    files = [data / f"model{suffix}" for suffix in (".keras", ".h5")] + [Path(f"{data}.keras")]
+    found = next((file for file in files if file.is_file() and file.resolve().is_relative_to(folder)), None)
+    if found is None:
+        raise ModelError("the model's folder holds no .keras or .h5 file", where=uri, fix="log it again")
+    return found
+
+
 def _no_model(uri: str, error: Exception) -> ModelError:
-    reason = str(error).splitlines()[0]
+    reason = one_line(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 200)
     return ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models")
 
 
@@ -123,7 +158,7 @@ def load_pyfunc(uri: str) -> Any:
     """Any model of MLflow's, as its `PyFuncModel`. Loading it runs code that comes with it."""
     try:
         return mlflow.pyfunc.load_model(uri)
-    except Exception as error:  # whatever that code raises
+    except (Exception, SystemExit) as error:  # whatever that code raises
         from gauntlet.blackbox import reason
 
         fix = "install what its requirements.txt names"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from gauntlet import limits
 from gauntlet.adapter import InputRange, Layout, Outputs, adapt
-from gauntlet.errors import ModelError, SettingError
-from gauntlet.models import load_file
+from gauntlet.errors import LimitError, ModelError, SettingError
+from gauntlet.models import FUNCTION, check_name, is_uri, load_file
+from gauntlet.readers import one_line
 from tasks import registry
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 PROBE = 1_000
 """Clean test images on which a model's input range, layout and outputs are detected."""
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""How a function of images is named: `module:function`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Loaded:
     layout: str = "hwc"
     better_range: str | None = None
     """The input range that fits clearly better than the one stated."""
+    trusted: bool = False
+    """Whether code that came with the model was allowed to run."""
 
     @property
     def white_box(self) -> CompiledClassifier:
@@ -72,16 +73,25 @@ class Source(BaseModel):
 
     def load(self, dataset: Dataset) -> Loaded:
         """The classifier for a data set; `ModelError` when there is none or it does not fit."""
-        import keras
-
         index = dataset.test_subset(min(PROBE, len(dataset.x_test)), 0)
         x, y = dataset.x_test[index], dataset.y_test[index]
         try:
-            found = self._read()
-            opened = self._white_box if isinstance(found, keras.Model) else self._black_box
-            return opened(found, dataset, x, y)
+            if not self.trust:
+                return self._open(dataset, x, y)
+            print(f"trusted: code that comes with {one_line(self.model, 200)} is run", file=sys.stderr)
+            # What is imported, unpickled or called then may never end.
+            return replace(limits.call(self._open, dataset, x, y), trusted=True)
+        except LimitError:
+            raise
         except ModelError as error:
-            raise ModelError(error.what, where=self.model, fix=error.fix) from error
+            raise ModelError(error.what, where=one_line(self.model, 200), fix=error.fix) from error
+
+    def _open(self, dataset: Dataset, x: Images, y: Labels) -> Loaded:
+        import keras
+
+        found = self._read()
+        opened = self._white_box if isinstance(found, keras.Model) else self._black_box
+        return opened(found, dataset, x, y)
 
     def _white_box(self, model: keras.Model, dataset: Dataset, x: Images, y: Labels) -> Loaded:
         """A Keras model; of one that a stage registered nothing need be detected."""
@@ -101,11 +111,14 @@ class Source(BaseModel):
         return Loaded(found.classifier, found.input_range, found.outputs, found.layout, found.better_range)
 
     def _read(self) -> keras.Model | Function:
-        """A Keras model where there is one, else a function of images."""
+        """A Keras model where there is one, else a function of images. Without trust nothing it carries is run."""
+        check_name(self.model, trust=self.trust)
+        if FUNCTION.fullmatch(self.model):
+            return imported(self.model)
         if not self._is_uri:
-            return imported(self.model) if FUNCTION.fullmatch(self.model) else load_file(Path(self.model))
+            return load_file(Path(self.model), trust=self.trust)
         if registry.is_keras(self.model):
-            return registry.load_model(self.model)
+            return registry.load_model(self.model, trust=self.trust)
         if not self.trust:
             flavor = registry.flavor(self.model)
             fix = "pass --trust if you trust where it comes from"
@@ -114,7 +127,7 @@ class Source(BaseModel):
 
     @property
     def _is_uri(self) -> bool:
-        return self.model.startswith(("models:/", "runs:/"))
+        return is_uri(self.model)
 
 
 def imported(name: str) -> Function:

@@ -21,10 +21,10 @@ from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from gauntlet.errors import TrackingError
+from gauntlet.errors import SettingError, TrackingError
 from gauntlet.measurement import Measurement
 from gauntlet.secrets import mask, masked
-from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri
+from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri, tracking_uri
 from mlflow_server.store import SQLITE, initialise
 from tasks import audit
 from tasks.patience import first_contact
@@ -40,12 +40,17 @@ if TYPE_CHECKING:
 
 def connect(uri: str | None = None) -> str:
     """Use the tracking store at `uri`, else MLFLOW_TRACKING_URI, else the project's own; returns the one used."""
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
+    chosen = tracking_uri(uri)
     if chosen == mlflow.get_tracking_uri() and chosen in _connected:
         return chosen
     if chosen == store_uri():
         ensure_state()
-    initialise(chosen)
+    try:
+        _check_file(chosen)
+        initialise(chosen)
+    except OSError as error:
+        what = f"the tracking store {chosen} cannot be made: {(error.strerror or str(error)).lower()}"
+        raise SettingError(what, where="--tracking-uri", fix="name a file in a folder of yours") from error
     mlflow.set_tracking_uri(chosen)
     mlflow.set_registry_uri(chosen)
     with first_contact():
@@ -55,6 +60,16 @@ def connect(uri: str | None = None) -> str:
 
 
 _connected: set[str] = set()
+
+
+def _check_file(uri: str) -> None:
+    """Refuse to take any file for a SQLite store."""
+    path = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and path.is_file():
+        with path.open("rb") as file:
+            head = file.read(16)
+        if head and head != b"SQLite format 3\0":
+            raise SettingError(f"{path} is no SQLite database", where="--tracking-uri", fix="name another file")
 
 
 def _end_orphans() -> None:
@@ -225,6 +240,8 @@ def run(
         opened = Run(active.info.run_id, model)
         try:
             opened.params(params or {})
+            if (params or {}).get("trust"):
+                opened.tags({TRUSTED: "true"})
             if dataset is not None:
                 opened.dataset(dataset, "evaluation" if stage == "attack" else "training")
             with audit.audited(opened.id):
@@ -234,6 +251,8 @@ def run(
             raise
 
 
+TRUSTED = "gauntlet.trusted"
+"""The tag of a run that was allowed to run code that came with a model."""
 KEY = "gauntlet.key"
 """The tag of a stage that may be taken again: a digest of all that it depends on."""
 TRAINS = ("train", "poison", "defend")

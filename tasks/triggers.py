@@ -8,6 +8,7 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from gauntlet import limits
 from gauntlet.evaluation import share
 from gauntlet.poisoning import AnyPoisoning
 from gauntlet.quiet import load_tensorflow
@@ -26,11 +27,12 @@ def triggers(context: Context, target: Source, known: Sequence[AnyPoisoning], ro
     dataset = context.load()
     for one in known:
         one.check(dataset.input_shape, dataset.n_classes)
-    loaded = target.load(dataset)
+    with limits.within("loading the model"):
+        loaded = target.load(dataset)
     params = context.params() | target.model_dump() | {"trigger": [one.model_dump() for one in known]}
     with tracking.run("triggers", context, dataset, name=f"triggers on {role}", model=role, params=params) as run:
         frames, measured = [], []
-        with shown(f"triggers on {role}"):
+        with shown(f"triggers on {role}"), limits.within("the triggers"):
             for one in known:
                 index = np.flatnonzero(dataset.y_test != one.target)
                 said = loaded.classifier.labels(one.trigger(dataset.x_test[index]))

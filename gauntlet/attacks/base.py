@@ -34,7 +34,7 @@ class Crafted:
 class Attack(BaseModel, ABC):
     """Settings of an attack; its budget `eps` comes with each call."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     norm: str

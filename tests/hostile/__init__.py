@@ -1,0 +1,1 @@
+"""Malformed and hostile inputs: each ends in one clear line, and nothing changes."""

@@ -1,0 +1,221 @@
+"""How the corpus makes its files: well-formed ones, and the ways in which they are spoilt."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CANARY = "canary"
+"""The file that a payload makes when it is run."""
+STEMS = {"x_train": "train-images-idx3", "y_train": "train-labels-idx1"}
+STEMS |= {"x_test": "t10k-images-idx3", "y_test": "t10k-labels-idx1"}
+
+
+def arrays(side: int = 8, n: int = 40) -> dict[str, Any]:
+    """Well-formed images of four classes."""
+    rng = np.random.default_rng(0)
+    made: dict[str, Any] = {}
+    for split, count in (("train", n), ("test", n // 2)):
+        made[f"x_{split}"] = rng.integers(0, 256, (count, side, side), dtype=np.uint8)
+        made[f"y_{split}"] = (np.arange(count) % 4).astype(np.uint8)
+    return made
+
+
+def npz(folder: Path, name: str = "own.npz", **changes: Any) -> Path:
+    """A data set with some arrays changed, or left out where None."""
+    np.savez(folder / name, **{key: value for key, value in (arrays() | changes).items() if value is not None})
+    return folder / name
+
+
+def npy(header: str | dict[str, Any], body: bytes = b"", length: int | None = None) -> bytes:
+    """One array's file with a header of one's own; `length` is what it claims of the header."""
+    text = header if isinstance(header, str) else repr(header)
+    line = text.encode("latin1") + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", (len(line) if length is None else length) & 0xFFFF) + line + body
+
+
+def raw_npz(folder: Path, member: bytes, key: str = "x_train") -> Path:
+    """A data set of which one member is given as bytes."""
+    path, spoilt = npz(folder, "whole.npz"), folder / "own.npz"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(spoilt, "w") as archive:
+        for name in whole.namelist():
+            archive.writestr(name, member if name == f"{key}.npy" else whole.read(name))
+    path.unlink()
+    return spoilt
+
+
+def shape_header(*shape: int, dtype: str = "|u1") -> dict[str, Any]:
+    """The header of an array of this shape."""
+    return {"descr": dtype, "fortran_order": False, "shape": shape}
+
+
+class Payload:
+    """What a pickle runs when it is read: it makes the canary."""
+
+    def __init__(self, folder: Path) -> None:
+        """The canary is to lie in `folder`."""
+        self.path = folder / CANARY
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Make the canary."""
+        return Path.touch, (self.path,)
+
+
+def pickled(folder: Path) -> bytes:
+    """A pickle that makes the canary."""
+    return pickle.dumps(Payload(folder))
+
+
+def idx(array: np.ndarray, magic: int | None = None, shape: tuple[int, ...] | None = None) -> bytes:
+    """An IDX file, its header perhaps a lie."""
+    dims = array.shape if shape is None else shape
+    return struct.pack(f">I{len(dims)}I", 0x800 | array.ndim if magic is None else magic, *dims) + array.tobytes()
+
+
+def idx_bytes() -> dict[str, bytes]:
+    """Four small IDX files, well-formed though none of MNIST's."""
+    return {f"{STEMS[key]}-ubyte": idx(array) for key, array in arrays(side=28).items()}
+
+
+def idx_folder(folder: Path, **changes: bytes | None) -> Path:
+    """A folder of them: by `x_train` and the like, with some given as bytes or left out."""
+    folder = folder / "mnist"
+    folder.mkdir()
+    changed = {f"{STEMS[key]}-ubyte": data for key, data in changes.items()}
+    for name, data in (idx_bytes() | changed).items():
+        if data is not None:
+            (folder / name).write_bytes(data)
+    return folder
+
+
+def idx_zip(folder: Path, *more: tuple[str, bytes], change: Callable[[zipfile.ZipFile], None] | None = None) -> Path:
+    """Kaggle's archive of them, with more members, or with something done to it."""
+    path = folder / "archive.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in [*idx_bytes().items(), *more]:
+            archive.writestr(name, data)
+        if change:
+            change(archive)
+    return path
+
+
+def without(name: str) -> list[tuple[str, bytes]]:
+    """The members of Kaggle's archive but one."""
+    return [(member, data) for member, data in idx_bytes().items() if member != name]
+
+
+def zipped(path: Path, *members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip of these members."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def link(archive: zipfile.ZipFile) -> None:
+    """Add a symbolic link to the archive."""
+    info = zipfile.ZipInfo("passwords")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(info, "/etc/passwd")
+
+
+def patched(path: Path, old: bytes, new: bytes) -> Path:
+    """A file with some bytes replaced, wherever they are."""
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+    return path
+
+
+def cut(path: Path, share: float = 0.6) -> Path:
+    """A file without its end."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def encrypted(path: Path) -> Path:
+    """A zip whose members claim to be encrypted."""
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = data.find(signature)
+        while place >= 0:
+            data[place + offset] |= 1
+            place = data.find(signature, place + 1)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def gz(data: bytes) -> bytes:
+    """Compressed."""
+    return gzip.compress(data)
+
+
+# --- models -------------------------------------------------------------------------------------------------
+
+
+def model(path: Path, *layers: Any, shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> Path:
+    """A small Keras model, saved as its name says."""
+    import keras
+
+    last = [keras.layers.Flatten(), keras.layers.Dense(classes)]
+    keras.Sequential([keras.Input(shape), *layers, *last]).save(path)
+    return path
+
+
+def config(layer: dict[str, Any] | None = None, **dense: Any) -> dict[str, Any]:
+    """The description of a small model, with a layer put before the last, or other settings of that."""
+    first = {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None}
+    first["config"] = {"batch_shape": [None, 28, 28, 1], "dtype": "float32", "name": "images"}  # type: ignore[assignment]
+    kind = "GlobalMaxPooling2D" if layer and layer["class_name"] == "UpSampling2D" else "Flatten"
+    flat = {"module": "keras.layers", "class_name": kind, "config": {}, "registered_name": None}
+    last = {"module": "keras.layers", "class_name": "Dense", "config": {"units": 10} | dense, "registered_name": None}
+    layers = [first, *([layer] if layer else []), flat, last]
+    return {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "m", "layers": layers},
+        "registered_name": None,
+    }
+
+
+def named(class_name: str, module: str | None = "keras.layers", registered: str | None = None, **facts: Any) -> dict:
+    """The description of one object."""
+    return {"module": module, "class_name": class_name, "config": facts, "registered_name": registered}
+
+
+def described(path: Path, content: Any, weights: bytes | None = None, *more: tuple[str, bytes]) -> Path:
+    """A `.keras` archive of a description, made without Keras."""
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    version = json.dumps({"keras_version": "3.15.1", "date_saved": "2026-01-01@00:00:00"}).encode()
+    members = [("metadata.json", version), ("config.json", text), ("model.weights.h5", weights or empty_hdf5())]
+    return zipped(path, *members, *more)
+
+
+def empty_hdf5() -> bytes:
+    """HDF5 with nothing in it."""
+    import h5py
+
+    stream = io.BytesIO()
+    h5py.File(stream, "w").close()
+    return stream.getvalue()
+
+
+def hdf5(fill: Callable[[Any], None]) -> bytes:
+    """HDF5 with what `fill` puts into it."""
+    import h5py
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as content:
+        fill(content)
+    return stream.getvalue()
