@@ -30,8 +30,8 @@ nightly: $(VENV)/.installed ## Candidate against champion: [DATASET=digits] [DAT
 serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARGS="--mlflow-port 5001"]
 	@$(BIN)/python -m mlflow_server.serve $(ARGS)
 
-test: $(VENV)/.installed-dev ## Run the tests: [ARGS="-m 'not slow'"]
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-dev ## Run the tests, a file to a processor: [ARGS="-m 'not slow'"]
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, security
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,14 @@ class Checkpoint:
         """Forget all pieces: the whole is done."""
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def sweep(root: Path, days: float = 30) -> None:
+    """Forget the pieces below `root` that nobody came back for."""
+    for folder in root.iterdir() if root.is_dir() else ():
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > days * 86_400:
+                shutil.rmtree(folder)
 
 
 def _name(key: str) -> str:

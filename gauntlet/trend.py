@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.figures import PALETTE, legend_below, new_figure, plain, say_nothing, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CAUSES = {
     "model_digest": "the candidate model",
@@ -65,24 +68,40 @@ def attributed(before: Night | None, now: Night, least: float = 0.01) -> list[st
 
 
 def figure(nights: Sequence[Night], title: str) -> Figure:
-    """Shares of correct images over the nights: solid for the candidate, dashed for the champion."""
-    drawn = new_figure(10.5, 5.2, title)
-    conditions = list(dict.fromkeys(name for night in nights for name in night.candidate))[: 2 * len(PALETTE)]
+    """A small panel per condition: solid the candidate, dashed the champion, crossed the nights that failed."""
+    conditions = list(dict.fromkeys(name for night in nights for name in night.candidate))
+    rows = max(1, -(-len(conditions) // ACROSS))
+    drawn = new_figure(12, 1.1 + 1.6 * rows, title)
     if not conditions:
         return say_nothing(drawn, "no night has been compared yet")
-    axes, at = drawn.add_subplot(), range(len(nights))
-    for number, name in enumerate(conditions):
-        look: dict[str, Any] = {
-            "color": PALETTE[number % len(PALETTE)],
-            "marker": "o" if number < len(PALETTE) else "s",
-        }
-        values = [100 * night.candidate.get(name, float("nan")) for night in nights]
-        axes.plot(at, values, label=plain(name), ms=4, **look)
-        champion = [100 * night.champion.get(name, float("nan")) for night in nights]
-        axes.plot(at, champion, ls="--", lw=1, alpha=0.6, **look | {"marker": ""})
-    labels = [f"{night.started[5:10]}\n{night.verdict.lower()}" for night in nights]
-    axes.set_xticks(list(at), labels, fontsize=8)
-    axes.set(xlabel="night (dashed: the champion)", ylabel="correct images (%)", ylim=(-2, 102))
-    tidy(axes)
+    grid = list(drawn.subplots(rows, ACROSS, sharey=True, squeeze=False).flat)
+    for axes, name in zip(grid, conditions, strict=False):
+        _panel(axes, nights, name)
+    for axes in grid[len(conditions) :]:
+        axes.set_visible(False)
+    drawn.supylabel("correct images (%)", fontsize=9)
     legend_below(drawn)
     return drawn
+
+
+ACROSS = 5
+"""Panels in a row."""
+
+
+def _panel(axes: Axes, nights: Sequence[Night], condition: str) -> None:
+    """One condition over the nights; the first and the last night have their dates below."""
+    shares = {who: [100 * getattr(night, who).get(condition, float("nan")) for night in nights] for who in WHO}
+    at, failed = range(len(nights)), [i for i, night in enumerate(nights) if night.verdict in ("FAIL", "INVALID")]
+    axes.plot(at, shares["candidate"], color=PALETTE[0], marker=".", ms=4, lw=1.3, label="candidate")
+    axes.plot(at, shares["champion"], color="0.4", ls="--", lw=1, label="champion")
+    crossed = [shares["candidate"][i] for i in failed]
+    axes.plot(failed, crossed, color=PALETTE[5], marker="x", ms=7, mew=2, ls="", label="night failed or invalid")
+    axes.set_title(plain(condition), fontsize=9)
+    axes.set(ylim=(-4, 104), yticks=(0, 50, 100), xlim=(-0.7, len(nights) - 0.3))
+    ends = sorted({0, len(nights) - 1})
+    axes.set_xticks(ends, [nights[i].started[5:10] for i in ends])
+    axes.tick_params(labelsize=8)
+    tidy(axes)
+
+
+WHO = ("candidate", "champion")

@@ -14,7 +14,7 @@ from gauntlet import evaluation, limits, validity
 from gauntlet.attacks import Attack
 from gauntlet.battery import SHARD, Battery, Job, rescored
 from gauntlet.battery import run as run_battery
-from gauntlet.checkpoint import Checkpoint
+from gauntlet.checkpoint import Checkpoint, sweep
 from gauntlet.evaluation import Clean
 from gauntlet.outcome import Attacked
 from gauntlet.probes import probe
@@ -101,6 +101,7 @@ def _job(
     models = [one.classifier for one in (loaded, other) if one]
     facts = [*(fingerprint(model, dataset.x_test) for model in models), dataset.digest]
     key = hashlib.sha256(" ".join([*facts, code_digest(), str(tracking.versions())]).encode()).hexdigest()[:32]
+    sweep(state_dir() / "unfinished")
     checkpoint = Checkpoint(state_dir() / "unfinished" / key)
     data = dataset.x_test, dataset.y_test, clean.predictions
     return Job(loaded.classifier, *data, context.seed, other.classifier if other else None, checkpoint, keep)

@@ -97,8 +97,10 @@ def findings(scan: str | None, champion: str | None, least: Severity) -> list[st
 
 
 def frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The gate as people read it: shares and differences in percent and points."""
+    """The gate as people read it, the worst first: shares and differences in percent and points."""
     import pandas as pd
+
+    rows = sorted(rows, key=lambda row: ("FAIL", "INCONCLUSIVE", "PASS").index(row["verdict"]))
 
     return pd.DataFrame(
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from gauntlet.measurement import Measurement
 
-FILE = "night.json"
+FILE, GATE = "night.json", "Candidate against champion"
 SHOWN = ["verdict", "condition", "n", "champion %", "candidate %", "difference [90 %], points"]
 """Columns of the gate that fit a terminal."""
 MARKS = {"FAIL": "[bold red]✗[/bold red]", "INCONCLUSIVE": "[yellow]?[/yellow]"}
@@ -46,14 +47,14 @@ def page(
     now = _night(context, night, candidate, found, attacks)
     opened.json(FILE, now.model_dump())
     past = _past(context, night, nights)
-    told = [*found["reasons"], *trend.attributed(past[-1] if past else None, now), *notes]
+    drops = trend.attributed(past[-1] if past else None, now)
     content = report.Report(
         f"Nightly: {found['verdict']}",
-        {"why": "; ".join(found["reasons"]) or "nothing lost"} | _facts(context, candidate, champion, now),
+        _facts(context, candidate, champion, now),
         [m for role, one in (("candidate", candidate), ("champion", champion)) for m in _measured(role, one)],
         {"The last nights": trend.figure([*past, now], "Correct images, night by night")},
         _tables(found, runs),
-        told,
+        [*found["reasons"], *drops, *notes],
     )
     _log(opened, content, found, now)
     if FlowRunContext.get():
@@ -94,13 +95,13 @@ def _facts(context: Context, candidate: Evaluated | None, champion: Evaluated | 
 def _tables(found: dict[str, Any], runs: Mapping[str, str]) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
-    tables = {"Candidate against champion": gate.frame(found["conditions"])}
+    tables = {GATE: gate.frame(found["conditions"])}
     tables["Runs of this night"] = pd.DataFrame([{"stage": stage, "run": run_id} for stage, run_id in runs.items()])
     return {caption: table for caption, table in tables.items() if len(table)}
 
 
 def _log(run: tracking.Run, content: report.Report, found: dict[str, Any], now: Night) -> None:
-    run.text("report.html", report.to_html(content))
+    run.text("report.html", _html(content, found))
     run.text("report.md", report.to_markdown(content))
     run.json("metrics.json", report.to_json(content) | {k: found[k] for k in ("verdict", "reasons", "conditions")})
     shares = {f"{who}/{_plain(k)}": v for who in ("candidate", "champion") for k, v in getattr(now, who).items()}
@@ -109,6 +110,17 @@ def _log(run: tracking.Run, content: report.Report, found: dict[str, Any], now: 
         run.table("gate.json", gate.frame(found["conditions"]))
     # last: only with its verdict is it a night that later ones look back to
     run.tags({"gauntlet.verdict": found["verdict"], "gauntlet.reasons": "; ".join(found["reasons"])})
+
+
+def _html(content: report.Report, found: dict[str, Any]) -> str:
+    """The page: verdict, reasons and gate at the top, where a reader looks in the morning."""
+    below = {caption: table for caption, table in content.tables.items() if caption != GATE}
+    rows = gate.frame(found["conditions"])
+    header = [list(rows.columns), rows.to_numpy().tolist()] if len(rows) else None
+    last = [note for note in content.notes if note not in found["reasons"]]
+    shown = replace(content, tables=below, notes=last)
+    told = {"verdict": found["verdict"], "reasons": found["reasons"], "gate": header}
+    return report.to_html(shown, "night.html.j2", **told)
 
 
 def _plain(condition: str) -> str:

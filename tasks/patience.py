@@ -46,7 +46,7 @@ def first_contact() -> Iterator[None]:
     Later pauses are logged, as they explain why nothing moves; these end soon, and in a message of their own.
     """
     configured, logger = retries(patience()), logging.getLogger("urllib3.connectionpool")
-    ours, level = os.environ.get(RETRIES) == _ours.get(RETRIES), logger.level
+    ours, level = os.environ.get(RETRIES) in (None, _ours.get(RETRIES)), logger.level
     try:
         logger.setLevel(logging.ERROR)
         if ours:

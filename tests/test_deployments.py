@@ -49,15 +49,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     np.savez(folder / "small.npz", allow_pickle=False, **data)
     mlflow_port, prefect_port, log = free_port(), free_port(), folder / "serve.log"
     flags = ["--mlflow-port", str(mlflow_port), "--prefect-port", str(prefect_port)]
-    before = os.environ.get("GAUNTLET_STATE", "")
-    os.environ |= {"GAUNTLET_STATE": str(folder / "state"), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    told = pytest.MonkeyPatch()
+    told.setenv("GAUNTLET_STATE", str(folder / "state"))
+    told.setenv("PREFECT_WORKER_QUERY_SECONDS", "2")
+    told.setenv("MLFLOW_REGISTRY_URI", "sqlite:////nowhere/else.db")  # a shell's own must not lead a worker astray
     try:
         with running("mlflow_server.serve", *flags, log=log) as process:
             wait_until(lambda: "Ready." in log.read_text() or process.poll() is not None, log, 180)
             assert process.poll() is None, log.read_text()
             yield Served(f"http://{HOST}:{mlflow_port}", f"http://{HOST}:{prefect_port}/api", folder / "small.npz")
     finally:
-        os.environ["GAUNTLET_STATE"] = before
+        told.undo()
 
 
 def test_deployments_run_on_the_worker_and_refuse_what_is_wrong(served: Served) -> None:
