@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gauntlet.state import PROJECT_ROOT
+from tests.test_servers import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("GAUNTLET_KILLS", "2"))
+KILLS = int(os.environ.get("GAUNTLET_KILLS", "1"))
 """Moments tried; docs/nightly.md has the figures of 20."""
+OUTAGE = float(os.environ.get("GAUNTLET_OUTAGE", "5"))
+"""Seconds that the server is away; docs/nightly.md has the figures of 60."""
 
 # The flow as `python -m flows.nightly` runs it, with one canary of fourteen.
 PROGRAM = """
@@ -32,11 +38,11 @@ WORDS = ["--epochs", "2", "--n", "280", "--eps", "0.2", "--promote"]
 WORDS += ["--attack", "noise-uniform", "--attack", "fgsm", "--attack", "pgd", "--attack", "apgd-ce:max_iter=30"]
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """A night over the store in `folder`, a process group of its own."""
+def start(folder: Path, store: str | None = None) -> subprocess.Popen[bytes]:
+    """A night over `store`, or the one in `folder`, in a process group of its own."""
     (folder / "code").mkdir(parents=True, exist_ok=True)
     (folder / "code" / "safe.py").write_text("print()\n")
-    told = os.environ | {"GAUNTLET_STATE": str(folder)} | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    told = os.environ | {"GAUNTLET_STATE": str(folder), "MLFLOW_TRACKING_URI": store or f"sqlite:///{folder}/mlflow.db"}
     told = {name: value for name, value in told.items() if name not in ("MLFLOW_REGISTRY_URI", "PREFECT_API_URL")}
     with (folder / "log.txt").open("ab") as log:
         command = [sys.executable, "-c", PROGRAM, *WORDS, "--scan-path", str(folder / "code")]
@@ -55,6 +61,27 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     """kill -9, the servers it started included."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[None]:
+    """MLflow's server over the store in `folder`; killed at the end."""
+    told = os.environ | {"GAUNTLET_STATE": str(folder), "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db"}
+    told.pop("MLFLOW_TRACKING_URI", None)
+    with (folder / "server.txt").open("ab") as log:
+        words = [sys.executable, "-m", "mlflow_server", "--port", str(port)]
+        process = subprocess.Popen(words, cwd=PROJECT_ROOT, env=told, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: process.poll() is not None or answers(port), folder / "server.txt", 120)
+        yield
+    finally:
+        kill(process)
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def tables(folder: Path) -> dict[str, Any]:
@@ -79,17 +106,36 @@ def tables(folder: Path) -> dict[str, Any]:
     }
 
 
-def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path) -> None:
-    calm, hit, begun = tmp_path / "calm", tmp_path / "hit", time.monotonic()
-    statuses = [start(calm).wait(300) for _ in range(2)]
-    whole = (time.monotonic() - begun) / 2
-    assert statuses == [3, 0], (calm / "log.txt").read_text()[-3_000:]
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """Two nights that nobody disturbed, and the seconds of the first."""
+    folder, begun = tmp_path_factory.mktemp("calm"), time.monotonic()
+    assert start(folder).wait(300) == 3, (folder / "log.txt").read_text()[-3_000:]
+    whole = time.monotonic() - begun
+    assert start(folder).wait(300) == 0, (folder / "log.txt").read_text()[-3_000:]
+    return folder, whole
 
+
+def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, calm: tuple[Path, float]) -> None:
+    undisturbed, whole = calm
     draw = random.Random(0)
     for _ in range(KILLS):
-        process = start(hit)
+        process = start(tmp_path)
         time.sleep(draw.uniform(0.2, 1.0) * whole)
         kill(process)
-    statuses = [start(hit).wait(300) for _ in range(2)]
-    assert statuses[-1] == 0, (hit / "log.txt").read_text()[-3_000:]
-    assert tables(hit) == tables(calm)
+    statuses = [start(tmp_path).wait(300) for _ in range(2)]
+    assert statuses[-1] == 0, (tmp_path / "log.txt").read_text()[-3_000:]
+    assert tables(tmp_path) == tables(undisturbed)
+
+
+def test_a_server_that_goes_away_is_waited_for(tmp_path: Path, calm: tuple[Path, float]) -> None:
+    port, (undisturbed, whole) = free_port(), calm
+    with server(tmp_path, port):
+        night = start(tmp_path, f"http://127.0.0.1:{port}")
+        time.sleep(0.6 * whole)
+        assert night.poll() is None, "it was over before the server went away"
+    time.sleep(OUTAGE)
+    with server(tmp_path, port):
+        assert night.wait(300) == 3, (tmp_path / "log.txt").read_text()[-3_000:]
+        assert start(tmp_path, f"http://127.0.0.1:{port}").wait(300) == 0, (tmp_path / "log.txt").read_text()[-3_000:]
+    assert tables(tmp_path) == tables(undisturbed)
