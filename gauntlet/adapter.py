@@ -236,7 +236,9 @@ def _scores(model: keras.Model, x: Images, layout: str) -> np.ndarray:
     """What the model gives for images, brought into its own shape."""
     expected = tuple(model.input_shape[1:])
     x = x.transpose(0, 3, 1, 2) if layout == "chw" else x
-    return np.asarray(model(x if None in expected else x.reshape(-1, *expected), training=False))
+    given = x if None in expected else x.reshape(-1, *expected)
+    # made with a list of one input, a model warns unless it is given one
+    return np.asarray(model([given] if isinstance(model.input, list) else given, training=False))
 
 
 def check_finite(scores: np.ndarray) -> None:

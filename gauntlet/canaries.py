@@ -75,7 +75,7 @@ def sign_activation(model: keras.Model) -> keras.Model:
     """Only the signs of the last hidden layer reach the outputs: steps, whose gradient is zero."""
     import keras
 
-    return keras.Model(model.inputs, model.layers[-1](keras.ops.sign(model.layers[-1].input)))
+    return keras.Model(model.inputs[0], model.layers[-1](keras.ops.sign(model.layers[-1].input)))
 
 
 def random_noise(model: keras.Model) -> keras.Model:

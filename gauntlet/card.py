@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gauntlet.errors import GateError
 from gauntlet.measurement import Measurement
+from gauntlet.signature import check, sign
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 
@@ -42,17 +43,19 @@ class Card(BaseModel):
     runs: dict[str, str] = Field(default_factory=dict, description="the MLflow run of every stage")
     created: str = Field(description="UTC, ISO 8601")
     seal: str = Field("", description="SHA-256 of everything else")
+    signature: str = Field("", description="Ed25519 signature of the seal, where there is a key")
 
     def sealed(self) -> Card:
-        """The same with its seal."""
-        return self.model_copy(update={"seal": self._digest()})
+        """The same with its seal, signed where GAUNTLET_SIGNING_KEY names a key."""
+        seal = self._digest()
+        return self.model_copy(update={"seal": seal, "signature": sign(seal.encode())})
 
     def to_json(self) -> str:
         """As it is stored."""
         return self.model_dump_json(indent=1)
 
     def verify(self, model_digest: str, dataset_digest: str) -> None:
-        """Raise `GateError` unless the card is whole, and of this model on this data."""
+        """Raise `GateError` unless the card is whole, of this model on this data, and signed where that is asked."""
         wrong = {
             "its seal is broken: it was changed after it was made": self.seal != self._digest(),
             f"it is of other weights ({self.model_digest[:12]})": self.model_digest != model_digest,
@@ -61,6 +64,7 @@ class Card(BaseModel):
         found = [reason for reason, is_wrong in wrong.items() if is_wrong]
         if found:
             raise GateError(f"the evaluation card of {self.model} does not verify: {'; '.join(found)}")
+        check(self.seal.encode(), self.signature)
 
     @property
     def may_be_champion(self) -> bool:
@@ -69,5 +73,5 @@ class Card(BaseModel):
         return self.validity == "VALID" and (self.verdict == "PASS" or first)
 
     def _digest(self) -> str:
-        content = json.dumps(self.model_dump(mode="json", exclude={"seal"}), sort_keys=True)
+        content = json.dumps(self.model_dump(mode="json", exclude={"seal", "signature"}), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

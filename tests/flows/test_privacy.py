@@ -67,6 +67,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_a_model_of_labels_alone_is_asked_for_no_scores(small_npz: str, store: str) -> None:
     settings = {"model": "tests.flows.test_privacy:nearest_mean", "dataset": small_npz, "tracking_uri": store}
+    settings |= {"trust": True}
     with pytest.raises(SettingError, match="membership-loss: needs scores, the model shows only labels"):
         privacy(theft=["membership-loss"], outputs="labels", **settings)
     result = privacy(theft=["membership-gap"], outputs="labels", **settings)

@@ -515,9 +515,9 @@ def test_unknown_names_list_the_known(name: str) -> None:
     assert ("did you mean mnist" in message) == (name in ("minst", "MNIST"))
 
 
-@pytest.mark.parametrize(("name", "says"), [("a\0b.npz", "no such file"), ("a" * 999 + ".npz", "too long")])
-def test_impossible_paths(name: str, says: str) -> None:
-    refused(name, names=".npz", says=says)
+@pytest.mark.parametrize("name", ["a\0b.npz", "a" * 999 + ".npz"])
+def test_impossible_paths(name: str) -> None:
+    refused(name, names=".npz", says="the file's name becomes an experiment's, and cannot")
 
 
 def test_a_pipe_is_not_a_file(tmp_path: Path) -> None:

@@ -24,14 +24,20 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state folder with registered models: good, unpickling, importing, and changed afterwards."""
-    folder = tmp_path_factory.mktemp("state")
-    before = os.environ.get("GAUNTLET_STATE")
-    os.environ["GAUNTLET_STATE"] = str(folder)
+    folder, told = tmp_path_factory.mktemp("state"), pytest.MonkeyPatch()
+    told.setenv("GAUNTLET_STATE", str(folder))
+    _forget(told)
     try:
         _fill(folder)
     finally:
-        os.environ["GAUNTLET_STATE"] = before or ""
+        told.undo()
     return folder
+
+
+def _forget(told: pytest.MonkeyPatch) -> None:
+    """MLflow writes the store of earlier tests into the environment."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        told.delenv(name, raising=False)
 
 
 def _fill(folder: Path) -> None:
