@@ -5,6 +5,7 @@ What a model expects is detected on clean images and recorded; all of it can be 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -237,8 +238,9 @@ def _scores(model: keras.Model, x: Images, layout: str) -> np.ndarray:
     expected = tuple(model.input_shape[1:])
     x = x.transpose(0, 3, 1, 2) if layout == "chw" else x
     given = x if None in expected else x.reshape(-1, *expected)
-    # made with a list of one input, a model warns unless it is given one
-    return np.asarray(model([given] if isinstance(model.input, list) else given, training=False))
+    with warnings.catch_warnings():  # made with a list of one input, a model warns unless it is given a list
+        warnings.filterwarnings("ignore", "The structure of `inputs`")
+        return np.asarray(model(given, training=False))
 
 
 def check_finite(scores: np.ndarray) -> None:

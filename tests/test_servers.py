@@ -352,7 +352,19 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT_ROOT / name, folder / name)
     (folder / "flows").mkdir()
-    for name in ("suite", "train", "attack", "poison", "defend", "detect", "scan", "reproduce", "nightly", "privacy", "datascan"):
+    for name in (
+        "suite",
+        "train",
+        "attack",
+        "poison",
+        "defend",
+        "detect",
+        "scan",
+        "reproduce",
+        "nightly",
+        "privacy",
+        "datascan",
+    ):
         (folder / "flows" / f"{name}.py").write_text(FLOW.format(name=name))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     # What the test session's own Prefect was told is not for these servers.
