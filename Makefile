@@ -31,7 +31,7 @@ serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARG
 	@$(BIN)/python -m mlflow_server.serve $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run the tests, a file to a processor: [ARGS="-m 'not slow'"]
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, security
 	$(BIN)/ruff check .

@@ -412,7 +412,7 @@ def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(check
         assert process.poll() is None, log.read_text()
         wait_until(lambda: post(prefect_port, "/api/deployments/filter"), log)
         deployments = json.loads(post(prefect_port, "/api/deployments/filter"))
-        stages = {"train", "attack", "poison", "defend", "detect", "scan"}
+        stages = {"train", "attack", "poison", "defend", "detect", "scan", "privacy", "datascan"}
         assert {d["name"] for d in deployments} == {"nightly", "mnist", "all", *stages}
         # A scheduler that fails says so in a log only, and no night would ever start.
         wait_until(lambda: '"auto_scheduled":true' in post(prefect_port, "/api/flow_runs/filter"), log, 30)
