@@ -1,8 +1,9 @@
 """How often the gate is wrong: false alarms on equal weights, power on damaged ones, and both by simulation.
 
-    python -m benchmarks.gate --dataset mnist --data-dir DIR --model FILE.keras [--n 1000] [--seeds 20]
+    python -m benchmarks.gate --dataset mnist --data-dir DIR --model FILE.keras [--n 1000] [--seeds 20] [--attack pgd]
 
-Equal weights meet themselves with the same seed of attack, as in a night, and with another one, which no night does.
+Equal weights meet themselves with another seed of attack. That is harder than a night, where both models are attacked
+with the same seed, and equal weights are evaluated once.
 Damage is noise on the weights, scaled until clean accuracy on the whole test set has fallen by `--drop`.
 """
 
@@ -23,7 +24,7 @@ hush()
 
 from benchmarks.side_by_side import parser, prepare  # noqa: E402
 from flows.nightly import NightlyConfig  # noqa: E402
-from gauntlet.battery import Job, run  # noqa: E402
+from gauntlet.battery import Battery, Job, run  # noqa: E402
 from gauntlet.classifier import CompiledClassifier  # noqa: E402
 from gauntlet.datasets import Dataset  # noqa: E402
 from gauntlet.gate import outcomes, pairs  # noqa: E402
@@ -31,16 +32,16 @@ from gauntlet.statistics import Paired, judge, overall, simulate  # noqa: E402
 
 ALLOWED = NightlyConfig.model_fields["allowed"].default
 EPS = (0.1, 0.2)
+ATTACKS = ("noise-uniform", "fgsm", "pgd:max_iter=20")
 DROPS, IMAGES = (0.01, 0.02, 0.03), (300, 1_000, 10_000)
 CHURN = 0.01
 
 
-def evaluated(model: Any, dataset: Dataset, n: int, images: int, seed: int) -> dict[str, pd.Series]:
+def evaluated(model: Any, dataset: Dataset, battery: Battery, images: int, seed: int) -> dict[str, pd.Series]:
     """Correct or not per condition; the test images are drawn by `images`, the attacks start by `seed`."""
     classifier = CompiledClassifier(model, dataset.bounds)
     clean = classifier.labels(dataset.x_test)
     job = Job(classifier, dataset.x_test, dataset.y_test, clean, seed)
-    battery = NightlyConfig(eps=EPS, n=n).battery()
     results = run(battery, job, lambda size: dataset.test_subset(size, images))
     whole = pd.DataFrame({"index": np.arange(len(clean)), "correct": clean == dataset.y_test})
     return outcomes(whole, pd.concat([result.frame() for result in results], ignore_index=True))
@@ -70,14 +71,13 @@ def damaged(model: Any, dataset: Dataset, drop: float, seed: int) -> Any:
 
 def nights(options: Any, dataset: Dataset, model: Any) -> Iterator[tuple[str, str, dict[str, Paired]]]:
     """Kind of night, verdict and pairs, for every seed."""
+    battery = Battery(attack=options.attack or ATTACKS, eps=EPS, n=options.n)
     for seed in range(options.seeds):
-        champion = evaluated(model, dataset, options.n, seed, seed)
+        worse = damaged(model, dataset, options.drop, seed)
+        champion = evaluated(model, dataset, battery, seed, seed)
         candidates = {
-            "equal weights, same seed": evaluated(model, dataset, options.n, seed, seed),
-            "equal weights, other seed": evaluated(model, dataset, options.n, seed, seed + 1_000),
-            f"{100 * options.drop:g} points worse": evaluated(
-                damaged(model, dataset, options.drop, seed), dataset, options.n, seed, seed
-            ),
+            "equal weights, another seed": evaluated(model, dataset, battery, seed, seed + 1_000),
+            f"{100 * options.drop:g} points worse": evaluated(worse, dataset, battery, seed, seed),
         }
         for kind, candidate in candidates.items():
             found = pairs(champion, candidate)
@@ -107,6 +107,7 @@ def main() -> None:
     """Run the nights and the simulation."""
     parse = parser("gate", str(__doc__), 1_000)
     parse.add_argument("--seeds", type=int, default=20)
+    parse.add_argument("--attack", action="append", help=f"repeatable; else {', '.join(ATTACKS)}")
     parse.add_argument("--drop", type=float, default=0.03, help="clean accuracy lost by the damaged model")
     options = parse.parse_args()
     dataset, model, _, _ = prepare(options)

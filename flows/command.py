@@ -34,7 +34,7 @@ from gauntlet.errors import GauntletError, InputError, SettingError
 from gauntlet.limits import MAX_TEXT
 from gauntlet.quiet import hush
 from gauntlet.readers import one_line
-from gauntlet.state import tracking_uri
+from gauntlet.state import disk_trouble, tracking_uri
 
 if TYPE_CHECKING:
     from gauntlet.datasets import Dataset
@@ -241,7 +241,9 @@ def _explain(error: BaseException, debug: bool) -> int:
     if isinstance(cause, GauntletError):
         print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {one_line(cause)}", file=sys.stderr)
         return cause.exit_status
-    if not debug:
+    if trouble := disk_trouble(error):
+        print(f"failed: {trouble}", file=sys.stderr)
+    elif not debug:
         where = traceback.extract_tb(cause.__traceback__)[-1]
         told = one_line(f"{type(cause).__name__}: {cause}", 1_000)
         print(f"failed: {told} ({where.name}; --debug shows all)", file=sys.stderr)

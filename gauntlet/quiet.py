@@ -20,6 +20,8 @@ ENVIRONMENT = {
 }
 """What the libraries read when they are imported; a value that is set already stands."""
 
+ECHOING = ("mlflow.store.db.utils", "sqlalchemy")
+"""They log what they also raise."""
 CHATTY = ("art", "absl", "mlflow", "tensorflow", "alembic", "matplotlib", "bandit", "stevedore")
 
 
@@ -29,6 +31,8 @@ def hush() -> None:
         os.environ.setdefault(name, value)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ECHOING:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"(keras|tensorflow|mlflow|prefect|art|google|starlette)\b.*")
 
 

@@ -12,6 +12,7 @@ Nothing is made on import, and asking for a path makes nothing either: only `ens
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -81,3 +82,16 @@ def _make_writable(folder: Path) -> None:
         raise SettingError(
             f"cannot write to {folder}: {reason}", where=VARIABLE, fix=f"set {VARIABLE} to a folder of yours"
         ) from error
+
+
+def disk_trouble(error: BaseException) -> str:
+    """What is wrong with the disk, if that is why `error` came, directly or behind others; else ""."""
+    seen: BaseException | None = error
+    while seen is not None:
+        number, text = getattr(seen, "errno", None), str(seen)
+        if number in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in text:
+            return f"no room is left on the disk of {state_dir()} (free some: what was finished is kept, and taken up)"
+        if number == errno.EROFS or "readonly database" in text:
+            return f"{state_dir()} can be read only ({VARIABLE} names another folder)"
+        seen = seen.__cause__ or seen.__context__
+    return ""

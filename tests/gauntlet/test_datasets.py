@@ -278,7 +278,7 @@ def test_mixed_spellings_and_gzip(tmp_path: Path, few_mnist: Arrays) -> None:
         kind = f"idx{3 if key[0] == 'x' else 1}-ubyte"
         folder = tmp_path if key[2:] == "train" else tmp_path / f"{stem}-{kind}"
         folder.mkdir(exist_ok=True)
-        (folder / f"{stem}.{kind}.gz").write_bytes(gzip.compress(idx(few_mnist[key])))
+        (folder / f"{stem}.{kind}.gz").write_bytes(gzip.compress(idx(few_mnist[key]), mtime=0))
     assert read_dataset("fashion-mnist", tmp_path).class_names[9] == "Ankle boot"
 
 
@@ -405,7 +405,7 @@ def test_no_network_asks_for_a_folder(monkeypatch: pytest.MonkeyPatch, name: str
         ),
         (idx(np.zeros(30, np.uint8)), (None, 2, 2), "wrong magic number: expected 2051, got 2049"),
         (idx(np.zeros((3, 2, 2), np.uint8)), (None,), "wrong magic number: expected 2049, got 2051"),
-        (gzip.compress(b"x" * 99), (None,), "gzipped"),
+        (gzip.compress(b"x" * 99, mtime=0), (None,), "gzipped"),
         (idx(np.zeros((1, 2, 3), np.uint8)), (None, 2, 2), "expected N x 2 x 2"),
         (idx(np.zeros((0, 2, 2), np.uint8)), (None, 2, 2), "expected N x 2 x 2"),
         (struct.pack(">IIII", 2051, 2**32 - 1, 28, 28), (None, 28, 28), "truncated"),
@@ -430,7 +430,7 @@ def test_idx_parser_survives_anything(data: bytes) -> None:
     assert again == data
 
 
-BOMB = gzip.compress(bytes(1_000_000)) * 48  # gzip files may be joined
+BOMB = gzip.compress(bytes(1_000_000), mtime=0) * 48  # gzip files may be joined
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
@@ -441,7 +441,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         ({IMAGES: b"\0\0\x08\x01" + b"\0" * 12}, IMAGES, "wrong magic number"),
         ({IMAGES: idx(np.zeros((2, 28, 28), np.uint8))[:-5]}, IMAGES, "truncated"),
         ({IMAGES: None, IMAGES + ".gz": b"junk"}, IMAGES + ".gz", "as gzip: Not a gzipped file"),
-        ({IMAGES: None, IMAGES + ".gz": gzip.compress(b"x" * 999)[:-9]}, IMAGES + ".gz", "as gzip"),
+        ({IMAGES: None, IMAGES + ".gz": gzip.compress(b"x" * 999, mtime=0)[:-9]}, IMAGES + ".gz", "as gzip"),
         ({IMAGES: None, IMAGES + ".gz": BOMB}, IMAGES + ".gz", "more than the 47040016 bytes"),
         ({IMAGES: idx(np.zeros((2, 28, 27), np.uint8))}, IMAGES, "has shape (2, 28, 27)"),
         ({LABELS: idx(np.zeros(3, np.uint8))}, LABELS, "3 labels for 2 images"),
