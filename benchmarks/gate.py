@@ -113,10 +113,11 @@ def main() -> None:
     dataset, model, _, _ = prepare(options)
     counts: dict[str, Counter[str]] = {}
     flips: dict[str, list[float]] = {}
+    console = Console()
     for kind, verdict, found in nights(options, dataset, model):
+        console.print(f"{kind}: {verdict}")
         counts.setdefault(kind, Counter())[verdict] += 1
         flips.setdefault(kind, []).append(max(pair.discordant / pair.n for pair in found.values()))
-    console = Console()
     console.print(table(counts, flips))
     console.print(simulated())
 

@@ -168,9 +168,9 @@ def _cell(found: Sequence[Measurement], n: int | None) -> str:
 
 
 def doubts(measurements: Sequence[Measurement]) -> list[str]:
-    """One line for each number that may not be believed: which, how bad, and why."""
-    return [
-        f"{m.mark} {m.model}, {m.label}: {m.validity}{': ' if m.reasons else ''}{'; '.join(m.reasons)}"
-        for m in measurements
-        if m.mark
-    ]
+    """A line for the numbers of a model that may not be believed for the same reasons: which, how bad, and why."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for m in (m for m in measurements if m.mark):
+        why = f"{m.validity}{': ' if m.reasons else ''}{'; '.join(m.reasons)}"
+        alike.setdefault((m.mark, m.model, why), []).append(m.label)
+    return [f"{mark} {model}, {', '.join(labels)}: {why}" for (mark, model, why), labels in alike.items()]
