@@ -22,9 +22,9 @@ from tests.test_servers import free_port, wait_until
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("GAUNTLET_KILLS", "1"))
-"""Moments tried; docs/nightly.md has the figures of 20."""
+"""Moments tried; more by hand."""
 OUTAGE = float(os.environ.get("GAUNTLET_OUTAGE", "5"))
-"""Seconds that the server is away; docs/nightly.md has the figures of 60."""
+"""Seconds that the server is away; more by hand."""
 
 # The flow as `python -m flows.nightly` runs it, with one canary of fourteen.
 PROGRAM = """
