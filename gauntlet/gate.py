@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gauntlet.attacks import ATTACKS
 from gauntlet.bank import Replay
 from gauntlet.card import Verdict
-from gauntlet.findings import SEVERITIES, Severity
+from gauntlet.findings import Severity, compare, rank
 from gauntlet.measurement import budget
 from gauntlet.statistics import Gate, Paired, overall
 
@@ -104,14 +103,9 @@ def new_findings(before: pd.DataFrame, now: pd.DataFrame, least: Severity = "med
 
     By fingerprint, and as often as it comes: a line that was copied is new.
     """
-    known = Counter(before["fingerprint"])
-    found = []
-    for row in now[now["severity"].map(SEVERITIES.index) >= SEVERITIES.index(least)].itertuples():
-        if known[row.fingerprint]:
-            known[row.fingerprint] -= 1
-        else:
-            found.append(f"new finding {row.rule} ({row.severity}) in {row.file}, line {row.line}: {row.message}")
-    return found
+    earlier, later = cast("Any", before.itertuples()), cast("Any", now.itertuples())
+    new = [found for found in compare(earlier, later).new if rank(found.severity) >= rank(least)]
+    return [f"new finding {f.rule} ({f.severity}) in {f.file}, line {f.line}: {f.message}" for f in new]
 
 
 def _where(norm: str, eps: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gauntlet.gate import outcomes, pairs, rows, settle
+from gauntlet.gate import new_findings, outcomes, pairs, rows, settle
 from gauntlet.statistics import Paired, judge
 from gauntlet.trend import Night, attributed, changed, figure
 
@@ -142,3 +142,12 @@ def test_the_trend_is_drawn_for_no_night_and_for_many() -> None:
     for nights in ([], [night(0.9, 0.8)], [night(0.9, 0.8)] * 30):
         drawn = figure(nights, "Nights")
         assert drawn.axes or drawn.texts
+
+
+def test_a_finding_is_new_by_fingerprint_and_as_often_as_it_comes() -> None:
+    facts = {"rule": "B602", "severity": "high", "file": "a.py", "line": 2, "message": "shell"}
+    known, copied = pd.DataFrame([facts | {"fingerprint": "a"}]), facts | {"fingerprint": "a", "line": 9}
+    low = facts | {"fingerprint": "b", "severity": "low"}
+    assert new_findings(known, known) == new_findings(known, pd.DataFrame([facts | {"fingerprint": "a"}, low])) == []
+    (line,) = new_findings(known, pd.DataFrame([facts | {"fingerprint": "a"}, copied]))
+    assert line == "new finding B602 (high) in a.py, line 9: shell"
