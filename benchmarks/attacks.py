@@ -26,7 +26,7 @@ from art.estimators.classification import TensorFlowV2Classifier  # noqa: E402
 
 from benchmarks.side_by_side import Contender, measure, parser, prepare, show  # noqa: E402
 from gauntlet.attacks import ApgdCe, Attack, Pgd, attack, one_hot  # noqa: E402
-from gauntlet.classifier import CHUNK, CompiledClassifier  # noqa: E402
+from gauntlet.models.classifier import CHUNK, CompiledClassifier  # noqa: E402
 from gauntlet.threat import Images, Labels  # noqa: E402
 
 EPS, STEP, STEPS = 0.3, 0.01, 40

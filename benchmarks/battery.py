@@ -18,9 +18,9 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from benchmarks.side_by_side import parser, prepare  # noqa: E402
-from gauntlet.battery import Battery, Job, run  # noqa: E402
-from gauntlet.classifier import CompiledClassifier  # noqa: E402
-from gauntlet.outcome import Attacked, worst_case  # noqa: E402
+from gauntlet.evaluation.battery import Battery, Job, run  # noqa: E402
+from gauntlet.evaluation.outcome import Attacked, worst_case  # noqa: E402
+from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
 from gauntlet.threat import Images, Labels  # noqa: E402
 
 PGD = "pgd:early_stop=False"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gauntlet.datascan import Check, DataScan, scan
-from gauntlet.datasets import Dataset, read_dataset
-from gauntlet.detection import rate
+from gauntlet.data.datascan import Check, DataScan, scan
+from gauntlet.data.datasets import Dataset, read_dataset
+from gauntlet.defenses.detection import rate
+from gauntlet.defenses.poisoning import Poisoned, poisoning
 from gauntlet.errors import SettingError
-from gauntlet.poisoning import Poisoned, poisoning
 
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 POISONINGS = {

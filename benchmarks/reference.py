@@ -29,14 +29,14 @@ from gauntlet.quiet import load_tensorflow
 load_tensorflow()
 
 import tensorflow as tf  # noqa: E402
+from gauntlet.models.files import digest, load_file  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attack, Fab, Square  # noqa: E402
-from gauntlet.classifier import CompiledClassifier  # noqa: E402
-from gauntlet.datasets import read_dataset  # noqa: E402
+from gauntlet.data.datasets import read_dataset  # noqa: E402
 from gauntlet.errors import GauntletError, ModelError  # noqa: E402
-from gauntlet.models import digest, load_file  # noqa: E402
+from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
 
 STEPS, TARGETS = 100, 9
 REFERENCE = {"apgd-ce": "apgd-ce", "apgd-dlr": "apgd-t", "fab": "fab-t", "square": "square"}
@@ -82,7 +82,7 @@ def _described(kind: str, config: dict[str, Any]) -> dict[str, Any]:
     if kind == "Conv2D" and plain and activation in ("relu", "linear"):
         sizes = {"strides": config["strides"], "padding": config["padding"]}
         return {"kind": "conv", "activation": activation, "weights": weights} | sizes
-    raise ModelError(f"cannot port a {kind} layer of these settings", where="model", fix="see gauntlet/models.py")
+    raise ModelError(f"cannot port a {kind} layer of these settings", where="model", fix="see gauntlet/models/files.py")
 
 
 def _turned(values: NDArray[Any], flat: tuple[int, ...] | None) -> NDArray[Any]:
@@ -180,7 +180,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.reference", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--model", type=Path, required=True, help="a .keras file of layers as in gauntlet/models.py")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="a .keras file of layers as in gauntlet/models/files.py"
+    )
     parser.add_argument("--torch", type=Path, required=True, help="Python with benchmarks/requirements.txt installed")
     parser.add_argument("--n", type=int, default=100, help="test images")
     parser.add_argument("--eps", type=float, action="append", help="L∞ budget, repeatable")

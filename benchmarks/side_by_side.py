@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gauntlet.models.files import load_file
 from rich.console import Console
 from rich.table import Table
 
-from gauntlet.classifier import CompiledClassifier
-from gauntlet.datasets import Dataset, read_dataset
-from gauntlet.models import load_file
+from gauntlet.data.datasets import Dataset, read_dataset
+from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.threat import Images, Labels, lengths
-from gauntlet.training import Training, train
+from gauntlet.training.fit import Training, train
 
 Contender = Callable[[Images, Labels], Images]
 

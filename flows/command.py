@@ -30,14 +30,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from gauntlet.data.readers import one_line
 from gauntlet.errors import GauntletError, InputError, SettingError
 from gauntlet.limits import MAX_TEXT
 from gauntlet.quiet import hush
-from gauntlet.readers import one_line
 from gauntlet.state import disk_trouble, tracking_uri
 
 if TYPE_CHECKING:
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
 
 hush()
 
@@ -58,7 +58,7 @@ class Settings(BaseModel):
 
     def data(self) -> Dataset:
         """The data set, read once a process."""
-        from gauntlet.datasets import read_dataset
+        from gauntlet.data.datasets import read_dataset
 
         return read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from flows.command import Settings, flow, main
 from flows.settings import context, result
-from gauntlet.datascan import DataScan
-from gauntlet.poisoning import AnyPoisoning
+from gauntlet.data.datascan import DataScan
+from gauntlet.defenses.poisoning import AnyPoisoning
 
 
 class DataScanConfig(Settings):

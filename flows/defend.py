@@ -9,7 +9,7 @@ from pydantic import Field
 from flows.command import flow, main
 from flows.settings import BatterySettings, GivenModel, TrainingSettings, context, result
 from gauntlet.attacks import Attacks, Fgsm, Pgd
-from gauntlet.defenses import AdversarialTraining, AnyDefense
+from gauntlet.defenses.training import AdversarialTraining, AnyDefense
 
 
 class DefendConfig(TrainingSettings, BatterySettings, GivenModel):
@@ -23,10 +23,10 @@ class DefendConfig(TrainingSettings, BatterySettings, GivenModel):
 @flow(DefendConfig)
 def defend(config: DefendConfig) -> dict[str, Any]:
     """Train a defended model; score it against attacks made on itself (white-box) and on the baseline (transfer)."""
-    from tasks import registry, tracking
     from tasks.attack import attack
     from tasks.defend import defend as defend_task
     from tasks.source import Source
+    from tasks.store import registry, tracking
     from tasks.train import train
 
     where, how = context(config), config.training()

@@ -9,7 +9,7 @@ from pydantic import Field
 from flows.command import flow, main
 from flows.settings import BatterySettings, GivenModel, TrainingSettings, context, result
 from gauntlet.attacks import Attacks, Fgsm
-from gauntlet.detection import AnyDetector, GanDiscriminator
+from gauntlet.defenses.detection import AnyDetector, GanDiscriminator
 
 
 class DetectConfig(TrainingSettings, BatterySettings, GivenModel):
@@ -23,9 +23,9 @@ class DetectConfig(TrainingSettings, BatterySettings, GivenModel):
 @flow(DetectConfig)
 def detect(config: DetectConfig) -> dict[str, Any]:
     """Fit a detector to clean images; ROC, and rates at its threshold, on attacks that know of no detector."""
-    from tasks import registry, tracking
     from tasks.detect import detect as detect_task
     from tasks.source import Source
+    from tasks.store import registry, tracking
     from tasks.train import train
 
     where = context(config)

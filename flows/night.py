@@ -61,7 +61,7 @@ class Night:
 
     def models(self, asked: str | None, champion: str | None) -> tuple[str | None, str | None]:
         """The versions of candidate and champion, whole; a champion that was trained on other data is refused."""
-        from tasks import registry
+        from tasks.store import registry
 
         candidate = asked or self._trained()
         if candidate is None:
@@ -77,7 +77,7 @@ class Night:
         return candidate, champion
 
     def _trained(self) -> str | None:
-        from tasks import registry
+        from tasks.store import registry
         from tasks.train import train
 
         how, role = self.config.training(), self.config.role
@@ -86,12 +86,12 @@ class Night:
 
     def evaluated(self, role: str, model: str | None) -> Evaluated | None:
         """Bank, battery, known triggers and detector on one model: the same weights are evaluated once."""
-        from tasks import registry
         from tasks.attack import attack
         from tasks.detect import detect
         from tasks.gate import Evaluated
         from tasks.replay import entries, replay
         from tasks.source import Source
+        from tasks.store import registry
         from tasks.triggers import triggers
 
         if model is None:

@@ -10,9 +10,9 @@ from flows.command import flow, main
 from flows.night import Night
 from flows.settings import ROLE, BatterySettings, TrainingSettings, context, result
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
-from gauntlet.detection import AnyDetector
+from gauntlet.defenses.detection import AnyDetector
+from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger
 from gauntlet.errors import GateError
-from gauntlet.poisoning import AnyPoisoning, CornerTrigger
 
 INCONCLUSIVE = 3
 """Exit status of a night that is neither; FAIL and INVALID fail the flow."""
@@ -51,10 +51,10 @@ class NightlyConfig(TrainingSettings, BatterySettings):
 @flow(NightlyConfig)
 def nightly(config: NightlyConfig) -> Any:
     """Candidate against champion on the same images, seeds and tools: PASS, FAIL or INCONCLUSIVE, and why."""
-    from tasks import registry, tracking
     from tasks.gate import gate
     from tasks.night import page
     from tasks.notify import notify
+    from tasks.store import registry, tracking
 
     where, asked = context(config), (config.candidate, config.champion)
     given = [uri and registry.version_uri(uri) for uri in asked]
@@ -78,8 +78,8 @@ def _ended(run_id: str, config: NightlyConfig) -> Any:
     """Report everything, then fail: the flow's state says the verdict."""
     from prefect.states import Completed
 
-    from tasks import tracking
     from tasks.night import show
+    from tasks.store import tracking
 
     show(run_id, tracking.connect(config.tracking_uri))
     found = result(run_id, config)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from flows.command import flow, main
 from flows.settings import GivenModel, TrainingSettings, context, result
-from gauntlet.poisoning import AnyPoisoning, CornerTrigger
+from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger
 
 
 class PoisonConfig(TrainingSettings, GivenModel):
@@ -21,9 +21,9 @@ class PoisonConfig(TrainingSettings, GivenModel):
 @flow(PoisonConfig)
 def poison(config: PoisonConfig) -> dict[str, Any]:
     """Train on a poisoned training set; report clean accuracy, and attack success beside a clean model's."""
-    from tasks import registry
     from tasks.poison import poison as poison_task
     from tasks.source import Source
+    from tasks.store import registry
     from tasks.train import train
 
     where, how = context(config), config.training()

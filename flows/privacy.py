@@ -25,8 +25,9 @@ class PrivacyConfig(ModelSettings, TrainingSettings):
 @flow(PrivacyConfig)
 def privacy(config: PrivacyConfig) -> dict[str, Any]:
     """Infer membership in the training set and copy the model by its answers; advantage and fidelity with intervals."""
-    from tasks import privacy, registry
+    from tasks import privacy
     from tasks.source import Source
+    from tasks.store import registry
     from tasks.train import train
 
     where = context(config)

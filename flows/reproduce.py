@@ -18,8 +18,8 @@ from flows.command import Settings, flow, main
 from flows.settings import context
 
 if TYPE_CHECKING:
-    from gauntlet.study import Study
-    from gauntlet.training import Training
+    from gauntlet.studies.study import Study
+    from gauntlet.training.fit import Training
     from tasks.context import Context
     from tasks.judge import Outcome
     from tasks.source import Source
@@ -39,7 +39,7 @@ class ReproduceConfig(Settings):
 
     def check(self) -> None:
         """Refuse unknown reports, and data that cannot be read, before a server is started."""
-        from gauntlet.study import chosen
+        from gauntlet.studies.study import chosen
 
         chosen(self.report)
         super(ReproduceConfig, self.resolved()).check()
@@ -48,9 +48,9 @@ class ReproduceConfig(Settings):
 @flow(ReproduceConfig)
 def reproduce(config: ReproduceConfig) -> dict[str, Any]:
     """Measure published reports again with their own settings; judge every figure and every conclusion."""
-    from gauntlet.study import chosen
-    from tasks import tracking
+    from gauntlet.studies.study import chosen
     from tasks.judge import combine, write
+    from tasks.store import tracking
 
     studies = [study.quick() if config.quick else study for study in chosen(config.report)]
     config = config.resolved()
@@ -66,8 +66,8 @@ def reproduce(config: ReproduceConfig) -> dict[str, Any]:
 
 def _judged(study: Study, where: Context, memo: Memo) -> dict[str, Any]:
     """Run a study's stages below a run of its own, then judge it."""
-    from tasks import tracking
     from tasks.judge import judge_study
+    from tasks.store import tracking
 
     params = {"report": study.name, "title": study.title, "source": study.source, "seed": where.seed}
     name = f"{study.name}: {study.title}"
@@ -127,8 +127,8 @@ class Step:
 
     def source(self, name: str) -> Source:
         """The model of an earlier stage."""
-        from tasks import registry
         from tasks.source import Source
+        from tasks.store import registry
 
         return Source(model=registry.model_uri(str(self.done[name].run)))
 

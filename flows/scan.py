@@ -9,7 +9,7 @@ from pydantic import Field
 from flows.command import flow, main
 from flows.settings import context, result
 from flows.threats import ThreatModelSettings, threats
-from gauntlet.scanning import Asked
+from gauntlet.assurance.scan.scanning import Asked
 
 INCONCLUSIVE = 3
 """Exit status where a gate was asked for and not everything could be looked into."""
@@ -43,8 +43,8 @@ def scan(config: ScanConfig) -> dict[str, Any]:
     """Scan code, model files and locked packages; count findings by severity. Or check a threat model."""
     if config.threat_model:
         return threats(config)
-    from tasks import tracking
     from tasks.scan import scan as scan_task
+    from tasks.store import tracking
 
     found = result(scan_task(context(config), asked=config.asked(), show=True), config)
     found |= {"dependencies": tracking.read(found["run_id"]).data.tags["gauntlet.dependencies"], "model": config.model}

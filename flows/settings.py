@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field
 
 from flows.command import Settings
-from gauntlet.adapter import InputRange, Layout, Outputs
 from gauntlet.attacks import Attacks
-from gauntlet.battery import Battery
+from gauntlet.evaluation.battery import Battery
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
-from gauntlet.models import ARCHITECTURES, FUNCTION, check_name
+from gauntlet.models.adapter import InputRange, Layout, Outputs
+from gauntlet.models.architectures import ARCHITECTURES
+from gauntlet.models.files import FUNCTION, check_name
 from gauntlet.threat import Budget
-from gauntlet.training import Training
+from gauntlet.training.fit import Training
 
 if TYPE_CHECKING:
     from tasks.context import Context
@@ -109,8 +110,8 @@ class ModelSettings(GivenModel):
 
 def context(config: Settings) -> Context:
     """What the tasks are told of a config; the store is reached first, since models come from it."""
-    from tasks import tracking
     from tasks.context import Context
+    from tasks.store import tracking
 
     tracking.connect(config.tracking_uri)
     return Context(**{name: getattr(config, name) for name in Settings.model_fields})
@@ -118,7 +119,7 @@ def context(config: Settings) -> Context:
 
 def result(run_id: str, config: Settings) -> dict[str, Any]:
     """What a single-stage flow returns, and `--json` prints: the run, its settings and its metrics."""
-    from tasks import tracking
+    from tasks.store import tracking
 
     settings = config.model_dump(mode="json", exclude={"tracking_uri"})
     recorded = {key: value for key, value in tracking.records(run_id).items() if key != "measurements"}

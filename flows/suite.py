@@ -9,8 +9,8 @@ from pydantic import Field
 from flows.command import flow, main
 from flows.problems import Problems
 from flows.settings import BatterySettings, TrainingSettings, context
-from gauntlet.defenses import AdversarialTraining, AnyDefense, OnTheFly
-from gauntlet.poisoning import AnyPoisoning, CornerTrigger
+from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger
+from gauntlet.defenses.training import AdversarialTraining, AnyDefense, OnTheFly
 
 
 class SuiteConfig(TrainingSettings, BatterySettings):
@@ -27,9 +27,9 @@ class SuiteConfig(TrainingSettings, BatterySettings):
 @flow(SuiteConfig)
 def suite(config: SuiteConfig) -> dict[str, Any]:
     """Train a baseline, attack, poison and defend it, scan the code, and compare all of it in one table."""
-    from tasks import tracking
     from tasks.compare import compare
     from tasks.scan import scan
+    from tasks.store import tracking
     from tasks.train import train
 
     where = context(config)
@@ -48,18 +48,18 @@ def suite(config: SuiteConfig) -> dict[str, Any]:
 
 
 def _attack(config: SuiteConfig, below: Any, trained: str, role: str, **more: Any) -> str:
-    from tasks import registry
     from tasks.attack import attack
     from tasks.source import Source
+    from tasks.store import registry
 
     target = Source(model=registry.model_uri(trained))
     return str(attack(below, target, config.battery(), role=role, **more))
 
 
 def _poison(config: SuiteConfig, below: Any, baseline: str) -> None:
-    from tasks import registry
     from tasks.poison import poison
     from tasks.source import Source
+    from tasks.store import registry
 
     poisoned = poison(below, config.training(), config.poisoning, Source(model=registry.model_uri(baseline)))
     _attack(config, below, poisoned, "poisoned")
@@ -67,10 +67,10 @@ def _poison(config: SuiteConfig, below: Any, baseline: str) -> None:
 
 def _defend(config: SuiteConfig, below: Any, baseline: str, attacked: str | None, defense: Any) -> None:
     """The defended model, attacked white-box and by the baseline's images."""
-    from tasks import registry
     from tasks.attack import attack
     from tasks.defend import defend
     from tasks.source import Source
+    from tasks.store import registry
 
     source = Source(model=registry.model_uri(baseline))
     defended = defend(below, config.training(), defense, source, baseline)
@@ -85,8 +85,8 @@ def _defend(config: SuiteConfig, below: Any, baseline: str, attacked: str | None
 
 def _summary(run_id: str, config: SuiteConfig) -> dict[str, Any]:
     """What `--json` prints; the table and the next steps go to the terminal."""
-    from tasks import tracking
     from tasks.compare import show
+    from tasks.store import tracking
 
     show(run_id, tracking.connect(config.tracking_uri))
     recorded = tracking.records(run_id)

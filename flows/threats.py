@@ -40,7 +40,7 @@ class ThreatModelSettings(Settings):
     def check(self) -> None:
         """No data set is read; a threat model is, before a server is started."""
         if self.threat_model:
-            from gauntlet.threat_model import load
+            from gauntlet.assurance.stride.threat_model import load
 
             load(Path(self.threat_model))
 

@@ -16,7 +16,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gauntlet import journal
+from gauntlet.assurance.audit import journal
 from gauntlet.errors import SettingError
 from gauntlet.state import ensure_state
 

@@ -10,26 +10,27 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import evaluation, limits, validity
+from gauntlet import limits
 from gauntlet.attacks import Attack
-from gauntlet.battery import SHARD, Battery, Job, rescored
-from gauntlet.battery import run as run_battery
-from gauntlet.checkpoint import Checkpoint, sweep
-from gauntlet.evaluation import Clean
-from gauntlet.outcome import Attacked
-from gauntlet.probes import probe
-from gauntlet.provenance import code_digest, fingerprint
+from gauntlet.evaluation.battery import SHARD, Battery, Job, rescored
+from gauntlet.evaluation.battery import run as run_battery
+from gauntlet.evaluation.checkpoint import Checkpoint, sweep
+from gauntlet.evaluation.clean import Clean, evaluate
+from gauntlet.evaluation.outcome import Attacked
+from gauntlet.evaluation.provenance import code_digest, fingerprint
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
-from tasks import tracking
+from gauntlet.validity import checks
+from gauntlet.validity.probes import probe
 from tasks.attacked import Findings, log
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.replay import bank_of, deposit, replayed
 from tasks.source import Loaded, Source
+from tasks.store import tracking
 
 if TYPE_CHECKING:
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
 
 
 TRUSTED = "trusted: code that came with the model was run; what it measured is only as honest as that code"
@@ -64,7 +65,7 @@ def attack(
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
         with shown(name) as progress:
             with limits.within("the clean evaluation", battery.max_seconds, battery.max_memory):
-                clean = evaluation.evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
+                clean = evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
                 job = _job(context, dataset, loaded, clean, other, None if save_images or bank else SHARD)
             if images_of:
                 results = _rescored(battery, job, tracking.arrays(images_of, "adversarial.npz"))
@@ -136,6 +137,6 @@ def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, job: Job, 
         job.target, job.x, job.y, job.clean, results=results, better_range=loaded.better_range, seed=job.seed
     )
     log_probabilities, bounds = loaded.outputs == "probabilities (log)", dataset.bounds
-    evidence = validity.Evidence(results, dataset.n_classes, probes, log_probabilities, bounds=bounds)
-    notes = [*validity.notes(evidence), *([TRUSTED] if loaded.trusted else [])]
-    return Findings(role, clean, loaded, results, validity.doubts(evidence), notes)
+    evidence = checks.Evidence(results, dataset.n_classes, probes, log_probabilities, bounds=bounds)
+    notes = [*checks.notes(evidence), *([TRUSTED] if loaded.trusted else [])]
+    return Findings(role, clean, loaded, results, checks.doubts(evidence), notes)

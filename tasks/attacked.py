@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gauntlet import curves, evaluation, figures, validity
-from gauntlet.evaluation import Clean
-from gauntlet.outcome import Attacked, WorstCase, worst_case
-from tasks import tracking
+from gauntlet.evaluation.clean import Clean, share, tables
+from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
+from gauntlet.report import curves, figures
+from gauntlet.validity import checks
 from tasks.context import Context
 from tasks.source import Loaded
+from tasks.store import tracking
 from tasks.trained import log_predictions
 
 if TYPE_CHECKING:
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
     from gauntlet.measurement import Measurement
 
 
@@ -30,7 +31,7 @@ class Findings:
     clean: Clean
     loaded: Loaded
     results: Sequence[Attacked]
-    doubts: Sequence[validity.Doubt]
+    doubts: Sequence[checks.Doubt]
     notes: Sequence[str] = ()
 
     @property
@@ -40,12 +41,12 @@ class Findings:
 
     def accuracy(self, result: Attacked) -> Measurement:
         """Robust accuracy of a result with its verdict."""
-        verdict, reasons = validity.verdict_of(result, self.doubts)
+        verdict, reasons = checks.verdict_of(result, self.doubts)
         return result.accuracy(self.model).model_copy(update={"validity": verdict, "reasons": reasons})
 
     def clean_accuracy(self) -> Measurement:
         """Clean accuracy over the whole test set."""
-        return evaluation.share(self.clean.correct, model=self.model, condition="clean")
+        return share(self.clean.correct, model=self.model, condition="clean")
 
 
 def log(run: tracking.Run, context: Context, dataset: Dataset, findings: Findings, params: dict[str, Any]) -> None:
@@ -120,7 +121,7 @@ def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix:
         f"examples{suffix}.png",
         figures.adversarial_examples(shown_clean, images, *predictions, dataset.class_names, title),
     )
-    counts, report = evaluation.tables(result.labels, result.predictions, dataset.class_names)
+    counts, report = tables(result.labels, result.predictions, dataset.class_names)
     attacked = Clean(result.labels, result.predictions, 0.0, counts, report)
     log_predictions(run, attacked, dataset, f"{title}, n = {len(result.index):,}", suffix)
 
@@ -132,7 +133,7 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, severa
     accuracies = [findings.accuracy(result) for result in findings.results if result.alone]
     worst = [case.accuracy(findings.model) for case in findings.worst] if several else []
     measured = [findings.clean_accuracy(), *accuracies, *worst]
-    verdict, reasons = validity.verdict(findings.doubts)
+    verdict, reasons = checks.verdict(findings.doubts)
     run.tags({"gauntlet.validity": verdict, "gauntlet.reasons": "; ".join(reasons)})
     loaded = findings.loaded
     run.tags({f"gauntlet.{name}": getattr(loaded, name) for name in ("input_range", "outputs", "layout")})

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import canaries as birds
 from gauntlet.quiet import load_tensorflow
-from tasks import tracking
+from gauntlet.validity import canaries as birds
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.store import tracking
 
 if TYPE_CHECKING:
     import pandas as pd

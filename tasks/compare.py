@@ -11,11 +11,11 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from gauntlet import figures, report
 from gauntlet.measurement import Measurement, table
-from tasks import tracking
+from gauntlet.report import document, figures
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.store import tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def _report(
     measured: list[Measurement],
     title: str,
     problems: Sequence[str],
-) -> report.Report:
+) -> document.Report:
     shown_figures: dict[str, bytes] = {}
     if measured:
         bars = figures.accuracy_by_condition(_largest(measured), "Accuracy by condition, at the largest budgets")
@@ -77,7 +77,7 @@ def _report(
         "Can the numbers be believed?": _verdicts(stages),
     }
     present = {caption: frame for caption, frame in tables.items() if len(frame)}
-    return report.Report(title, _facts(context), measured, shown_figures, present, list(problems))
+    return document.Report(title, _facts(context), measured, shown_figures, present, list(problems))
 
 
 def _largest(measured: list[Measurement]) -> list[Measurement]:
@@ -148,10 +148,10 @@ def _verdicts(stages: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _log(run: tracking.Run, content: report.Report) -> None:
-    run.json("metrics.json", report.to_json(content))
-    run.text("report.md", report.to_markdown(content))
-    run.text("report.html", report.to_html(content))
+def _log(run: tracking.Run, content: document.Report) -> None:
+    run.json("metrics.json", document.to_json(content))
+    run.text("report.md", document.to_markdown(content))
+    run.text("report.html", document.to_html(content))
     for name, caption in (("comparison.png", BARS), ("robustness_curve.png", CURVES)):
         picture = content.figures.get(caption)
         if isinstance(picture, bytes):
@@ -172,6 +172,6 @@ def show(suite: str, uri: str) -> None:
 
     measured = tracking.records(suite)["measurements"]
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
-    console.print(report.to_text(measured))
+    console.print(document.to_text(measured))
     page = tracking.find(suite, "report.html")
     console.print(f"Report: {page}\nMLflow: {tracking.ui_command(uri)}", soft_wrap=True, highlight=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
 
 
 class Context(BaseModel):
@@ -40,6 +40,6 @@ class Context(BaseModel):
 
     def load(self) -> Dataset:
         """The data set, read once a process."""
-        from gauntlet.datasets import read_dataset
+        from gauntlet.data.datasets import read_dataset
 
         return read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)

@@ -10,18 +10,19 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import datascan, figures
+from gauntlet.data import datascan
+from gauntlet.defenses.poisoning import AnyPoisoning
 from gauntlet.errors import GateError
-from gauntlet.poisoning import AnyPoisoning
-from tasks import tracking
+from gauntlet.report import figures
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.store import tracking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gauntlet.datascan import Check
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datascan import Check
+    from gauntlet.data.datasets import Dataset
 
 
 @task(name="inspect", cache_policy=NO_CACHE)

@@ -6,13 +6,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
-from gauntlet import training as maths
-from gauntlet.defenses import AnyDefense
+from gauntlet.defenses.training import AnyDefense
 from gauntlet.quiet import load_tensorflow
-from tasks import registry, tracking
+from gauntlet.training import fit as maths
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.store import registry, tracking
 from tasks.trained import record
 
 

@@ -11,22 +11,31 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import curves, figures, limits
-from gauntlet.access import Target
-from gauntlet.battery import Battery, Job, run
-from gauntlet.detection import AnyDetector, Detection, FittedDetector, Rate, Scores, after_rejection, evaluate_detector
-from gauntlet.outcome import Attacked
+from gauntlet import limits
+from gauntlet.defenses.detection import (
+    AnyDetector,
+    Detection,
+    FittedDetector,
+    Rate,
+    Scores,
+    after_rejection,
+    evaluate_detector,
+)
+from gauntlet.evaluation.battery import Battery, Job, run
+from gauntlet.evaluation.outcome import Attacked
+from gauntlet.models.access import Target
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
-from tasks import tracking
+from gauntlet.report import curves, figures
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.store import tracking
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
     from gauntlet.progress import Progress
 
 

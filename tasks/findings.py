@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gauntlet.findings import Accepted, Finding
+from gauntlet.assurance.scan.findings import Accepted, Finding
 
 MOST = 60
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}

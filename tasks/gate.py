@@ -9,12 +9,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from gauntlet import gate as maths
-from gauntlet.findings import Severity
+from gauntlet.assurance.scan.findings import Severity
+from gauntlet.gate import verdict as maths
+from gauntlet.gate.statistics import judge
 from gauntlet.measurement import budget
-from gauntlet.statistics import judge
-from tasks import registry, tracking
 from tasks.context import Context
+from tasks.store import registry, tracking
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,13 +12,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from gauntlet import figures
-from gauntlet import report as page
-from gauntlet.conclusions import Measured, conclude, judge
 from gauntlet.measurement import MISSING, Measurement, wilson
-from gauntlet.study import Figure, Study
-from tasks import tracking
+from gauntlet.report import document, figures
+from gauntlet.studies.conclusions import Measured, conclude, judge
+from gauntlet.studies.study import Figure, Study
 from tasks.context import Context
+from tasks.store import tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +52,7 @@ def judge_study(context: Context, run_id: str, study: Study, outcomes: Mapping[s
     stages = {name: outcome.model_dump() for name, outcome in outcomes.items()}
     run.record(everything, counts, figures=rows, conclusions=claims, stages=stages)
     _log(run, content)
-    return {"report": study.name, "figures": rows, "conclusions": claims, "markdown": page.to_markdown(content)}
+    return {"report": study.name, "figures": rows, "conclusions": claims, "markdown": document.to_markdown(content)}
 
 
 def combine(run_id: str, title: str, judged: Sequence[Mapping[str, Any]]) -> str:
@@ -152,7 +151,7 @@ def _report(
     rows: Sequence[Mapping[str, Any]],
     claims: Sequence[Mapping[str, Any]],
     everything: Sequence[Measurement],
-) -> page.Report:
+) -> document.Report:
     tables = {
         "Published figures": _figures_table(rows),
         "Conclusions": _claims_table(claims),
@@ -163,7 +162,7 @@ def _report(
     present = {caption: frame for caption, frame in tables.items() if len(frame)}
     notes = [*problems, *study.notes, *GENERAL]
     pictures = _pictures(study, outcomes) | _bars(everything) | _times(measured)
-    return page.Report(f"{study.name}: {study.title}", _facts(context, run_id, study), [], pictures, present, notes)
+    return document.Report(f"{study.name}: {study.title}", _facts(context, run_id, study), [], pictures, present, notes)
 
 
 GENERAL = (
@@ -292,16 +291,16 @@ def _bars(everything: Sequence[Measurement]) -> dict[str, bytes]:
     return {BARS: figures.png(figures.accuracy_by_condition(shown, BARS))} if shown else {}
 
 
-def _log(run: tracking.Run, content: page.Report) -> None:
-    run.text("report.md", page.to_markdown(content))
-    run.text("report.html", page.to_html(content))
+def _log(run: tracking.Run, content: document.Report) -> None:
+    run.text("report.md", document.to_markdown(content))
+    run.text("report.html", document.to_html(content))
     run.text("report.txt", _plain_text(content))
     picture = content.figures.get(BARS)
     if isinstance(picture, bytes):
         run.file("comparison.png", picture)
 
 
-def _plain_text(content: page.Report) -> str:
+def _plain_text(content: document.Report) -> str:
     """The report for a reader without Markdown: facts, tables in columns, notes."""
     parts = [content.title, "=" * len(content.title), *(f"{key}: {value}" for key, value in content.facts.items())]
     for caption, frame in content.tables.items():

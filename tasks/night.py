@@ -12,12 +12,14 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from gauntlet import report, trend
-from gauntlet.provenance import code_digest
-from gauntlet.trend import Night
-from tasks import gate, registry, tracking
+from gauntlet.evaluation.provenance import code_digest
+from gauntlet.gate import trend
+from gauntlet.gate.trend import Night
+from gauntlet.report import document
+from tasks import gate
 from tasks.context import Context
 from tasks.gate import Evaluated
+from tasks.store import registry, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +50,7 @@ def page(
     opened.json(FILE, now.model_dump())
     past = _past(context, night, nights)
     drops = trend.attributed(past[-1] if past else None, now)
-    content = report.Report(
+    content = document.Report(
         f"Nightly: {found['verdict']}",
         _facts(context, candidate, champion, now),
         [m for role, one in (("candidate", candidate), ("champion", champion)) for m in _measured(role, one)],
@@ -58,7 +60,7 @@ def page(
     )
     _log(opened, content, found, now)
     if FlowRunContext.get():
-        create_markdown_artifact(report.to_markdown(content), key="nightly", description=content.title)
+        create_markdown_artifact(document.to_markdown(content), key="nightly", description=content.title)
 
 
 def _measured(role: str, evaluated: Evaluated | None) -> list[Measurement]:
@@ -100,10 +102,10 @@ def _tables(found: dict[str, Any], runs: Mapping[str, str]) -> dict[str, pd.Data
     return {caption: table for caption, table in tables.items() if len(table)}
 
 
-def _log(run: tracking.Run, content: report.Report, found: dict[str, Any], now: Night) -> None:
+def _log(run: tracking.Run, content: document.Report, found: dict[str, Any], now: Night) -> None:
     run.text("report.html", _html(content, found))
-    run.text("report.md", report.to_markdown(content))
-    run.json("metrics.json", report.to_json(content) | {k: found[k] for k in ("verdict", "reasons", "conditions")})
+    run.text("report.md", document.to_markdown(content))
+    run.json("metrics.json", document.to_json(content) | {k: found[k] for k in ("verdict", "reasons", "conditions")})
     shares = {f"{who}/{_plain(k)}": v for who in ("candidate", "champion") for k, v in getattr(now, who).items()}
     run.metrics(shares)
     if found["conditions"]:
@@ -112,7 +114,7 @@ def _log(run: tracking.Run, content: report.Report, found: dict[str, Any], now: 
     run.tags({"gauntlet.verdict": found["verdict"], "gauntlet.reasons": "; ".join(found["reasons"])})
 
 
-def _html(content: report.Report, found: dict[str, Any]) -> str:
+def _html(content: document.Report, found: dict[str, Any]) -> str:
     """The page: verdict, reasons and gate at the top, where a reader looks in the morning."""
     below = {caption: table for caption, table in content.tables.items() if caption != GATE}
     rows = gate.frame(found["conditions"])
@@ -120,7 +122,7 @@ def _html(content: report.Report, found: dict[str, Any]) -> str:
     last = [note for note in content.notes if note not in found["reasons"]]
     shown = replace(content, tables=below, notes=last)
     told = {"verdict": found["verdict"], "reasons": found["reasons"], "gate": header}
-    return report.to_html(shown, "night.html.j2", **told)
+    return document.to_html(shown, "night.html.j2", **told)
 
 
 def _plain(condition: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import tracking
 from tasks.context import Context
+from tasks.store import tracking
 
 VARIABLE = "GAUNTLET_WEBHOOK"
 PATIENCE = 10.0

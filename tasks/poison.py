@@ -8,21 +8,22 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import figures, limits
-from gauntlet import training as maths
-from gauntlet.evaluation import predict, share
-from gauntlet.poisoning import AnyPoisoning, Poisoned, Poisoning
+from gauntlet import limits
+from gauntlet.defenses.poisoning import AnyPoisoning, Poisoned, Poisoning
+from gauntlet.evaluation.clean import predict, share
 from gauntlet.quiet import load_tensorflow
-from tasks import registry, tracking
+from gauntlet.report import figures
+from gauntlet.training import fit as maths
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.store import registry, tracking
 from tasks.trained import record
 
 if TYPE_CHECKING:
-    from gauntlet.classifier import CompiledClassifier
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
     from gauntlet.measurement import Measurement
+    from gauntlet.models.classifier import CompiledClassifier
 
 
 @task(name="poison", cache_policy=NO_CACHE)

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import curves, privacy
-from gauntlet.access import suffices
+from gauntlet import privacy
 from gauntlet.errors import SettingError
+from gauntlet.models.access import suffices
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
-from tasks import tracking
+from gauntlet.report import curves
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.store import tracking
 
 if TYPE_CHECKING:
-    from gauntlet.access import Target
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
+    from gauntlet.models.access import Target
     from gauntlet.privacy import Evidence, Theft
 
 

@@ -10,14 +10,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet.attacks import parse
-from gauntlet.battery import Battery
-from gauntlet.card import Card
+from gauntlet.defenses.poisoning import AnyPoisoning
 from gauntlet.errors import GateError, ModelError
-from gauntlet.poisoning import AnyPoisoning
-from gauntlet.provenance import code_digest
-from tasks import audit, registry, tracking
+from gauntlet.evaluation.battery import Battery
+from gauntlet.evaluation.provenance import code_digest
+from gauntlet.gate.card import Card
 from tasks.context import Context
 from tasks.gate import Evaluated
+from tasks.store import audit, registry, tracking
 
 FILE = "card.json"
 

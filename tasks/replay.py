@@ -8,17 +8,17 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet.bank import Bank
-from gauntlet.battery import Battery, Job
-from gauntlet.outcome import Attacked
+from gauntlet.evaluation.bank import Bank
+from gauntlet.evaluation.battery import Battery, Job
+from gauntlet.evaluation.outcome import Attacked
 from gauntlet.quiet import load_tensorflow
-from tasks import tracking
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.store import tracking
 
 if TYPE_CHECKING:
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
 
 FILE, TAG = "bank.npz", "gauntlet.bank"
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import scanning
-from gauntlet.findings import Severity
-from tasks import tracking
+from gauntlet.assurance.scan import scanning
+from gauntlet.assurance.scan.findings import Severity
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.store import tracking
 
 if TYPE_CHECKING:
     import pandas as pd

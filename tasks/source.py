@@ -13,19 +13,19 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet import limits
-from gauntlet.adapter import InputRange, Layout, Outputs, adapt
+from gauntlet.data.readers import one_line
 from gauntlet.errors import LimitError, ModelError, SettingError
-from gauntlet.models import FUNCTION, check_name, is_uri, load_file
-from gauntlet.readers import one_line
-from tasks import registry
+from gauntlet.models.adapter import InputRange, Layout, Outputs, adapt
+from gauntlet.models.files import FUNCTION, check_name, is_uri, load_file
+from tasks.store import registry
 
 if TYPE_CHECKING:
     import keras
 
-    from gauntlet.access import Target
-    from gauntlet.blackbox import Function
-    from gauntlet.classifier import CompiledClassifier
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
+    from gauntlet.models.access import Target
+    from gauntlet.models.blackbox import Function
+    from gauntlet.models.classifier import CompiledClassifier
     from gauntlet.threat import Images, Labels
 
 PROBE = 1_000
@@ -49,7 +49,7 @@ class Loaded:
     @property
     def white_box(self) -> CompiledClassifier:
         """The classifier with its gradients; `SettingError` when the model shows none."""
-        from gauntlet.classifier import CompiledClassifier
+        from gauntlet.models.classifier import CompiledClassifier
 
         if isinstance(self.classifier, CompiledClassifier):
             return self.classifier
@@ -95,7 +95,7 @@ class Source(BaseModel):
 
     def _white_box(self, model: keras.Model, dataset: Dataset, x: Images, y: Labels) -> Loaded:
         """A Keras model; of one that a stage registered nothing need be detected."""
-        from gauntlet.classifier import CompiledClassifier
+        from gauntlet.models.classifier import CompiledClassifier
 
         ours = self._is_uri and registry.is_ours(self.model)
         expects: tuple[Any, ...] = ("0..1", "logits") if ours else (self.input_range, self.outputs, self.layout)
@@ -104,7 +104,7 @@ class Source(BaseModel):
         return Loaded(classifier, adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range)
 
     def _black_box(self, function: Function, dataset: Dataset, x: Images, y: Labels) -> Loaded:
-        from gauntlet.blackbox import open_blackbox
+        from gauntlet.models.blackbox import open_blackbox
 
         expects = self.input_range, self.layout, self.outputs
         found = open_blackbox(function, x, y, dataset.n_classes, *expects, bounds=dataset.bounds)
@@ -132,7 +132,7 @@ class Source(BaseModel):
 
 def imported(name: str) -> Function:
     """The function `module:function`, from the working directory or wherever Python looks; `ModelError` without."""
-    from gauntlet.blackbox import reason
+    from gauntlet.models.blackbox import reason
 
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:

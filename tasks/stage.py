@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from gauntlet.provenance import code_digest
-from tasks import tracking
+from gauntlet.evaluation.provenance import code_digest
 from tasks.context import Context
+from tasks.store import tracking
 
 
 def key_of(context: Context, name: str, *inputs: Any) -> str:

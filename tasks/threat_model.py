@@ -11,14 +11,14 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import threat_report
+from gauntlet.assurance.stride import threat_report
+from gauntlet.assurance.stride.evidence import Ran, gather
+from gauntlet.assurance.stride.threat_model import load
+from gauntlet.assurance.stride.threat_report import Judged
 from gauntlet.errors import GateError
-from gauntlet.evidence import Ran, gather
-from gauntlet.threat_model import load
-from gauntlet.threat_report import Judged
-from tasks import tracking
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.store import tracking
 
 TAG = "gauntlet.threat_model"
 

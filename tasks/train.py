@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet import training as maths
 from gauntlet.quiet import load_tensorflow
-from tasks import registry, tracking
+from gauntlet.training import fit as maths
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.store import registry, tracking
 from tasks.trained import record
 
 

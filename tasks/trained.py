@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gauntlet import figures
-from gauntlet.evaluation import Clean, evaluate, inference_ms, share
+from gauntlet.evaluation.clean import Clean, evaluate, inference_ms, share
 from gauntlet.measurement import Measurement
-from tasks import registry, tracking
+from gauntlet.report import figures
+from tasks.store import registry, tracking
 
 if TYPE_CHECKING:
-    from gauntlet.classifier import CompiledClassifier
-    from gauntlet.datasets import Dataset
-    from gauntlet.training import Trained
+    from gauntlet.data.datasets import Dataset
+    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.training.fit import Trained
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Recorded:
 
 def record(run: tracking.Run, dataset: Dataset, trained: Trained) -> Recorded:
     """Log history, clean test figures and the registered model; the caller adds its own and calls `run.record`."""
-    from gauntlet.classifier import CompiledClassifier
+    from gauntlet.models.classifier import CompiledClassifier
 
     log_history(run, trained)
     samples = figures.sample_images(dataset.x_train, dataset.y_train, dataset.class_names, f"{dataset.name}: samples")

@@ -9,13 +9,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
-from gauntlet.evaluation import share
-from gauntlet.poisoning import AnyPoisoning
+from gauntlet.defenses.poisoning import AnyPoisoning
+from gauntlet.evaluation.clean import share
 from gauntlet.quiet import load_tensorflow
-from tasks import tracking
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.store import tracking
 
 
 @task(name="triggers", cache_policy=NO_CACHE)

@@ -40,7 +40,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """MLflow, Prefect, the deployments and a worker over a state folder of their own."""
-    from gauntlet.datasets import read_dataset
+    from gauntlet.data.datasets import read_dataset
 
     folder = tmp_path_factory.mktemp("served")
     digits = read_dataset("digits")

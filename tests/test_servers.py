@@ -345,7 +345,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "prefect.toml",
         "gauntlet/__init__.py",
         "gauntlet/errors.py",
-        "gauntlet/journal.py",
+        "gauntlet/assurance/audit/journal.py",
         "gauntlet/limits.py",
         "gauntlet/state.py",
     ):

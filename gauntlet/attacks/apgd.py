@@ -11,13 +11,13 @@ from pydantic import Field
 
 from gauntlet.attacks.base import Crafted, Targeted
 from gauntlet.attacks.search import Search, State, direction, walk
+from gauntlet.attacks.streams import Rows, Streams
 from gauntlet.errors import SettingError
-from gauntlet.streams import Rows, Streams
 from gauntlet.threat import Images, Labels, Norm, ThreatModel, lengths
 
 if TYPE_CHECKING:
-    from gauntlet.classifier import CompiledClassifier, Seen
-    from gauntlet.losses import Loss
+    from gauntlet.models.classifier import CompiledClassifier, Seen
+    from gauntlet.models.losses import Loss
 
 ALPHA, RHO = 0.75, 0.75
 """Share of the gradient step against the momentum, and of rising steps below which the step is halved (section 3)."""
@@ -35,8 +35,8 @@ class _Apgd(Targeted):
     def _search(
         self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams, loss: Loss, n_targets: int
     ) -> Crafted:
-        from gauntlet.classifier import CHUNK
-        from gauntlet.losses import LEAST_CLASSES
+        from gauntlet.models.classifier import CHUNK
+        from gauntlet.models.losses import LEAST_CLASSES
 
         if model.nb_classes < LEAST_CLASSES.get(loss, 2):
             needs = f"{self.name} needs {LEAST_CLASSES[loss]} classes, the model has {model.nb_classes}"

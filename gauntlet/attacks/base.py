@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from gauntlet.access import Access, Target, suffices
+from gauntlet.attacks.streams import Streams
 from gauntlet.errors import AttackError, SettingError
-from gauntlet.streams import Streams
+from gauntlet.models.access import Access, Target, suffices
 from gauntlet.threat import Images, Labels, Norm, ThreatModel, check_batch, default_budgets, lengths
 
 

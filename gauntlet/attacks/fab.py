@@ -12,11 +12,11 @@ from pydantic import Field
 from gauntlet.attacks.apgd import likeliest
 from gauntlet.attacks.base import Attack, Crafted
 from gauntlet.attacks.search import Search, State, random_in_ball, walk
-from gauntlet.streams import Rows, Streams
+from gauntlet.attacks.streams import Rows, Streams
 from gauntlet.threat import Images, Labels, Norm, ThreatModel, lengths
 
 if TYPE_CHECKING:
-    from gauntlet.classifier import CompiledClassifier, Seen
+    from gauntlet.models.classifier import CompiledClassifier, Seen
 
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 """Bias towards the clean image, overshoot of a step, and way back from a success (Croce & Hein 2020, section 3)."""
@@ -38,7 +38,7 @@ class Fab(Attack):
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Walk towards every target until a point within the budget is found."""
-        from gauntlet.classifier import CHUNK
+        from gauntlet.models.classifier import CHUNK
 
         threat = ThreatModel(norm=self.norm, eps=eps, bounds=model.clip_values)
         several = min(self.targets, model.nb_classes - 1)

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from gauntlet.attacks.base import Crafted, Targeted, art_norm, one_hot
 from gauntlet.attacks.libraries import Library, foolbox_images
-from gauntlet.streams import Streams
+from gauntlet.attacks.streams import Streams
 from gauntlet.threat import Images, Labels, Norm
 
 if TYPE_CHECKING:
-    from gauntlet.classifier import CompiledClassifier
+    from gauntlet.models.classifier import CompiledClassifier
 
 
 class Fgsm(Targeted):
@@ -33,7 +33,7 @@ class Fgsm(Targeted):
             return foolbox_images(kind, model, x, aims, eps, targeted=targeted, **step)
         from art.attacks.evasion import FastGradientMethod
 
-        from gauntlet.classifier import CHUNK
+        from gauntlet.models.classifier import CHUNK
 
         settings = {"norm": art_norm(self.norm), "eps": eps, "num_random_init": 0, "batch_size": CHUNK}
         attack = FastGradientMethod(model, targeted=targeted, **settings)

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from gauntlet.access import Access, Target
 from gauntlet.attacks.base import Attack, Crafted, art_norm, global_seed, one_hot
-from gauntlet.streams import Streams
+from gauntlet.attacks.streams import Streams
+from gauntlet.models.access import Access, Target
 from gauntlet.threat import Images, Labels, Norm, lengths
 
 PER_STEP = 200

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gauntlet.attacks.base import Crafted
+from gauntlet.attacks.streams import Rows
 from gauntlet.errors import SettingError
-from gauntlet.streams import Rows
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:
-    from gauntlet.classifier import CompiledClassifier
+    from gauntlet.models.classifier import CompiledClassifier
 
 Library = Literal["art", "foolbox"]
 
@@ -67,7 +67,7 @@ class _Counted:
 
 def _chunks(n: int) -> list[Rows]:
     """`n` rows in chunks, each filled up with its first row: see `MULTIPLE`."""
-    from gauntlet.classifier import CHUNK, MULTIPLE
+    from gauntlet.models.classifier import CHUNK, MULTIPLE
 
     chunks = [np.arange(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
     return [np.concatenate([rows, np.full(-len(rows) % MULTIPLE, rows[0])]) for rows in chunks]

@@ -15,11 +15,11 @@ from pydantic import Field
 
 from gauntlet.attacks.base import Attack, Crafted, Targeted
 from gauntlet.attacks.libraries import foolbox_images, import_foolbox
-from gauntlet.streams import Streams
+from gauntlet.attacks.streams import Streams
 from gauntlet.threat import Images, Labels, Norm, lengths
 
 if TYPE_CHECKING:
-    from gauntlet.classifier import CompiledClassifier
+    from gauntlet.models.classifier import CompiledClassifier
 
 HALVINGS = 24
 """Of an interval that is halved until float32 sees no difference."""

@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from gauntlet.access import Access, Target
 from gauntlet.attacks.base import Attack, Crafted
 from gauntlet.attacks.search import direction
-from gauntlet.streams import Streams
+from gauntlet.attacks.streams import Streams
+from gauntlet.models.access import Access, Target
 from gauntlet.threat import Images, Labels, Norm
 
 

@@ -11,11 +11,11 @@ from pydantic import Field
 from gauntlet.attacks.base import Crafted, Targeted, art_norm, global_seed, one_hot
 from gauntlet.attacks.libraries import foolbox_images
 from gauntlet.attacks.search import Search, State, direction, random_in_ball, walk
-from gauntlet.streams import Rows, Streams
+from gauntlet.attacks.streams import Rows, Streams
 from gauntlet.threat import Images, Labels, Norm, ThreatModel
 
 if TYPE_CHECKING:
-    from gauntlet.classifier import CompiledClassifier, Seen
+    from gauntlet.models.classifier import CompiledClassifier, Seen
 
 
 class Pgd(Targeted):
@@ -38,7 +38,7 @@ class Pgd(Targeted):
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Ours, or a library's."""
-        from gauntlet.classifier import CHUNK
+        from gauntlet.models.classifier import CHUNK
 
         aims = self.aims(y, model.nb_classes)
         if self.library != "gauntlet":
@@ -55,7 +55,7 @@ class Pgd(Targeted):
             ProjectedGradientDescentTensorFlowV2,
         )
 
-        from gauntlet.classifier import CHUNK
+        from gauntlet.models.classifier import CHUNK
 
         attack = ProjectedGradientDescentTensorFlowV2(
             model,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.attacks.base import Crafted
-from gauntlet.streams import Rows, Streams
+from gauntlet.attacks.streams import Rows, Streams
 from gauntlet.threat import Images, Labels, Norm, ThreatModel, lengths
 
 State = dict[str, np.ndarray]

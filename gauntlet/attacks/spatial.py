@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gauntlet.access import Access, Target, suffices
 from gauntlet.attacks.base import Attack, Crafted
 from gauntlet.attacks.search import margin
+from gauntlet.attacks.streams import Streams
 from gauntlet.errors import SettingError
-from gauntlet.streams import Streams
+from gauntlet.models.access import Access, Target, suffices
 from gauntlet.threat import Images, Labels
 
 

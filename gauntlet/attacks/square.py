@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gauntlet.access import Access, Target
 from gauntlet.attacks.base import Crafted, Targeted
 from gauntlet.attacks.search import Search, State, walk
-from gauntlet.streams import Rows, Streams
+from gauntlet.attacks.streams import Rows, Streams
+from gauntlet.models.access import Access, Target
 from gauntlet.threat import Images, Labels, Norm, ThreatModel
 
 HALVINGS = (10, 50, 200, 500, 1_000, 2_000, 4_000, 6_000, 8_000)
@@ -36,7 +36,7 @@ class Square(Targeted):
 
     def craft(self, model: Target, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Search with `max_iter` queries an image."""
-        from gauntlet.classifier import CHUNK
+        from gauntlet.models.classifier import CHUNK
 
         threat = ThreatModel(norm=self.norm, eps=eps, bounds=model.clip_values)
         aimed = None if self.target is None else self.aims(y, model.nb_classes)

@@ -6,8 +6,8 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from gauntlet.access import Access, suffices
 from gauntlet.declare import parse_declaration
+from gauntlet.models.access import Access, suffices
 from gauntlet.privacy.extraction import ExtractionCopycat, ExtractionKnockoff
 from gauntlet.privacy.membership import MembershipGap, MembershipLoss
 from gauntlet.privacy.theft import Evidence, Roc, Theft

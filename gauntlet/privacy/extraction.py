@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from gauntlet.access import Access, Target
-from gauntlet.detection import Rate, rate
+from gauntlet.defenses.detection import Rate, rate
 from gauntlet.errors import SettingError
-from gauntlet.models import ARCHITECTURES
+from gauntlet.models.access import Access, Target
+from gauntlet.models.architectures import ARCHITECTURES
 from gauntlet.privacy.theft import Evidence, Theft
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Images, Labels
-from gauntlet.training import Training, train, usual_epochs
+from gauntlet.training.fit import Training, train, usual_epochs
 
 if TYPE_CHECKING:
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
 
 
 class _Split(NamedTuple):
@@ -84,7 +84,7 @@ class Extraction(Theft):
         return split.x[:wanted]
 
     def _trained(self, dataset: Dataset, x: Images, y: Labels | Images, seed: int, progress: Progress) -> Target:
-        from gauntlet.classifier import CompiledClassifier
+        from gauntlet.models.classifier import CompiledClassifier
 
         settings = Training(
             architecture=self.architecture,

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.access import Access, Target
-from gauntlet.detection import Detection, Rate, Scores, evaluate_detector, rate
+from gauntlet.defenses.detection import Detection, Rate, Scores, evaluate_detector, rate
 from gauntlet.errors import SettingError
-from gauntlet.evaluation import cross_entropies
+from gauntlet.evaluation.clean import cross_entropies
+from gauntlet.models.access import Access, Target
 from gauntlet.privacy.theft import Evidence, Roc, Theft
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
 
 Bools = NDArray[np.bool_]
 LEVELS = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_01": 0.001}

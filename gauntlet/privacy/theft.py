@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from gauntlet.access import Access, Target
-from gauntlet.detection import Rate
+from gauntlet.defenses.detection import Rate
+from gauntlet.models.access import Access, Target
 from gauntlet.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from gauntlet.datasets import Dataset
+    from gauntlet.data.datasets import Dataset
 
 
 class Roc(NamedTuple):

@@ -30,7 +30,7 @@ def prefect_server() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory: pytest.TempPathFactory) -> str:
     """480 training and 120 test digits as a user's own file."""
-    from gauntlet.datasets import read_dataset
+    from gauntlet.data.datasets import read_dataset
 
     digits = read_dataset("digits")
     arrays = {"x_train": digits.x_train[:480], "y_train": digits.y_train[:480]}

@@ -10,7 +10,7 @@ from flows.attack import attack
 from flows.train import train
 from gauntlet.errors import GateError, SettingError
 from gauntlet.state import state_dir
-from tasks import tracking
+from tasks.store import tracking
 
 CASCADE = ["noise-uniform", "square:max_iter=30", "fgsm", "apgd-ce:max_iter=5"]
 

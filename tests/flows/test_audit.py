@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from gauntlet.audit import Entry, log_path, verify
+from gauntlet.assurance.audit.trail import Entry, log_path, verify
 from gauntlet.errors import GateError
-from tasks import audit, promote, registry, tracking
+from tasks import promote
 from tasks.context import Context
-from tasks.leaks import leaks
+from tasks.store import audit, registry, tracking
+from tasks.store.leaks import leaks
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def entries() -> list[Entry]:
 
 def trained(where: Context) -> str:
     """A registered model that learnt nothing."""
-    from gauntlet.models import architecture
+    from gauntlet.models.architectures import architecture
 
     dataset = where.load()
     model = architecture("cnn3x3").build(dataset.input_shape, dataset.n_classes)

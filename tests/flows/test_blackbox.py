@@ -20,14 +20,14 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from flows.command import Settings
 from flows.settings import ModelSettings
-from gauntlet.access import Access
 from gauntlet.attacks import Pgd, Square
-from gauntlet.blackbox import BlackBox
-from gauntlet.classifier import CompiledClassifier
-from gauntlet.datasets import Dataset, read_dataset
+from gauntlet.data.datasets import Dataset, read_dataset
 from gauntlet.errors import ModelError, SettingError
-from tasks import tracking
+from gauntlet.models.access import Access
+from gauntlet.models.blackbox import BlackBox
+from gauntlet.models.classifier import CompiledClassifier
 from tasks.source import Source
+from tasks.store import tracking
 
 REQUIREMENTS = ["scikit-learn"]
 

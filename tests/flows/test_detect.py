@@ -12,7 +12,7 @@ from flows.defend import defend
 from flows.detect import detect
 from flows.train import train
 from gauntlet.errors import SettingError
-from tasks import registry, tracking
+from tasks.store import registry, tracking
 
 BRIEF = "gan-discriminator:epochs=2"
 RATES = {"auc", "tpr_at_fpr_5", "tpr_at_fpr_1", "tpr_at_threshold", "fpr_at_threshold"}

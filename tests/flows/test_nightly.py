@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gauntlet import canaries
 from gauntlet.errors import GateError, ModelError, SettingError
+from gauntlet.validity import canaries
 
 pytestmark = pytest.mark.slow
 
@@ -89,8 +89,8 @@ def champion() -> str:
 
 def registered(change: Any) -> str:
     """A version whose weights are the champion's, changed."""
-    from tasks import registry, tracking
     from tasks.context import Context
+    from tasks.store import registry, tracking
 
     model = registry.load_model(f"models:/{NAME}@champion")
     model.set_weights([change(weights) for weights in model.get_weights()])
@@ -112,8 +112,8 @@ def test_the_first_night_has_nothing_to_compare_with_and_crowns_on_request(first
 
 
 def test_the_card_is_bound_to_the_version(first: dict[str, Any]) -> None:
-    from gauntlet.card import Card
-    from tasks import tracking
+    from gauntlet.gate.card import Card
+    from tasks.store import tracking
 
     version = client().get_model_version(NAME, "1")
     card = Card.model_validate_json(tracking.text(first["run_id"], "card.json"))
@@ -143,7 +143,7 @@ def test_the_bank_is_a_lower_bound_on_the_damage(second: dict[str, Any]) -> None
 
 
 def test_the_page_shows_verdict_gate_and_trend(second: dict[str, Any]) -> None:
-    from tasks import tracking
+    from tasks.store import tracking
 
     page = tracking.text(second["run_id"], "report.html")
     assert "Nightly: PASS" in page
@@ -173,7 +173,7 @@ def runs_of(stage: str) -> list[Any]:
 
 
 def report(run: Any) -> str:
-    from tasks import tracking
+    from tasks.store import tracking
 
     return tracking.text(run.info.run_id, "report.md")
 

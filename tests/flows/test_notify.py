@@ -47,8 +47,8 @@ def listener() -> Iterator[Listener]:
 @pytest.fixture
 def night(store: str, small_npz: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, str]:
     """A night that failed, as far as its records go."""
-    from tasks import tracking
     from tasks.context import Context
+    from tasks.store import tracking
 
     monkeypatch.delenv("GAUNTLET_WEBHOOK", raising=False)
     context = Context(dataset=small_npz, tracking_uri=store)
@@ -59,7 +59,7 @@ def night(store: str, small_npz: str, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 
 def told(run_id: str) -> str | None:
-    from tasks import tracking
+    from tasks.store import tracking
 
     found: str | None = tracking.read(run_id).data.tags.get("gauntlet.notified")
     return found

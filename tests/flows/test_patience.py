@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gauntlet.errors import SettingError
-from tasks import patience
+from tasks.store import patience
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0, 0), (1, 1), (2, 1), (10, 3), (240, 7), (1e6, 10)])

@@ -12,9 +12,9 @@ import pytest
 from flows.datascan import datascan
 from flows.privacy import privacy
 from flows.train import train
-from gauntlet.datasets import read_dataset
+from gauntlet.data.datasets import read_dataset
 from gauntlet.errors import GateError, SettingError
-from tasks import tracking
+from tasks.store import tracking
 
 COPY = "extraction-copycat:epochs=1,queries=30"
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-import gauntlet.study
+import gauntlet.studies.study
 from flows.reproduce import ReproduceConfig, reproduce
 from gauntlet.errors import SettingError
-from tasks import tracking
+from tasks.store import tracking
 
 TRAINING = {"architecture": "cnn3x3", "epochs": 1}
 BASELINE = {"id": "baseline", "kind": "train"}
@@ -34,7 +34,7 @@ def first(small_npz: str, store: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.slow
 def test_every_published_figure_and_claim_has_a_verdict(first: dict[str, Any]) -> None:
-    study = gauntlet.study.studies()["R1"]
+    study = gauntlet.studies.study.studies()["R1"]
     assert [row["figure"] for row in first["figures"]] == [figure.name for figure in study.figures]
     assert [row["claim"] for row in first["conclusions"]] == [one.claim for one in study.conclusions]
     assert {row["report"] for row in first["figures"]} == {"R1"}
@@ -92,7 +92,7 @@ def test_stages_are_shared_and_a_failed_one_fails_alone(
     ]
     for study in studies:
         (tmp_path / f"{study['name']}.yaml").write_text(yaml.safe_dump(study))
-    monkeypatch.setattr(gauntlet.study, "FOLDER", tmp_path)
+    monkeypatch.setattr(gauntlet.studies.study, "FOLDER", tmp_path)
     result = reproduce(dataset=small_npz, quick=True, tracking_uri=store)
     runs = {name: tracking.read(run_id) for name, run_id in result["reports"].items()}
     below = {name: tracking.children(run_id) for name, run_id in result["reports"].items()}

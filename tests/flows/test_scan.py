@@ -13,9 +13,9 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.scan import scan
+from gauntlet.assurance.scan.models import scan as look_into
 from gauntlet.errors import GateError
-from gauntlet.modelscan import scan as look_into
-from tasks import tracking
+from tasks.store import tracking
 
 CODE = str(Path(__file__).parents[1] / "fixtures" / "twins")
 

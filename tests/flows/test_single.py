@@ -18,7 +18,7 @@ from flows.scan import scan
 from flows.suite import suite
 from flows.train import train
 from gauntlet.errors import DataError, GateError, InputError, ModelError, SettingError
-from tasks import registry, tracking
+from tasks.store import registry, tracking
 from tests.flows.conftest import QUICK
 
 

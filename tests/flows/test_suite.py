@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gauntlet.measurement import Measurement, wilson
-from tasks import registry, tracking
+from tasks.store import registry, tracking
 
 DEFENDED = ("adversarial-training", "on-the-fly")
 MODELS = ("baseline", "poisoned", *DEFENDED)

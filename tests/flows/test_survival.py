@@ -88,7 +88,7 @@ def tables(folder: Path) -> dict[str, Any]:
     """What the last night says, and what the store holds."""
     from mlflow import MlflowClient
 
-    from tasks import tracking
+    from tasks.store import tracking
 
     tracking.connect(f"sqlite:///{folder}/mlflow.db")
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")

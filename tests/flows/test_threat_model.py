@@ -11,14 +11,14 @@ from mlflow import MlflowClient
 
 from flows.scan import scan
 from gauntlet.errors import GateError, SettingError
-from tasks import tracking
 from tasks.context import Context
+from tasks.store import tracking
 from tests.flows.test_command import run
-from tests.gauntlet.test_threat_model import content, threat
+from tests.gauntlet.assurance.stride.test_threat_model import content, threat
 
 HOST = {"kind": "setting", "attribute": "mlflow_server.serve.HOST", "equals": "127.0.0.1"}
 ELSEWHERE = HOST | {"equals": "0.0.0.0"}
-CARD = {"kind": "test", "test": "tests/gauntlet/test_card.py::test_a_card_that_was_touched_is_refused"}
+CARD = {"kind": "test", "test": "tests/gauntlet/gate/test_card.py::test_a_card_that_was_touched_is_refused"}
 SHARE = {"kind": "metric", "stage": "attack", "scenario": "white-box", "metric": "robust/accuracy", "at_least": 0.5}
 DIGEST = {"kind": "tag", "stage": "attack", "tag": "gauntlet.dataset_digest", "equals": "abc"}
 
@@ -55,7 +55,7 @@ def test_mitigations_that_hold_are_logged_with_their_evidence(own_store: str, tm
     assert (one["status"], one["found"]) == ("enforced", "enforced")
     links = [e["link"] for e in one["evidence"]]
     assert links[0].startswith("mlflow_server/serve.py:")
-    assert links[1].startswith("tests/gauntlet/test_card.py:")
+    assert links[1].startswith("tests/gauntlet/gate/test_card.py:")
     assert all(link.endswith(f"/runs/{evidence}") for link in links[2:])
     run = MlflowClient(own_store).get_run(found["run_id"])
     assert run.data.tags["gauntlet.threat_model"] == "ok"

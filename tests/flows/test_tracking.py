@@ -12,8 +12,8 @@ import pytest
 from mlflow import MlflowClient
 
 from gauntlet.errors import ModelError, TrackingError
-from tasks import registry, tracking
 from tasks.context import Context
+from tasks.store import registry, tracking
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_an_error_ends_the_run_failed_and_is_named(error: BaseException, own_sto
 
 
 def test_a_tampered_model_is_refused(own_store: str) -> None:
-    from gauntlet.datasets import read_dataset
-    from gauntlet.models import architecture
+    from gauntlet.data.datasets import read_dataset
+    from gauntlet.models.architectures import architecture
 
     dataset = read_dataset("digits")
     model = architecture("cnn3x3").build(dataset.input_shape, dataset.n_classes)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from gauntlet.access import Access
 from gauntlet.attacks import ATTACKS, Attack, Crafted
+from gauntlet.models.access import Access
 from gauntlet.threat import Images, Labels
 
 CHEAP = {"max_iter": 5, "max_eval": 20, "init_eval": 20, "binary_search_steps": 2}

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gauntlet.datasets import Dataset, read_dataset
+from gauntlet.data.datasets import Dataset, read_dataset
 from gauntlet.quiet import load_tensorflow
-from gauntlet.training import Training, train
+from gauntlet.training.fit import Training, train
 
 if TYPE_CHECKING:
     import keras
 
-    from gauntlet.classifier import CompiledClassifier
+    from gauntlet.models.classifier import CompiledClassifier
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +48,6 @@ def model(digits: Dataset) -> keras.Model:
 @pytest.fixture(scope="session")
 def classifier(model: keras.Model) -> CompiledClassifier:
     """That model, ready to be attacked."""
-    from gauntlet.classifier import CompiledClassifier
+    from gauntlet.models.classifier import CompiledClassifier
 
     return CompiledClassifier(model)

@@ -12,9 +12,9 @@ import pytest
 
 from gauntlet import limits
 from gauntlet.attacks import Square
-from gauntlet.battery import Battery, Job, run
-from gauntlet.blackbox import BlackBox, open_blackbox
 from gauntlet.errors import LimitError, ModelError
+from gauntlet.evaluation.battery import Battery, Job, run
+from gauntlet.models.blackbox import BlackBox, open_blackbox
 
 STOPPED = 60.0
 """Seconds by which it must be over on a busy machine: the first attack imports TensorFlow."""

@@ -11,20 +11,27 @@ import pytest
 import gauntlet
 from gauntlet.state import PROJECT_ROOT
 
-EVERYTHING = [f"gauntlet.{module.name}" for module in pkgutil.iter_modules(gauntlet.__path__)]
+EVERYTHING = [module.name for module in pkgutil.walk_packages(gauntlet.__path__, "gauntlet.")]
 SETTINGS = [
     "attacks",
-    "battery",
-    "canaries",
-    "card",
-    "datascan",
-    "datasets",
-    "defenses",
-    "detection",
-    "evaluation",
-    "gate",
+    "data.datascan",
+    "data.datasets",
+    "defenses.detection",
+    "defenses.poisoning",
+    "defenses.training",
+    "evaluation.battery",
+    "evaluation.clean",
+    "evaluation.outcome",
+    "gate.card",
+    "gate.statistics",
+    "gate.verdict",
+    "models.architectures",
+    "models.files",
+    "privacy",
+    "training.fit",
+    "validity.canaries",
+    "validity.checks",
 ]
-SETTINGS += ["models", "outcome", "poisoning", "privacy", "statistics", "training", "validity"]
 
 
 def loaded(*names: str) -> set[str]:

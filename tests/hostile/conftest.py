@@ -47,7 +47,7 @@ def _fill(folder: Path) -> None:
     import mlflow
     from sklearn.linear_model import LogisticRegression
 
-    from tasks import tracking
+    from tasks.store import tracking
 
     tracking.connect()
     network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gauntlet import datasets, readers
+from gauntlet.data import datasets, readers
 from gauntlet.errors import GauntletError
 from tests.hostile import making as m
 

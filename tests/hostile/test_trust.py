@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gauntlet.models.files import load_file
 
-from gauntlet.datasets import read_dataset
+from gauntlet.data.datasets import read_dataset
 from gauntlet.errors import ModelError
-from gauntlet.models import load_file
 from tests.hostile import corpus
 from tests.hostile import making as m
 
@@ -31,7 +31,7 @@ def test_a_lambda_layer_runs_with_trust_alone(suffix: str, folder: Path) -> None
 def test_what_lies_beside_a_registered_model_runs_with_trust_alone(
     name: str, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import registry, tracking
+    from tasks.store import registry, tracking
 
     monkeypatch.setenv("GAUNTLET_STATE", str(state))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -68,7 +68,7 @@ def nearest(x):
 def test_a_run_with_trust_is_tagged_and_says_so(
     folder: Path, typed: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import tracking
+    from tasks.store import tracking
 
     (folder / "nearest_of_trust.py").write_text(MODULE)
     monkeypatch.chdir(folder)

@@ -1,0 +1,1 @@
+"""Scanners of code, model files and locked packages: paths come in, findings go out."""

@@ -1,0 +1,436 @@
+"""The data sets: `Dataset`, the built-in ones, and the user's own .npz.
+
+`read_dataset("digits")` needs no file and no network. `mnist`, `fashion-mnist` and `cifar10` are read from a
+folder or archive (`data_dir`), or downloaded by Keras. Every file is taken to be hostile, see `readers.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import math
+import numbers
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gauntlet.data import readers
+from gauntlet.data.readers import KEYS, Found, Shapes, one_line
+from gauntlet.errors import DataError, SettingError
+from gauntlet.limits import MAX_CLASS_NAME, MAX_CLASSES, MAX_IMAGES, MAX_SIDE
+
+DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
+
+_STEM = re.compile(r"\w[\w .+()-]{0,99}")
+OWN_FIX = "for data of your own pass --dataset FILE.npz"
+# SHA-256 of the uncompressed IDX files of LeCun, Cortes and Burges.
+MNIST_SHA256 = {
+    "x_train": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "y_train": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "x_test": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "y_test": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+# SHA-256 of scikit-learn's digits: the 8 x 8 images, then the labels, as uint8.
+DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and labels of one classification task; the arrays are read-only.
+
+    `digest` is the SHA-256 (hex) of the arrays' shapes and contents: the same whatever file they came from.
+    `source` says in words where that was. `official` is true when the bytes are those the authors published.
+    """
+
+    name: str
+    x_train: NDArray[np.float32] = field(repr=False)  # (N, H, W, C), within bounds
+    y_train: NDArray[np.int64] = field(repr=False)  # (N,), 0 .. n_classes - 1
+    x_test: NDArray[np.float32] = field(repr=False)
+    y_test: NDArray[np.int64] = field(repr=False)
+    class_names: tuple[str, ...]
+    digest: str
+    source: str
+    official: bool
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of every image."""
+        height, width, channels = self.x_train.shape[1:]
+        return height, width, channels
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    def test_subset(self, n: int | None, seed: int) -> NDArray[np.int64]:
+        """Sorted indices (int64, (n,)) of a random subset of the test images; None takes all.
+
+        For one seed a smaller subset lies within every larger one.
+
+        Raises SettingError: `n` is below 1 or above the number of test images, or the seed is not usable.
+        """
+        size = len(self.y_test)
+        if n is None:
+            return np.arange(size, dtype=np.int64)
+        if not isinstance(n, numbers.Integral) or not 1 <= n <= size:
+            what = f"{one_line(n)} test images asked for, {self.name} has {size}"
+            raise SettingError(what, where="n", fix=f"give a whole number from 1 to {size}")
+        order = np.random.default_rng(_checked_seed(seed)).permutation(size)
+        return np.sort(order[:n]).astype(np.int64)
+
+    def split_validation(self, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(train, validation) indices into the training set, see `stratified_split`."""
+        return stratified_split(self.y_train, share, seed)
+
+    def summary(self) -> dict[str, Any]:
+        """What to log about the data set: plain values only, ready for JSON."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "source": self.source,
+            "official": self.official,
+            "train_size": len(self.y_train),
+            "test_size": len(self.y_test),
+            "train_label_counts": self._label_counts(self.y_train),
+            "test_label_counts": self._label_counts(self.y_test),
+        }
+
+    def _label_counts(self, labels: NDArray[np.int64]) -> dict[str, int]:
+        counts = np.bincount(labels, minlength=self.n_classes).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
+
+
+def read_dataset(name: str, data_dir: Path | None = None) -> Dataset:
+    """A built-in data set by name, or the user's own .npz by path.
+
+    The last data set is kept and given again as long as its files do not change.
+
+    Args:
+        name: one of `DATASETS`, or the path of an .npz file with `x_train`, `y_train`, `x_test`, `y_test` and
+            perhaps `class_names`: images (N, H, W) or (N, H, W, C) with C 1 or 3, uint8, or float in [0, 1];
+            labels 0 .. K-1, integers or one-hot.
+        data_dir: for mnist, fashion-mnist and cifar10 the folder of the files, or the archive itself; None
+            lets Keras download them. digits and an own .npz have no use for it.
+
+    Raises DataError: unknown name, missing file, or anything wrong with a file's content.
+    """
+    with readers.reading(one_line(name)):
+        path = _location(str(name), data_dir)
+        return _load(str(name), path, _fingerprint(str(name), path))
+
+
+def stratified_split(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted (kept, held out) indices (int64) into `labels` (N,), every class in proportion.
+
+    Raises SettingError: `share` is not between 0 and 1 or does not suit the classes; unusable seed.
+    """
+    from sklearn.model_selection import train_test_split
+
+    if not 0 < share < 1:
+        raise SettingError(f"is {share}", where="share", fix="give a fraction between 0 and 1")
+    order, state = np.arange(len(labels), dtype=np.int64), _checked_seed(seed)
+    try:
+        kept, held = train_test_split(order, test_size=share, stratify=labels, random_state=state)
+    except ValueError as error:
+        what = f"{share} of {len(labels)} images cannot be split by class: {one_line(error)}"
+        raise SettingError(what, where="share", fix="use another share or more images") from error
+    return np.sort(kept), np.sort(held)
+
+
+def _checked_seed(seed: int) -> int:
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise SettingError(f"is {one_line(seed)}", where="seed", fix="give a whole number, 0 to 2**32 - 1")
+    return int(seed)
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What is known of a data set that comes in files, and its formats in order of preference."""
+
+    image: tuple[int, ...]  # (H, W) or (H, W, C)
+    sizes: tuple[int, int]  # training and test images
+    balanced: bool  # every class has the same number of images
+    class_names: tuple[str, ...]
+    formats: tuple[Callable[[Path, Shapes], Found | None], ...]
+    looked_for: str
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array."""
+        train, test = self.sizes
+        return dict(zip(KEYS, ((train, *self.image), (train,), (test, *self.image), (test,)), strict=True))
+
+
+def _idx_spec(name: str, balanced: bool, class_names: str) -> _Spec:
+    npz = functools.partial(readers.npz_file, name=f"{name}.npz")
+    looked_for = f"train-images-idx3-ubyte and its three sisters (plain or .gz), {name}.npz, archive.zip"
+    formats = (readers.idx_files, npz, readers.idx_zip)
+    return _Spec((28, 28), (60_000, 10_000), balanced, tuple(class_names.split(",")), formats, looked_for)
+
+
+def _cifar_spec() -> _Spec:
+    npz = functools.partial(readers.npz_file, name="cifar10.npz")
+    class_names = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
+    looked_for = f"data_batch_1.bin to data_batch_5.bin and test_batch.bin, {readers.CIFAR_TAR}, cifar10.npz"
+    formats = (readers.cifar_files, readers.cifar_tar, npz, readers.cifar_pickles)
+    return _Spec((32, 32, 3), (50_000, 10_000), True, tuple(class_names.split(",")), formats, looked_for)
+
+
+_CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+_SPECS = {
+    "mnist": _idx_spec("mnist", False, "0,1,2,3,4,5,6,7,8,9"),
+    "fashion-mnist": _idx_spec("fashion-mnist", True, _CLOTHES),
+    "cifar10": _cifar_spec(),
+}
+
+
+def _location(name: str, data_dir: Path | None) -> Path | None:
+    """The file or folder to read, which exists (and is no pipe or device); None when none is needed."""
+    own = name.lower().endswith(".npz")
+    if not own and name not in DATASETS:
+        close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        fix = f"{hint}known: {', '.join(DATASETS)}, or the path of an .npz file"
+        raise DataError(f"unknown data set {one_line(name)!r}", where="dataset", fix=fix)
+    if not own and (name == "digits" or data_dir is None):
+        return None
+    path = Path(name if own or data_dir is None else data_dir)
+    if own and not _STEM.fullmatch(path.stem):
+        fix = "rename it: letters, digits, space and . + - _ ( ) only, 100 characters at most"
+        raise DataError("the file's name becomes an experiment's, and cannot", where=one_line(path, 300), fix=fix)
+    if path.is_file() or (path.is_dir() and not own):
+        return path
+    what = ("not a file" if path.exists() else "no such file") + " or folder" * (not own)
+    fix = "check the path" if own else f"looked for {_SPECS[name].looked_for}"
+    raise DataError(what, where=one_line(path), fix=fix)
+
+
+def _fingerprint(name: str, path: Path | None) -> tuple[tuple[int, ...], ...]:
+    """Identity, size and time of change of every file that may be read: part of the cache's key."""
+    if path is None:
+        return ()
+    files = [path] if path.is_file() else [path / file for file in (f"{name}.npz", *readers.known_files())]
+    stats = [file.stat() for file in files if file.exists()]
+    return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(name: str, path: Path | None, _stamp: tuple[tuple[int, ...], ...]) -> Dataset:
+    if name == "digits":
+        return _digits()
+    if name not in DATASETS:
+        return _own(Path(name))
+    return _built_in(name, _from_files(name, path) if path else _download(name))
+
+
+def _from_files(name: str, path: Path) -> Found:
+    for read in _SPECS[name].formats:
+        if found := read(path, _SPECS[name].shapes()):
+            return found
+    fix = f"looked for {_SPECS[name].looked_for}"
+    raise DataError(f"holds no files of {name}", where=one_line(path), fix=fix)
+
+
+def _download(name: str) -> Found:
+    """Keras' copy, from its cache or the network."""
+    import keras
+
+    module = getattr(keras.datasets, {"cifar10": "cifar10", "mnist": "mnist"}.get(name, "fashion_mnist"))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            (x_train, y_train), (x_test, y_test) = module.load_data()
+    except Exception as error:  # Keras wraps network errors in bare Exceptions
+        what = f"cannot be downloaded: {one_line(error, 160)}"
+        fix = f"pass --data-dir DIR with {_SPECS[name].looked_for}"
+        raise DataError(what, where=name, fix=fix) from error
+    arrays = dict(zip(KEYS, (x_train, y_train, x_test, y_test), strict=True))
+    return Found(arrays, {key: f"{name} from Keras: {key}" for key in KEYS}, "Keras download")
+
+
+def _digits() -> Dataset:
+    """scikit-learn's 1,797 digits at 28 x 28, split 80/20 by class."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    bunch, method = load_digits(), Image.Resampling.BILINEAR
+    small, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
+    # Resized in whole numbers, so that the digest is the same on every machine.
+    levels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    images = np.stack([np.asarray(Image.fromarray(x).resize((28, 28), method)) for x in levels])
+    train, test = stratified_split(labels, 0.2, seed=0)
+    arrays = dict(zip(KEYS, (images[train], labels[train], images[test], labels[test]), strict=True))
+    found = Found(arrays, {key: f"digits: {key}" for key in KEYS}, "scikit-learn")
+    official = hashlib.sha256(small.tobytes() + labels.tobytes()).hexdigest() == DIGITS_SHA256
+    return replace(_dataset("digits", found, None), official=official)
+
+
+def _built_in(name: str, found: Found) -> Dataset:
+    spec = _SPECS[name]
+    for key in ("x_train", "x_test"):
+        if found.arrays[key].dtype != np.uint8:
+            what = f"has dtype {one_line(found.arrays[key].dtype, 60)}, {name} has uint8"
+            raise DataError(what, where=found.where[key], fix=OWN_FIX)
+    dataset = _dataset(name, found, spec.class_names)
+    _check_spec(spec, dataset, found)
+    if name != "mnist":
+        return dataset
+    if differ := _unlike_mnist(dataset, found):
+        what = f"is not official MNIST: the SHA-256 of the IDX bytes of {', '.join(differ)} differs"
+        raise DataError(what, where=found.where[differ[0]], fix=OWN_FIX)
+    return replace(dataset, official=True)
+
+
+def _check_spec(spec: _Spec, dataset: Dataset, found: Found) -> None:
+    """Hold a built-in data set to its shapes and, where all classes are of one size, to their counts."""
+    for key, shape in spec.shapes().items():
+        array, where = getattr(dataset, key), found.where[key]
+        if array.size != math.prod(shape) or array.shape[: len(shape)] != shape:
+            raise DataError(f"has shape {array.shape}, {dataset.name} has {shape}", where=where)
+        if spec.balanced and key.startswith("y"):
+            counts, each = np.bincount(array), len(array) // dataset.n_classes
+            if (counts != each).any():
+                what = f"has {counts.tolist()} images of the classes, {dataset.name} has {each} of each"
+                raise DataError(what, where=where, fix="is this another data set?")
+
+
+def _unlike_mnist(dataset: Dataset, found: Found) -> list[str]:
+    """The keys of the arrays whose IDX bytes, rebuilt, are not MNIST's."""
+    uint8 = all(found.arrays[key].dtype == np.uint8 for key in ("x_train", "x_test"))
+    if not uint8 or dataset.input_shape != (28, 28, 1) or dataset.n_classes != 10:
+        return list(KEYS)
+    arrays = {key: found.arrays[key].reshape(-1, 28, 28) for key in ("x_train", "x_test")}
+    arrays |= {key: getattr(dataset, key).astype(np.uint8) for key in ("y_train", "y_test")}
+    return [key for key in KEYS if readers.idx_sha256(arrays[key]) != MNIST_SHA256[key]]
+
+
+def _own(path: Path) -> Dataset:
+    """The user's .npz."""
+    where = one_line(path)
+    arrays = readers.read_npz(path, KEYS, ("class_names",))
+    found = Found(arrays, {key: f"{where}: {key}" for key in arrays}, "user npz")
+    names = _class_names(found) if "class_names" in arrays else None
+    dataset = _dataset(path.stem, found, names)
+    return replace(dataset, official=not _unlike_mnist(dataset, found))
+
+
+def _dataset(name: str, found: Found, class_names: tuple[str, ...] | None) -> Dataset:
+    """Check and scale the arrays; without names the classes are called by their numbers."""
+    x_train, x_test = _images(found, "x_train"), _images(found, "x_test")
+    if x_train.shape[1:] != x_test.shape[1:]:
+        what = f"images are {x_test.shape[1:]}, the training images {x_train.shape[1:]}"
+        raise DataError(what, where=found.where["x_test"], fix="give both the same height, width, channels")
+    y_train, y_test = _labels(found, "y_train", len(x_train)), _labels(found, "y_test", len(x_test))
+    n_classes = len(class_names) if class_names else _count_classes(found, y_train)
+    _check_labels(y_train, n_classes, found, "y_train")
+    _check_labels(y_test, n_classes, found, "y_test")
+    arrays = (x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
+    for array in arrays:  # one stage's change in place must not reach the next
+        array.flags.writeable = False
+    names = class_names or tuple(str(k) for k in range(n_classes))
+    return Dataset(name, *arrays, names, _digest(arrays), found.source, official=False)
+
+
+def _images(found: Found, key: str) -> NDArray[np.float32]:
+    """Images as float32 (N, H, W, C) within [0, 1]."""
+    x, where = found.arrays[key], found.where[key]
+    x = x[..., np.newaxis] if x.ndim == 3 else x
+    if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
+        what = f"has shape {found.arrays[key].shape}, expected (N, H, W) or (N, H, W, C), none empty"
+        raise DataError(what, where=where, fix="put channels last, 1 or 3 of them")
+    if len(x) > MAX_IMAGES or max(x.shape[1:3]) > MAX_SIDE:
+        what = f"has shape {x.shape}: at most {MAX_IMAGES:,} images of {MAX_SIDE} x {MAX_SIDE} pixels are read"
+        raise DataError(what, where=where, fix="give fewer or smaller images")
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(np.divide(x, np.float32(255), dtype=np.float32))
+    if x.dtype.kind != "f":
+        what = f"has dtype {one_line(x.dtype, 60)}, expected uint8, or float within [0, 1]"
+        raise DataError(what, where=where, fix="convert it with astype")
+    _check_range(x, where)
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def _check_range(x: NDArray[Any], where: str) -> None:
+    """Float pixels must be finite and within [0, 1]."""
+    with np.errstate(invalid="ignore"):
+        low, high = float(x.min()), float(x.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise DataError("holds NaN or infinite pixels", where=where, fix="repair or leave out those images")
+    if low < 0 or high > 1:
+        bytes_like = low >= 0 and 1 < high <= 255
+        fix = "these look like 0..255: divide by 255, or save as uint8" if bytes_like else "scale to [0, 1]"
+        raise DataError(f"has pixels from {low:.9g} to {high:.9g}, outside [0, 1]", where=where, fix=fix)
+
+
+def _labels(found: Found, key: str, n_images: int) -> NDArray[Any]:
+    """Labels as whole numbers, (N,); whether they are in range is checked once the classes are known."""
+    y, where = found.arrays[key], found.where[key]
+    fix = "give integers 0..K-1 of shape (N,), or one-hot rows (N, K)"
+    if y.dtype.kind not in "iuf" or y.ndim not in (1, 2) or 0 in y.shape:
+        raise DataError(f"has dtype {one_line(y.dtype, 60)} and shape {y.shape}", where=where, fix=fix)
+    if len(y) != n_images:
+        raise DataError(f"{len(y)} labels for {n_images} images", where=where, fix="give one label per image")
+    if y.ndim == 2 and y.shape[1] > 1:
+        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
+            raise DataError(f"has shape {y.shape} but is not one-hot", where=where, fix=fix)
+        y = y.argmax(axis=1)
+    y = y.reshape(-1)
+    if not (np.isfinite(y).all() and (y == np.floor(y)).all()):
+        raise DataError("holds labels that are not whole numbers", where=where, fix=fix)
+    return y
+
+
+def _count_classes(found: Found, y_train: NDArray[Any]) -> int:
+    """K: the columns of one-hot labels, else one more than the highest label, and no more than images."""
+    one_hot = found.arrays["y_train"]
+    if one_hot.ndim == 2 and one_hot.shape[1] > 1:
+        return int(one_hot.shape[1])
+    return min(int(y_train.max()) + 1, len(y_train))
+
+
+def _check_labels(labels: NDArray[Any], n_classes: int, found: Found, key: str) -> None:
+    """Labels must be 0..K-1, with K at least 2."""
+    raw, where = found.arrays[key], found.where[key]
+    if raw.ndim == 2 and raw.shape[1] not in (1, n_classes):
+        raise DataError(f"has {raw.shape[1]} one-hot columns for {n_classes} classes", where=where)
+    low, high = int(labels.min()), int(labels.max())
+    if not 0 <= low <= high < n_classes:
+        what = f"labels from {one_line(low, 40)} to {one_line(high, 40)} are out of range"
+        fix = f"expected 0..{n_classes - 1}" if n_classes > 0 else "count classes from 0"
+        raise DataError(what, where=where, fix=fix)
+    if n_classes > MAX_CLASSES:
+        raise DataError(f"has {n_classes:,} classes, at most {MAX_CLASSES:,} allowed", where=where)
+    if n_classes < 2:
+        raise DataError("all labels are 0: only one class", where=where, fix="a classifier needs two or more")
+
+
+def _class_names(found: Found) -> tuple[str, ...]:
+    """The user's class names: distinct, printable, short."""
+    array, where = found.arrays["class_names"], found.where["class_names"]
+    if array.dtype.kind != "U" or array.ndim != 1:
+        what = f"has dtype {one_line(array.dtype, 60)} and shape {array.shape}"
+        raise DataError(what, where=where, fix="give a one-dimensional array of unicode strings")
+    names = tuple(array.tolist())
+    fine = [name.isprintable() and 0 < len(name) <= MAX_CLASS_NAME for name in names]
+    if len(set(names)) < len(names) or not all(fine):
+        fix = f"give printable, distinct names of 1 to {MAX_CLASS_NAME} characters"
+        raise DataError("has names that are empty, double, too long or unprintable", where=where, fix=fix)
+    return names
+
+
+def _digest(arrays: tuple[NDArray[Any], ...]) -> str:
+    """SHA-256 (hex) over the shapes and the little-endian contents."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.name}{array.shape}".encode())
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        digest.update(little.data.cast("B"))
+    return digest.hexdigest()

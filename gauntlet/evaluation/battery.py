@@ -1,0 +1,269 @@
+"""Run several attacks at several budgets: each on all images, or as a cascade on what the ones before left correct."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from gauntlet import limits
+from gauntlet.attacks import ATTACKS, PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, Square, attack
+from gauntlet.errors import SettingError
+from gauntlet.evaluation.checkpoint import Checkpoint
+from gauntlet.evaluation.clean import cross_entropies
+from gauntlet.evaluation.outcome import Attacked, Knowledge
+from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
+from gauntlet.models.access import Access, Target
+from gauntlet.progress import Progress, part, silent
+from gauntlet.threat import Budget, Images, Labels, lengths
+
+SHARD = 1_024
+"""Images that an attack gets at once, and a piece of a checkpoint: bounds the memory."""
+ITERATIVE_IMAGES = 1_000
+"""Test images that an iterative attack gets when no number is asked for."""
+
+
+class Battery(BaseModel):
+    """Which attacks, at which budgets, on how many images, one by one or as a cascade."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attack: Attacks = ()
+    """None for the usual ones."""
+    eps: tuple[Budget, ...] = ()
+    n: int | None = Field(None, ge=1)
+    max_seconds: float = Field(SECONDS, gt=0, le=MAX_SECONDS)
+    """Of one attack at all its budgets."""
+    max_memory: float = Field(GIB, gt=0, le=MAX_GIB)
+    """Of the process, in GiB."""
+    cascade: bool | None = None
+
+    @property
+    def is_cascade(self) -> bool:
+        """As told, else whether a preset is among the attacks."""
+        names = {one.name for one in self.attack}
+        return any(names >= set(preset) for preset in PRESETS.values()) if self.cascade is None else self.cascade
+
+    def ordered(self) -> list[Attack]:
+        """The attacks in order: in a cascade the cheap ones first, as they stand in the registry."""
+        names = list(ATTACKS)
+        return sorted(self.attack, key=lambda one: names.index(one.name)) if self.is_cascade else list(self.attack)
+
+    def filled(self, access: Access) -> Battery:
+        """The same with the usual attacks on a model that shows so much, where none is named."""
+        return self if self.attack else self.model_copy(update={"attack": usual(access)})
+
+    def lasting(self) -> Battery:
+        """The same, for images that are to fool other models."""
+        return self.model_copy(update={"attack": tuple(one.lasting() for one in self.attack)})
+
+    def budgets(self, channels: int) -> list[float]:
+        """All budgets of all attacks, rising."""
+        return sorted({eps for one in self.attack for eps in one.budgets(self.eps, channels)})
+
+    def images(self, one: Attack, available: int) -> int | None:
+        """How many test images an attack gets; None for all of them. A cascade's attacks get the same."""
+        iterative = any(a.iterative for a in self.attack) if self.is_cascade else one.iterative
+        return self.n if self.n is not None else min(ITERATIVE_IMAGES, available) if iterative else None
+
+    def check(self, shape: tuple[int, ...], available: int) -> None:
+        """Raise `SettingError` for budgets and numbers of images that cannot be meant on images of `shape`."""
+        if self.n is not None and self.n > available:
+            raise SettingError(f"{self.n:,} images of a test set of {available:,}", where="n", fix="ask for fewer")
+        for one in self.attack:
+            for eps in one.budgets(self.eps, shape[-1]):
+                one.check_budget(eps)
+
+
+def usual(access: Access) -> tuple[Attack, ...]:
+    """The attacks to try when none is named, on a model that shows so much."""
+    strong: dict[Access, tuple[Attack, ...]] = {"gradients": (Fgsm(), Pgd()), "scores": (Square(max_iter=1_000),)}
+    return (GaussianNoise(), *strong.get(access, (attack("hopskipjump"),)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model, its test images, and how the attacks are to be run on them."""
+
+    target: Target
+    x: Images
+    y: Labels
+    clean: Labels
+    """Predictions on all of `x`, (len(x),)."""
+    seed: int
+    source: Target | None = None
+    """The model that images are made against, when it is not the one that is scored."""
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    keep: int | None = SHARD
+    """Attacked images to keep in memory of each result; None for all."""
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What the attacker knows of the model that is scored."""
+        return "transfer" if self.source else "white-box" if self.target.access == "gradients" else "black-box"
+
+
+def run(
+    battery: Battery,
+    job: Job,
+    subset: Callable[[int | None], NDArray[np.int64]],
+    progress: Progress = silent,
+    first: Sequence[Attacked] = (),
+) -> list[Attacked]:
+    """Every attack at every budget; `subset` gives the positions of so many test images, None for all.
+
+    In a cascade the images that an adversary breaks at a budget are spared the later attacks of that norm and budget;
+    what is known already of the same images (`first`) gives it a head start.
+    """
+    attacks, results = battery.ordered(), list(first)
+    survivors = {(r.attack.norm, r.eps): r for r in first} if battery.is_cascade else {}
+    for number, one in enumerate(attacks):
+        step = part(progress, number / len(attacks), (number + 1) / len(attacks))
+        budgets = one.budgets(battery.eps, job.x.shape[-1])
+        before = {eps: survivors[one.norm, eps] for eps in budgets if (one.norm, eps) in survivors}
+        index = subset(battery.images(one, len(job.x)))
+        with limits.within(f"the attack {one.name}", battery.max_seconds, battery.max_memory):
+            made = attack_all(one, job, index, budgets, before if one.adversary else {}, step)
+        for result in made:
+            results.append(result)
+            if battery.is_cascade and one.adversary:
+                survivors[one.norm, result.eps] = result
+    return results
+
+
+def attack_all(
+    attack: Attack,
+    job: Job,
+    index: NDArray[np.int64],
+    budgets: Sequence[float],
+    before: dict[float, Attacked] | None = None,
+    progress: Progress = silent,
+) -> list[Attacked]:
+    """One attack at several budgets on the test images `index`; of those in `before`, on the ones still correct."""
+    before = before or {}
+    tried = {eps: before[eps].robust if eps in before else np.ones(len(index), bool) for eps in budgets}
+    starts = range(0, len(index), SHARD)
+    pieces: dict[float, list[dict[str, Any]]] = {eps: [] for eps in budgets}
+    for number, start in enumerate(starts):
+        rows = np.arange(start, min(start + SHARD, len(index)))
+        made = _piece(attack, job, index[rows], {eps: tried[eps][rows] for eps in budgets})
+        for place, eps in enumerate(budgets):
+            room = len(index) if job.keep is None else job.keep
+            piece = {name.partition(" ")[2]: made[name] for name in made if name.startswith(f"{place} ")}
+            piece["images"] = piece["images"][: max(0, room - start)]
+            pieces[eps].append(piece)
+        progress(f"{attack.name}, {min(start + SHARD, len(index)):,} of {len(index):,}", (number + 1) / len(starts))
+    return [_result(attack, job, index, eps, pieces[eps], tried[eps], before.get(eps)) for eps in budgets]
+
+
+def _piece(attack: Attack, job: Job, index: NDArray[np.int64], tried: dict[float, NDArray[np.bool_]]) -> dict[str, Any]:
+    """One shard at every budget: from the checkpoint, or made, scored and kept there. Names are `NUMBER NAME`."""
+    facts = [attack.model_dump_json(), *(f"{eps!r} {mask.tobytes().hex()}" for eps, mask in tried.items())]
+    key = " ".join([*facts, index.tobytes().hex(), str(job.seed), job.knowledge])
+    known = job.checkpoint.load(key)
+    if known is None:
+        known = {}
+        for place, arrays in enumerate(_made(attack, job, index, tried)):
+            known |= {f"{place} {name}": array for name, array in arrays.items()}
+        job.checkpoint.save(key, known)
+    return known
+
+
+def _made(
+    attack: Attack, job: Job, index: NDArray[np.int64], tried: dict[float, NDArray[np.bool_]]
+) -> list[dict[str, Any]]:
+    """Per budget: images, calls and outcomes of the images that are tried; the others have their clean ones."""
+    found, smallest = [], None
+    for eps, mask in tried.items():
+        started, x = time.perf_counter(), job.x[index]
+        images, calls = x.copy(), np.zeros(len(x), np.int64)
+        if attack.minimal:
+            # One search serves all budgets: its images are cut back to each of them.
+            smallest = smallest or _craft(attack, job, index, np.logical_or.reduce(list(tried.values())), eps)
+            images[mask] = attack.held(smallest[0][mask], x[mask], eps, job.target.clip_values)
+            calls[mask] = smallest[1][mask]
+        elif mask.any():
+            images, calls = _craft(attack, job, index, mask, eps)
+        scored = _scored(job, index, images) | {"calls": calls}
+        if smallest and attack.norm in ("inf", "2"):
+            scored["distance"] = np.where(mask, _distances(attack, job, index, smallest[0]), np.nan)
+        found.append(scored | {"seconds": np.float64(time.perf_counter() - started)})
+    return found
+
+
+def _craft(
+    attack: Attack, job: Job, index: NDArray[np.int64], mask: NDArray[np.bool_], eps: float
+) -> tuple[Images, NDArray[np.int64]]:
+    """Attacked images and calls of the rows of `mask`, clean images and none of the others.
+
+    A search for the smallest perturbation is held to no budget.
+    """
+    x, y = job.x[index], job.y[index]
+    images, calls = x.copy(), np.zeros(len(x), np.int64)
+    if mask.any():
+        make = attack.smallest if attack.minimal else attack.run
+        made = make(job.source or job.target, x[mask], y[mask], eps, job.seed, index[mask])
+        images[mask], calls[mask] = made.images, made.calls
+    return images, calls
+
+
+def _scored(job: Job, index: NDArray[np.int64], images: Images) -> dict[str, Any]:
+    """What the scored model makes of images; the perturbation is measured here, not believed."""
+    clean, labels = job.x[index], job.y[index]
+    scores = job.target.predict(images)
+    return {
+        "images": images,
+        "predictions": scores.argmax(axis=1).astype(np.int64),
+        "losses": cross_entropies(scores, labels),
+        "linf": lengths(images - clean, "inf"),
+        "l2": lengths(images - clean, "2"),
+    }
+
+
+def _distances(attack: Attack, job: Job, index: NDArray[np.int64], smallest: Images) -> NDArray[np.float64]:
+    """The norm of the smallest perturbations, infinite where the image is not fooled."""
+    norm: Any = attack.norm
+    wrong = job.target.labels(smallest) != job.y[index]
+    return np.where(wrong, lengths(smallest - job.x[index], norm), np.inf)
+
+
+def _result(
+    attack: Attack,
+    job: Job,
+    index: NDArray[np.int64],
+    eps: float,
+    pieces: list[dict[str, Any]],
+    tried: NDArray[np.bool_],
+    before: Attacked | None,
+) -> Attacked:
+    """The pieces of all shards as one result; what was not tried is as the attack before left it."""
+    columns: dict[str, Any] = {
+        name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != "seconds"
+    }
+    if before is not None:
+        left = {name: getattr(before, name) for name in ("predictions", "linf", "l2", "losses", "images")}
+        for name, old in left.items():
+            mask = tried[: len(old)].reshape(-1, *(1,) * (old.ndim - 1))
+            columns[name] = np.where(mask, columns[name], old)
+    facts: dict[str, Any] = {"attack": attack, "eps": eps, "knowledge": job.knowledge, "index": index, "tried": tried}
+    facts |= {"labels": job.y[index], "clean_predictions": job.clean[index], "distance": columns.pop("distance", None)}
+    return Attacked(**facts, **columns, seconds=float(sum(piece["seconds"] for piece in pieces)))
+
+
+def rescored(attack: Attack, eps: float, index: NDArray[np.int64], images: Images, job: Job) -> Attacked:
+    """Images that were made before, scored on another model: a transfer."""
+    nothing = np.zeros(len(index), np.int64)
+    facts: dict[str, Any] = {
+        "attack": attack,
+        "eps": eps,
+        "knowledge": "transfer",
+        "index": index,
+        "labels": job.y[index],
+    }
+    facts |= {"tried": nothing == 0, "calls": nothing, "clean_predictions": job.clean[index], "distance": None}
+    return Attacked(**facts, **_scored(job, index, images), seconds=0.0)

@@ -1,0 +1,77 @@
+"""The evaluation card: what was measured of one model, bound to its weights, so that it can be checked later.
+
+A registered version is promoted only through a card that verifies against the model's own digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gauntlet.errors import GateError
+from gauntlet.gate.signature import check, sign
+from gauntlet.measurement import Measurement
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
+
+
+class Card(BaseModel):
+    """Everything that a reader needs to believe a model's numbers, or to repeat them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(description="the registered version, models:/NAME/VERSION")
+    model_digest: str = Field(description="SHA-256 of the weights")
+    dataset: str
+    dataset_digest: str
+    code_digest: str = Field(description="SHA-256 of the code that measured")
+    versions: dict[str, str] = Field(description="of the libraries that the numbers depend on")
+    seed: int
+    attacks: list[dict[str, Any]] = Field(description="settings of every attack")
+    threat_models: list[dict[str, Any]] = Field(description="norm, eps, goal, knowledge")
+    triggers: list[dict[str, Any]] = Field(default_factory=list, description="known triggers that were tried")
+    poison_index_digests: list[str] = Field(default_factory=list)
+    measurements: list[Measurement]
+    validity: Literal["VALID", "SUSPECT", "INVALID"]
+    reasons: list[str] = Field(default_factory=list, description="why the validity is not VALID")
+    champion: str | None = Field(None, description="what it was compared with")
+    verdict: Verdict
+    conditions: list[dict[str, Any]] = Field(default_factory=list, description="the gate, condition by condition")
+    runs: dict[str, str] = Field(default_factory=dict, description="the MLflow run of every stage")
+    created: str = Field(description="UTC, ISO 8601")
+    seal: str = Field("", description="SHA-256 of everything else")
+    signature: str = Field("", description="Ed25519 signature of the seal, where there is a key")
+
+    def sealed(self) -> Card:
+        """The same with its seal, signed where GAUNTLET_SIGNING_KEY names a key."""
+        seal = self._digest()
+        return self.model_copy(update={"seal": seal, "signature": sign(seal.encode())})
+
+    def to_json(self) -> str:
+        """As it is stored."""
+        return self.model_dump_json(indent=1)
+
+    def verify(self, model_digest: str, dataset_digest: str) -> None:
+        """Raise `GateError` unless the card is whole, of this model on this data, and signed where that is asked."""
+        wrong = {
+            "its seal is broken: it was changed after it was made": self.seal != self._digest(),
+            f"it is of other weights ({self.model_digest[:12]})": self.model_digest != model_digest,
+            f"it is of other data ({self.dataset_digest[:12]})": self.dataset_digest != dataset_digest,
+        }
+        found = [reason for reason, is_wrong in wrong.items() if is_wrong]
+        if found:
+            raise GateError(f"the evaluation card of {self.model} does not verify: {'; '.join(found)}")
+        check(self.seal.encode(), self.signature)
+
+    @property
+    def may_be_champion(self) -> bool:
+        """Whether the model passed, or was the first of all; never on an evaluation or a night that is in doubt."""
+        first = self.champion is None and self.verdict == "INCONCLUSIVE"
+        return self.validity == "VALID" and (self.verdict == "PASS" or first)
+
+    def _digest(self) -> str:
+        content = json.dumps(self.model_dump(mode="json", exclude={"seal", "signature"}), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Published reports as data, and the rules that judge their conclusions."""

@@ -1,0 +1,1 @@
+"""Training: a data set and an architecture come in, a fitted model and its history go out."""

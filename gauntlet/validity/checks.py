@@ -1,0 +1,397 @@
+"""May this number be believed? VALID, SUSPECT or INVALID, with reasons.
+
+Every check is one small function from the evidence to its doubts; CHECKS lists them. What the evidence says of the
+model itself was measured by `probes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from gauntlet.attacks import Attack
+from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
+from gauntlet.measurement import Measurement, budget, wilson
+from gauntlet.threat import TOLERANCE
+from gauntlet.validity.probes import Probes
+
+Verdict = Literal["VALID", "SUSPECT", "INVALID"]
+ORDER: tuple[Verdict, ...] = ("VALID", "SUSPECT", "INVALID")
+Key = tuple[Attack, float, str]
+
+FEW = 2
+"""So many images may differ by chance, whatever share they are."""
+SHARE = 0.05
+"""Of the images: so many may have no gradient, or a wrong one."""
+WIDE = 5.0
+"""Points of half an interval above which a note says that the images are few."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an evaluation left behind."""
+
+    results: Sequence[Attacked]
+    n_classes: int
+    probes: Probes = field(default_factory=Probes)
+    log_probabilities: bool = False
+    """Whether the logits are logarithms of probabilities, as no softmax could be removed."""
+    expectation: bool = False
+    """Whether the attacks averaged over the draws of a random model (Athalye et al. 2018, EOT)."""
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A reason not to believe; `about` names the result (attack, eps, knowledge), or None for all of them."""
+
+    verdict: Verdict
+    reason: str
+    about: Key | None = None
+    whole: bool | None = None
+    """Whether it counts for the whole evaluation; where None, `doubts` decides."""
+    check: str = ""
+    """Who raised it; filled in by `doubts`."""
+
+
+def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
+    """The perturbation, measured outside the attack (Carlini et al. 2019, section 3.1).
+
+    Raised if an image is further away than the budget, outside the bounds, or not finite.
+    """
+    low, high = evidence.bounds
+    for result in evidence.results:
+        sizes = {"inf": result.linf, "2": result.l2}.get(result.attack.norm)
+        if sizes is not None and not (sizes <= result.eps + TOLERANCE).all():
+            worst = f"perturbations of up to {np.max(sizes):.4g}, over its budget"
+            yield Doubt("INVALID", f"{_name(result)} makes {worst}", _key(result), True)
+        if not ((result.images >= low) & (result.images <= high)).all():
+            yield Doubt("INVALID", f"{_name(result)} makes pixels outside [{low:g}, {high:g}]", _key(result), True)
+
+
+def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
+    """No attack looks like robustness (Carlini et al. 2019, section 3.1). Raised if no image tried was changed."""
+    for result in evidence.results:
+        if result.attack.adversary and result.tried.sum() > FEW and not result.linf[result.tried].any():
+            yield Doubt("INVALID", f"{_name(result)} changed no pixel of any image", _key(result))
+
+
+def rises_with_budget(evidence: Evidence) -> Iterator[Doubt]:
+    """A larger budget holds the smaller one (Carlini et al. 2019, section 3.1).
+
+    Raised if over 1 point is won back by an attack, or by the worst case.
+    """
+    alone = [result for result in _direct(evidence.results) if result.alone]
+    for larger in alone:
+        smaller = [r for r in alone if r.attack == larger.attack and r.eps < larger.eps]
+        if shares := _won_back(larger, smaller):
+            reason = f"{larger.attack.name} leaves more images correct at a larger budget ({shares})"
+            yield Doubt("SUSPECT", reason, _key(larger))
+    cases = worst_case(evidence.results)
+    for case in cases:
+        if shares := _won_back(case, [c for c in cases if c.norm == case.norm and c.eps < case.eps]):
+            yield Doubt("SUSPECT", f"all attacks together leave more images correct at a larger budget ({shares})")
+
+
+def _won_back(larger: Attacked | WorstCase, smaller: Sequence[Attacked | WorstCase]) -> str:
+    """The shares left at a budget and at the smaller one that leaves least, where they rise."""
+    same = [result for result in smaller if np.array_equal(result.index, larger.index)]
+    least = min(same, key=_mean, default=larger)
+    risen = _many(int(larger.robust.sum() - least.robust.sum()), len(larger.index), 1)
+    told = (f"{_percent(result)} at {budget(result.eps)}" for result in (larger, least))
+    return ", ".join(told) if risen else ""
+
+
+def survives_half_range(evidence: Evidence) -> Iterator[Doubt]:
+    """At L∞ 0.5 every image can be made grey (Carlini et al. 2019, section 3.1). Raised if above chance there."""
+    for result in _direct(evidence.results):
+        above = _above_chance(_mean(result), len(result.index), evidence.n_classes)
+        if result.attack.norm == "inf" and result.eps >= 0.5 and above:
+            yield Doubt("SUSPECT", f"{_name(result)} leaves {_percent(result)}, above chance", _key(result))
+    left, n = evidence.probes.half_range, evidence.probes.sample
+    if left is not None and _above_chance(left, n, evidence.n_classes):
+        yield Doubt("SUSPECT", f"descent at L∞ 0.5 leaves {100 * left:.1f} % of {n} images correct, above chance")
+
+
+def survives_unbounded(evidence: Evidence) -> Iterator[Doubt]:
+    """Without a bound every attack succeeds (Athalye et al. 2018, section 3.1). Raised if it leaves over 1 point."""
+    left, n = evidence.probes.unbounded, evidence.probes.sample
+    if left is not None and _many(round(left * n), n, 1):
+        yield Doubt("SUSPECT", f"an attack without a bound leaves {100 * left:.1f} % of {n} images correct")
+
+
+def weaker_than_single_step(evidence: Evidence) -> Iterator[Doubt]:
+    """Many steps do no worse than one (Athalye et al. 2018, section 3.1). Raised if one step breaks 1 point more."""
+    single = [r for r in _direct(evidence.results) if not r.attack.iterative]
+    yield from _outdone(single, _last(_descents(_direct(evidence.results))))
+
+
+def weaker_than_black_box(evidence: Evidence) -> Iterator[Doubt]:
+    """Gradients do no worse than going without (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
+    blind = [r for r in _direct(evidence.results) if r.attack.access != "gradients" and r.attack.name != "square"]
+    yield from _outdone(blind, _last(_descents(_direct(evidence.results))))
+
+
+def weaker_than_transfer(evidence: Evidence) -> Iterator[Doubt]:
+    """Its own gradients do no worse than another's (Carlini et al. 2019, section 3.2). Raised if over 1 point worse."""
+    transfers = [r for r in evidence.results if r.attack.adversary and r.knowledge == "transfer"]
+    yield from _outdone(transfers, _last([r for r in _direct(evidence.results) if r.attack.access == "gradients"]))
+
+
+def weaker_than_noise(evidence: Evidence) -> Iterator[Doubt]:
+    """Any attack does no worse than noise (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
+    yield from _outdone([r for r in evidence.results if not r.attack.adversary], _last(_direct(evidence.results)))
+
+
+def improved_by_square(evidence: Evidence) -> Iterator[Doubt]:
+    """Gradients do no worse than Square (AutoAttack's flag, its checks.py). Raised if over 0.2 points worse."""
+    for square in (r for r in _direct(evidence.results) if r.attack.name == "square"):
+        gradients = [r for r in _descents(_direct(evidence.results)) if _setting(r) == _setting(square)]
+        if gradients and worst_case(gradients):
+            common = worst_case(gradients)[0]
+            broken = int(np.isin(square.index[square.broken], common.index[common.robust]).sum())
+            if _many(broken, n := len(common.index), 0.2):
+                yield _square(min(gradients, key=_mean), broken, n, 100 * broken / n)
+    for retry in evidence.probes.square:
+        if retry.broken > FEW and retry.points > 0.2:
+            yield _square(retry.after, retry.broken, retry.tried, retry.points)
+
+
+def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
+    reason = f"square breaks {broken:,} of {n:,} images that the gradient attacks leave at {_at(after)}"
+    return Doubt("SUSPECT", f"{reason} ({points:.1f} points)", _key(after), True)
+
+
+def at_chance(evidence: Evidence) -> Iterator[Doubt]:
+    """Who knows nothing loses nothing (Carlini et al. 2019, section 3.1). Raised if within 3 standard errors of it."""
+    if (accuracy := evidence.probes.at_chance) is not None:
+        yield Doubt("INVALID", f"the model is at chance level on clean images: {100 * accuracy:.1f} %")
+
+
+def other_range(evidence: Evidence) -> Iterator[Doubt]:
+    """A budget is in units of the input (Carlini et al. 2019, section 3.1). Raised if another range fits better."""
+    if looks := evidence.probes.better_range:
+        yield Doubt("INVALID", f"input looks like {looks}: that range fits the clean images clearly better")
+
+
+def masked_gradients(evidence: Evidence) -> Iterator[Doubt]:
+    """Without a gradient there is no attack (Athalye et al. 2018, section 3). Raised if over 5 % of images have none,
+    or if the logits are probabilities: the cross-entropy then saturates (Carlini & Wagner 2016).
+    """
+    probes, none = evidence.probes, "of the images have no loss gradient"
+    if probes.saturated > SHARE:
+        yield Doubt("SUSPECT", f"softmax saturated: {100 * probes.saturated:.1f} % {none}, though their logits have")
+    if (masked := probes.zero_gradients - probes.saturated) > SHARE:
+        yield Doubt("SUSPECT", f"{100 * masked:.1f} % {none}")
+    if probes.probabilities:
+        yield Doubt("SUSPECT", "probabilities passed as logits: a second softmax flattens the loss")
+    if evidence.log_probabilities:
+        yield Doubt("SUSPECT", "the model gives probabilities whose softmax could not be removed: gradients saturate")
+
+
+def false_gradients(evidence: Evidence) -> Iterator[Doubt]:
+    """A shattered gradient leads nowhere (Athalye et al. 2018, section 3.1).
+
+    Raised if on over 5 % of images finite differences disagree with the gradient, or change where it is zero.
+    """
+    if (share := evidence.probes.detached) > SHARE:
+        reason = f"the output changes where the gradient is zero ({100 * share:.1f} % of the images)"
+        yield Doubt("SUSPECT", f"{reason}: the model quantises or detaches its input")
+    if (share := evidence.probes.disagreeing) > SHARE:
+        reason = f"finite differences disagree with the gradient ({100 * share:.1f} % of the images)"
+        yield Doubt("SUSPECT", f"{reason}: the model quantises its input or replaces its gradient")
+
+
+def random_model(evidence: Evidence) -> Iterator[Doubt]:
+    """One draw's gradient is not the model's (Athalye et al. 2018, section 3.1; EOT, section 4.2).
+
+    Raised if repeated predictions differ and no expectation over transformations was used.
+    """
+    if (share := evidence.probes.disagreement) > 0 and not evidence.expectation:
+        reason = f"repeated predictions differ ({100 * share:.1f} % of the images)"
+        yield Doubt("SUSPECT", f"{reason}: attack the expectation over transformations")
+
+
+def not_converged(evidence: Evidence) -> Iterator[Doubt]:
+    """An attack that has not converged bounds nothing (Pintor et al. 2022: incomplete optimization).
+
+    Raised if twice the steps from another start take 1 point or more of the images left, by the interval's lower end.
+    """
+    for retry in evidence.probes.stronger:
+        if 100 * retry.robust * wilson(retry.broken, retry.tried)[0] >= 1:
+            steps = f"with twice the steps {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
+            reason = f"{steps} at {_at(retry.after)}: {retry.points:.1f} points"
+            yield Doubt("SUSPECT", f"{reason}, not converged", _key(retry.after), True)
+
+
+def single_step_only(evidence: Evidence) -> Iterator[Doubt]:
+    """One step bounds robustness from above only (Madry et al. 2018), as does a search without gradients.
+
+    Raised if no iterative attack was tried, or none that follows the gradients of a model that shows them.
+    """
+    adversaries = [result for result in evidence.results if result.attack.adversary]
+    if adversaries and not any(result.attack.iterative for result in adversaries):
+        yield Doubt("SUSPECT", "only single-step attacks were tried: the robust accuracy is an upper bound")
+    elif any(r.knowledge == "white-box" for r in adversaries) and not _descents(adversaries):
+        yield Doubt("SUSPECT", "no iterative attack followed the gradients: the robust accuracy is an upper bound")
+
+
+def transfer_only(evidence: Evidence) -> Iterator[Doubt]:
+    """Images made against another model say little (Tramèr et al. 2020). Raised if there are transfers alone."""
+    adversaries = [result for result in evidence.results if result.attack.adversary]
+    if adversaries and all(result.knowledge == "transfer" for result in adversaries):
+        yield Doubt("SUSPECT", "only transfer results: not adaptive")
+
+
+CHECKS: tuple[Callable[[Evidence], Iterator[Doubt]], ...] = (
+    budget_broken,
+    at_chance,
+    other_range,
+    no_perturbation,
+    random_model,
+    masked_gradients,
+    false_gradients,
+    single_step_only,
+    transfer_only,
+    weaker_than_single_step,
+    weaker_than_black_box,
+    weaker_than_transfer,
+    weaker_than_noise,
+    improved_by_square,
+    not_converged,
+    rises_with_budget,
+    survives_half_range,
+    survives_unbounded,
+)
+
+
+def doubts(evidence: Evidence) -> list[Doubt]:
+    """All doubts of all checks, each with its check and whether it counts for the whole evaluation.
+
+    One about a single result does not when another attack vouches for that norm and budget: it is iterative, knows as
+    much, and is itself without doubt; the worst case then rests on that one. Nor does one about a transfer beside it.
+    """
+    found = [replace(doubt, check=check.__name__) for check in CHECKS for doubt in check(evidence)]
+    decided = [_whole(doubt, found, evidence) if doubt.whole is None else doubt.whole for doubt in found]
+    return [replace(doubt, whole=whole) for doubt, whole in zip(found, decided, strict=True)]
+
+
+def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evidence) -> bool:
+    if doubt.about is None:
+        return True
+    if doubt.about[2] == "transfer" and _direct(evidence.results):
+        return False
+    doubted, (attack, eps, knowledge) = {other.about for other in found}, doubt.about
+    alike = [r for r in evidence.results if (_setting(r), r.knowledge) == ((attack.norm, eps), knowledge)]
+    able = [r for r in alike if r.attack.adversary and r.attack.iterative and r.attack.access == attack.access]
+    return all(_key(result) in doubted for result in able)
+
+
+def verdict(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
+    """The worst verdict among the doubts that count for the whole, VALID when there are none, and their reasons.
+
+    What a check finds of one attack at several budgets is told once, of the largest.
+    """
+    counted = [doubt for doubt in found if doubt.whole is not False]
+    told = {(d.check, d.about[0], d.about[2]) if d.about else d.reason: d for d in sorted(counted, key=_eps)}
+    return _worst(counted), tuple(dict.fromkeys(d.reason for d in counted if d in told.values()))
+
+
+def verdict_of(result: Attacked, found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict of one result: the doubts about it and those about all."""
+    mine = [doubt for doubt in found if doubt.about in (None, _key(result))]
+    return _worst(mine), tuple(dict.fromkeys(doubt.reason for doubt in mine))
+
+
+def _eps(doubt: Doubt) -> float:
+    return doubt.about[1] if doubt.about else 0.0
+
+
+def _worst(found: Sequence[Doubt]) -> Verdict:
+    return max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
+
+
+def half_width(measurement: Measurement) -> float:
+    """Half the interval of a measurement, in points: a smaller difference to another is called none."""
+    return 50 * (measurement.high - measurement.low)
+
+
+def notes(evidence: Evidence) -> list[str]:
+    """What is no doubt and yet to be told: few images for the claim, hidden gradients, a loss that still rises."""
+    told, measured = [], [case.accuracy("") for case in worst_case(evidence.results)]
+    widest = max(measured, key=half_width, default=None)
+    if widest and half_width(widest) > WIDE:
+        half = f"±{half_width(widest):.1f} points"
+        told.append(f"n = {widest.n:,}: the interval is {half}, a smaller difference is none")
+    if any(result.knowledge == "black-box" for result in evidence.results):
+        told.append("the model hides its gradients: an attacker who has them may do better")
+    for retry in evidence.probes.stronger:
+        if retry.rise is not None and retry.rise > 0.1:
+            rise = f"the loss of the images left rises by another {100 * retry.rise:.0f} % with twice the steps"
+            told.append(f"{_name(retry.after)}: {rise}")
+    return told
+
+
+def _outdone(weak: Sequence[Attacked], strong: Sequence[Attacked]) -> Iterator[Doubt]:
+    """A doubt about each strong result that leaves over 1 point of images which a weak one of its budget breaks."""
+    for one in strong:
+        for other in (r for r in weak if _setting(r) == _setting(one) and _key(r) != _key(one)):
+            here, there = np.intersect1d(one.index, other.index, return_indices=True)[1:]
+            lost = int((one.robust[here] & ~other.robust[there]).sum())
+            if _many(lost, len(here), 1):
+                by = f"{'transferred ' * (other.knowledge == 'transfer')}{other.attack.name}"
+                reason = f"{by} breaks {lost:,} of {len(here):,} images that {_name(one)} leaves"
+                yield Doubt("SUSPECT", reason, _key(one))
+
+
+def _many(count: int, n: int, points: float) -> bool:
+    """Whether so many of n images are more than chance and more than so many points."""
+    return count > FEW and 100 * count > points * n
+
+
+def _above_chance(share: float, n: int, n_classes: int) -> bool:
+    chance = 1 / n_classes
+    return share > chance + 3 * float(np.sqrt(chance * (1 - chance) / n))
+
+
+def _key(result: Attacked) -> Key:
+    return result.attack, result.eps, result.knowledge
+
+
+def _setting(result: Attacked) -> tuple[str, float]:
+    return result.attack.norm, result.eps
+
+
+def _at(result: Attacked) -> str:
+    return budget(result.eps) if result.attack.norm == "inf" else f"L{result.attack.norm} {budget(result.eps)}"
+
+
+def _name(result: Attacked) -> str:
+    return f"{result.attack.name} at {_at(result)}"
+
+
+def _mean(result: Attacked | WorstCase) -> float:
+    return float(result.robust.mean())
+
+
+def _percent(result: Attacked | WorstCase) -> str:
+    return f"{100 * _mean(result):.1f} %"
+
+
+def _direct(results: Sequence[Attacked]) -> list[Attacked]:
+    """Those of adversaries that attack the very model that is scored."""
+    return [result for result in results if result.attack.adversary and result.knowledge != "transfer"]
+
+
+def _descents(results: Sequence[Attacked]) -> list[Attacked]:
+    """Those of attacks that follow the gradient step by step."""
+    return [result for result in results if result.attack.iterative and result.attack.access == "gradients"]
+
+
+def _last(results: Sequence[Attacked]) -> list[Attacked]:
+    """Those to hold others against: on all images, and of a cascade the last one, which stands for the ones before."""
+    ends = {(_setting(result), result.alone): result for result in results}
+    return [result for result in results if result.alone or ends[_setting(result), False] is result]

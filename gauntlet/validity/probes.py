@@ -1,0 +1,313 @@
+"""What a look at the model says about the attacks on it: gradients, outputs, and a few attacks of our own.
+
+Every probe is one small function from a model and images that it classifies correctly to a number; what to make of
+the numbers is `validity.py`'s. A probe that can say nothing, as no image is left to it, says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gauntlet.attacks import ApgdCe, Attack, Pgd, Square
+from gauntlet.evaluation.clean import cross_entropies
+from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
+from gauntlet.models.access import Target
+from gauntlet.models.adapter import chance, sums_to_one
+from gauntlet.progress import Progress, silent
+from gauntlet.threat import Images, Labels
+
+if TYPE_CHECKING:
+    from gauntlet.models.classifier import CompiledClassifier
+
+SAMPLE = 256
+"""Correct images whose gradients are looked at."""
+RETRIED, EXPOSED = 128, 64
+"""Images that further attacks get at most: those of the battery's, and those at half the range and beyond."""
+LEAST = 16
+"""Images with fewer of which a further attack says nothing."""
+GRADIENTS = 16_000
+"""Gradients that attacking again may take, for each norm: 6 s of the 3×3 network."""
+QUERIES, QUERIED = 300, 64
+"""Of the search without gradients: queries an image, and images."""
+SMALL_STEPS, LARGE_STEPS = (1 / 10_200, 1 / 1_020, 1 / 255), (1 / 255, 1 / 16, 1 / 4)
+"""Of finite differences: where there is a gradient, and where there is none."""
+SPREAD = 0.03
+"""Noise on the points of finite differences: on one even colour, maxima are ties and their gradient one of many."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """What another attack did to images that all attacks so far had left correct."""
+
+    after: Attacked
+    """The strongest result so far."""
+    attack: Attack
+    tried: int
+    broken: int
+    robust: float
+    """The share of correct images before."""
+    rise: float | None = None
+    """By how much the loss rose, as a share of what it was; None where another attack makes no comparison."""
+
+    @property
+    def points(self) -> float:
+        """By how much the robust accuracy would fall, in points."""
+        return 100 * self.robust * self.broken / self.tried
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What the probes found. Shares are of a sample of correct images; the defaults raise no doubt."""
+
+    at_chance: float | None = None
+    """The clean accuracy, when it is no better than guessing."""
+    better_range: str | None = None
+    """The input range that fits clearly better than the one stated."""
+    disagreement: float = 0.0
+    probabilities: bool = False
+    zero_gradients: float = 0.0
+    saturated: float = 0.0
+    detached: float = 0.0
+    disagreeing: float = 0.0
+    half_range: float | None = None
+    unbounded: float | None = None
+    sample: int = SAMPLE
+    """Images that the last two are shares of."""
+    stronger: tuple[Retry, ...] = ()
+    square: tuple[Retry, ...] = ()
+
+
+def probe(
+    target: Target,
+    x: Images,
+    y: Labels,
+    clean: Labels,
+    *,
+    results: Sequence[Attacked] = (),
+    better_range: str | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Probes:
+    """All probes of a model on test images `x` (n, h, w, c) with labels `y` and predictions `clean`, both (n,).
+
+    `results` are of attacks on these images. A model that hides its gradients is only asked whether it is at chance
+    level and whether it answers twice the same.
+    """
+    accuracy = float((clean == y).mean())
+    if accuracy <= chance(target.nb_classes, y):
+        return Probes(at_chance=accuracy, better_range=better_range)
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(clean == y))[:SAMPLE]
+    found: dict[str, Any] = {"better_range": better_range, "disagreement": disagreement(target, x[rows])}
+    if target.access == "gradients":
+        model: Any = target
+        progress("gradients looked at", 0.1)
+        found |= _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
+        fewer = rows[:EXPOSED]
+        half, whole = half_range(model, x[fewer], y[fewer], seed)
+        found |= {"half_range": half, "unbounded": whole, "sample": len(fewer)}
+        progress("attacked without a bound", 0.4)
+        if found["zero_gradients"] < 0.5:  # else there is nothing to follow for longer
+            found["stronger"] = tuple(strengthened(model, x, y, results, seed))
+        progress("attacked with twice the steps", 0.8)
+        found["square"] = tuple(square_sample(model, x, y, results, seed))
+    progress("probed", 1.0)
+    return Probes(**found)
+
+
+def _gradients(model: Any, x: Images, y: Labels, *, random: bool) -> dict[str, Any]:
+    """The probes of gradients; what is random has no finite differences."""
+    found: dict[str, Any] = {"probabilities": probabilities(model, x)}
+    found |= {"zero_gradients": zero_gradients(model, x, y), "saturated": saturated(model, x, y)}
+    return found if random else found | {"detached": detached(model, x, y), "disagreeing": disagreeing(model, x, y)}
+
+
+# --- what the model answers -----------------------------------------------------------------------------------
+
+
+def disagreement(target: Target, x: Images, repeats: int = 3) -> float:
+    """Share of images whose scores change when they are asked for again, beyond rounding."""
+    first = target.predict(x)
+    room = 1e-4 * (1 + np.abs(first).max(axis=1))
+    again = [np.abs(target.predict(x) - first).max(axis=1) > room for _ in range(repeats)]
+    return float(np.logical_or.reduce(again).mean())
+
+
+def probabilities(target: Target, x: Images) -> bool:
+    """Whether what should be logits are probabilities."""
+    return sums_to_one(target.predict(x))
+
+
+# --- gradients ------------------------------------------------------------------------------------------------
+
+
+def zero_gradients(model: CompiledClassifier, x: Images, y: Labels) -> float:
+    """Share of images whose cross-entropy has no gradient, or one that is not finite."""
+    return float(_none(model.look(x, y).gradient).mean())
+
+
+def saturated(model: CompiledClassifier, x: Images, y: Labels) -> float:
+    """Share of images whose cross-entropy has no gradient in float32 while the logits have one."""
+    other = _none(model.look(x, y, "difference", _runner_up(model, x, y)).gradient)
+    return float((_none(model.look(x, y).gradient) & ~other).mean())
+
+
+def detached(model: CompiledClassifier, x: Images, y: Labels) -> float:
+    """Share of images whose logits have no gradient and yet change when all pixels move a little, at random."""
+    slope = _Slope(model, x, y, max(LARGE_STEPS))
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), x.shape)
+    changes = np.abs([slope.change(signs, step) for step in LARGE_STEPS]).max(axis=0)
+    return float((_none(slope.gradient) & (changes > 1e-3)).mean())
+
+
+def disagreeing(model: CompiledClassifier, x: Images, y: Labels) -> float:
+    """Share of images along whose gradient the logits' difference does not change as the gradient says, within half.
+
+    The better of two step sizes counts: a network of ReLUs and maxima has kinks.
+    """
+    slope = _Slope(model, x, y, max(SMALL_STEPS))
+    there, towards = ~_none(slope.gradient), np.nan_to_num(slope.gradient)
+    towards /= np.maximum(np.abs(towards).max(axis=(1, 2, 3), keepdims=True), 1e-30)
+    promised = (slope.gradient.astype(np.float64) * towards).sum(axis=(1, 2, 3))
+    seen = [slope.change(towards, step) / (2 * step) for step in SMALL_STEPS]
+    errors = np.abs(np.array(seen) - promised) / np.maximum(np.abs(promised), 1e-30)
+    return float((there & (errors.min(axis=0) > 0.5)).mean())
+
+
+class _Slope:
+    """The logits' difference between an image's class and the runner-up, around noisy points inside the bounds."""
+
+    def __init__(self, model: CompiledClassifier, x: Images, y: Labels, room: float) -> None:
+        low, high = model.clip_values
+        noise = np.random.default_rng(0).uniform(0, SPREAD, x.shape) * (high - low)
+        scale = 1 - (2 * room + SPREAD) / (high - low)
+        self.x = (low + room + scale * (x - low) + noise).astype(np.float32)
+        self._model, self._y, self._other = model, y, _runner_up(model, self.x, y)
+        self.gradient = model.look(self.x, y, "difference", self._other).gradient
+
+    def change(self, towards: Images, step: float) -> NDArray[np.float64]:
+        """From `step` behind each point to `step` ahead of it, (n,)."""
+        ahead, behind = (self._model.predict(self.x + np.float32(s * step) * towards) for s in (1, -1))
+        difference = (ahead - behind).astype(np.float64)
+        rows = np.arange(len(self._y))
+        return difference[rows, self._other] - difference[rows, self._y]
+
+
+def _none(gradient: Images) -> NDArray[np.bool_]:
+    """Which images have a gradient of nothing, or one that is not finite."""
+    finite, some = np.isfinite(gradient).all(axis=(1, 2, 3)), gradient.any(axis=(1, 2, 3))
+    return np.asarray(~finite | ~some)
+
+
+def _runner_up(model: CompiledClassifier, x: Images, y: Labels) -> Labels:
+    """The likeliest wrong class of each image."""
+    logits = model.predict(x).copy()
+    logits[np.arange(len(y)), y] = -np.inf
+    return logits.argmax(axis=1).astype(np.int64)
+
+
+# --- attacks of our own ---------------------------------------------------------------------------------------
+
+
+def half_range(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> tuple[float, float]:
+    """Accuracy at L∞ 0.5, and without a bound, tried on what is left; both should be nothing."""
+    low, high = model.clip_values
+    half = Pgd(max_iter=20, num_random_init=0).run(model, x, y, (high - low) / 2, seed)
+    left = np.flatnonzero(model.labels(half.images) == y)
+    if not len(left):
+        return 0.0, 0.0
+    whole = ApgdCe(max_iter=50).run(model, x[left], y[left], high - low, seed)
+    return len(left) / len(x), float((model.labels(whole.images) == y[left]).sum() / len(x))
+
+
+def strengthened(
+    model: CompiledClassifier, x: Images, y: Labels, results: Sequence[Attacked], seed: int
+) -> Iterator[Retry]:
+    """The strongest gradient attack with twice the steps from another start, for each norm."""
+    for case in at_stake(results):
+        chosen = _strongest(_mine(case, results))
+        stronger = chosen[0].attack.stronger() if chosen else None
+        if chosen and stronger:
+            result, size = chosen
+            yield _retry(model, x, y, stronger, result, case, size, seed + 1)
+
+
+def square_sample(
+    model: CompiledClassifier, x: Images, y: Labels, results: Sequence[Attacked], seed: int
+) -> Iterator[Retry]:
+    """A short search without gradients, for each norm where the battery holds none."""
+    for case in at_stake(results):
+        mine = _mine(case, results)
+        strongest = [r for r in mine if r.attack.access == "gradients"]
+        if case.norm in ("inf", "2") and strongest and len(strongest) == len(mine):
+            after = min(strongest, key=lambda r: r.robust.mean())
+            attack = Square(norm="2" if case.norm == "2" else "inf", max_iter=QUERIES)
+            yield _retry(model, x, y, attack, after, case, QUERIED, seed)
+
+
+def at_stake(results: Sequence[Attacked]) -> list[WorstCase]:
+    """For each norm the white-box worst case at the largest budget that leaves a tenth, else at the one leaving most.
+
+    Without those that leave too few images to say anything.
+    """
+    cases = worst_case([result for result in results if result.knowledge == "white-box"])
+    found = []
+    for norm in dict.fromkeys(case.norm for case in cases):
+        mine = [case for case in cases if case.norm == norm]
+        many = [case for case in mine if case.robust.mean() >= 0.1 and case.robust.sum() >= LEAST]
+        best = many[-1] if many else max(mine, key=lambda case: case.robust.sum())
+        found += [best] if best.robust.sum() >= LEAST else []
+    return found
+
+
+def _mine(case: WorstCase, results: Sequence[Attacked]) -> list[Attacked]:
+    """The results that a worst case is of."""
+    here = [r for r in results if (r.attack.norm, r.eps) == (case.norm, case.eps)]
+    return [r for r in here if r.attack.adversary and r.knowledge == "white-box"]
+
+
+def _strongest(results: Sequence[Attacked]) -> tuple[Attacked, int] | None:
+    """The strongest iterative gradient attack that can be tried again on enough images, and on how many."""
+    kinds = [r for r in results if r.attack.access == "gradients" and r.attack.iterative]
+    sizes = [(r, int(min(RETRIED, GRADIENTS // (2 * max(1, r.calls.max()))))) for r in kinds if r.attack.stronger()]
+    able = [(r, size) for r, size in sizes if size >= 2 * LEAST]
+    return min(able, key=lambda pair: pair[0].robust.mean(), default=None)
+
+
+class _Rows(NamedTuple):
+    positions: NDArray[np.int64]
+    """In the test set."""
+    within: NDArray[np.int64]
+    """Of the result's images."""
+
+
+def _retry(
+    model: CompiledClassifier,
+    x: Images,
+    y: Labels,
+    attack: Attack,
+    after: Attacked,
+    case: WorstCase,
+    size: int,
+    seed: int,
+) -> Retry:
+    """`attack` on at most `size` of the images that the worst case left correct."""
+    rows = _sample(case, after, size)
+    at = rows.positions
+    made = attack.run(model, x[at], y[at], case.eps, seed, at)
+    scores = model.predict(made.images)
+    before, now = float(after.losses[rows.within].mean()), float(cross_entropies(scores, y[at]).mean())
+    broken = int((scores.argmax(axis=1) != y[at]).sum())
+    rise = (now - before) / max(before, 1e-6) if attack == after.attack.stronger() and not attack.minimal else None
+    return Retry(after, attack, len(at), broken, float(case.robust.mean()), rise)
+
+
+def _sample(case: WorstCase, after: Attacked, size: int) -> _Rows:
+    """Images that the worst case left correct: drawn by chance, always the same."""
+    left = np.random.default_rng(0).permutation(case.index[case.robust])[:size]
+    order = np.argsort(after.index)
+    return _Rows(left, order[np.searchsorted(after.index, left, sorter=order)])

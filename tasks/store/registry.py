@@ -1,0 +1,280 @@
+"""Models in MLflow: kept in the run that made them, registered when it is done, and checked whenever they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from gauntlet.models.files import digest, load_file
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from gauntlet.data.readers import one_line
+from gauntlet.errors import ModelError, TrackingError
+from gauntlet.quiet import no_prints
+from tasks.store import audit, tracking
+
+if TYPE_CHECKING:
+    import keras
+
+    from gauntlet.data.datasets import Dataset
+    from tasks.store.tracking import Run
+
+REQUIREMENTS = ("keras", "tensorflow", "numpy")
+SOURCE, NAME, URI = "gauntlet.model_source", "gauntlet.model_name", "gauntlet.model_uri"
+DIGEST, DATA = "gauntlet.model_digest", "gauntlet.dataset_digest"
+
+
+def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> None:
+    """Keep a model in its run, with signature, example, pinned requirements and digest; `register` comes last."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    images = TensorSpec(np.dtype("float32"), (-1, *dataset.input_shape))
+    logits = TensorSpec(np.dtype("float32"), (-1, dataset.n_classes))
+    with no_prints():
+        info = mlflow.tensorflow.log_model(
+            model,
+            name="model",
+            signature=ModelSignature(Schema([images]), Schema([logits])),
+            input_example=dataset.x_test[:2],
+            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
+        )
+    opened.tags({SOURCE: info.model_uri, NAME: f"gauntlet-{dataset.name}-{role}", DIGEST: digest(model)})
+
+
+def register(run_id: str) -> str:
+    """Register the model of a finished run, once: a version with its digests in one step, then the alias `candidate`.
+
+    Called again it gives the same version, so that a registry never holds half a model or one model twice.
+    """
+    run, client = tracking.read(run_id), MlflowClient()
+    tags = run.data.tags
+    if SOURCE not in tags:
+        raise TrackingError(f"run {run_id} kept no model")
+    name, found = tags[NAME], client.search_model_versions(f"run_id = '{run_id}'")
+    if found:
+        version = found[0].version
+    else:
+        _ensure_name(name)
+        digests = {key: tags[key] for key in (DIGEST, DATA) if key in tags}
+        # A server wants the id of what it is to register beside its address.
+        model_id = tags[SOURCE].removeprefix("models:/")
+        version = client.create_model_version(name, tags[SOURCE], run_id, tags=digests, model_id=model_id).version
+        audit.registered(run, f"models:/{name}/{version}", digests)
+    uri = f"models:/{name}/{version}"
+    if tags.get(URI) != uri:
+        client.set_registered_model_alias(name, "candidate", str(version))
+        client.set_tag(run_id, URI, uri)
+    return uri
+
+
+def _ensure_name(name: str) -> None:
+    try:
+        MlflowClient().create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def load_model(uri: str, *, trust: bool = False) -> keras.Model:
+    """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with.
+
+    MLflow's own loader unpickles custom objects and imports code that lies beside a model: it is asked with `trust`
+    alone. Without, the model's file is read as any file of a stranger's, and a folder with code in it is refused.
+    """
+    try:
+        if trust:
+            model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
+        else:
+            # a copy: what was looked into is what is loaded, and MLflow leaves its mark on no one's folder
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()
+                model = load_file(_plain_file(uri, folder))
+    except (MlflowException, OSError) as error:
+        raise _no_model(uri, error) from error
+    expected = registered_digest(uri)
+    if expected and digest(model) != expected:
+        raise ModelError("the weights are not those that were registered", where=uri, fix="train it again")
+    return model
+
+
+CODE = (".py", ".pkl", ".pickle", ".cloudpickle", ".joblib", ".dill", ".pyc", ".so")
+"""Files that are run, or that run code when read."""
+
+
+def _plain_file(uri: str, folder: Path) -> Path:
+    """The Keras file of a logged model whose folder holds nothing that would be run; `ModelError` else."""
+    fix = "pass --trust if you trust where it comes from"
+    code = [one_line(p.name, 80) for p in sorted(folder.rglob("*")) if p.suffix.lower() in CODE and p.is_file()]
+    if code:
+        raise ModelError(f"code comes with the model ({', '.join(code[:3])}): refused", where=uri, fix=fix)
+    kept = _flavors(uri)
+    settings = kept.get("keras") or kept["tensorflow"]
+    if settings.get("code") or str(settings.get("keras_module", "keras")) not in ("keras", "tensorflow.keras"):
+        raise ModelError("loading it imports modules of its choice: refused", where=uri, fix=fix)
+    data = (folder / str(settings.get("data", "model"))).resolve()
+    files = [data / f"model{suffix}" for suffix in (".keras", ".h5")] + [Path(f"{data}.keras")]
+    found = next((file for file in files if file.is_file() and file.resolve().is_relative_to(folder)), None)
+    if found is None:
+        raise ModelError("the model's folder holds no .keras or .h5 file", where=uri, fix="log it again")
+    return found
+
+
+def _no_model(uri: str, error: Exception) -> ModelError:
+    reason = one_line(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 200)
+    return ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models")
+
+
+def _flavors(uri: str) -> dict[str, Any]:
+    """The settings of every form in which a model was saved; `ModelError` when there is no such model."""
+    try:
+        return dict(mlflow.models.Model.load(uri).flavors)
+    except (MlflowException, OSError) as error:
+        raise _no_model(uri, error) from error
+
+
+def flavor(uri: str) -> str:
+    """The library that a model was saved with, as MLflow calls it: sklearn, onnx, keras, python_function."""
+    return next((name for name in _flavors(uri) if name != "python_function"), "python_function")
+
+
+def is_keras(uri: str) -> bool:
+    """Whether the model is a Keras model, not only what TensorFlow exported of one."""
+    saved = _flavors(uri)
+    kept, older = saved.get("keras"), saved.get("tensorflow")
+    if kept is not None:
+        return not kept.get("save_exported_model")
+    return older is not None and older.get("model_type", "keras") == "keras"
+
+
+def load_pyfunc(uri: str) -> Any:
+    """Any model of MLflow's, as its `PyFuncModel`. Loading it runs code that comes with it."""
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except (Exception, SystemExit) as error:  # whatever that code raises
+        from gauntlet.models.blackbox import reason
+
+        fix = "install what its requirements.txt names"
+        raise ModelError(f"cannot be loaded: {reason(error)}", where=uri, fix=fix) from error
+
+
+def is_ours(uri: str) -> bool:
+    """Whether a stage registered the model: then it takes [0, 1] and gives logits, and nothing need be detected."""
+    try:
+        return registered_digest(uri) is not None
+    except MlflowException:
+        return False
+
+
+def registered_digest(uri: str) -> str | None:
+    """The digest that was logged with a model; None for models that others logged."""
+    client = MlflowClient()
+    kind, _, rest = uri.partition(":/")
+    if kind == "runs":
+        return client.get_run(rest.partition("/")[0]).data.tags.get(DIGEST)
+    name, at, alias = rest.partition("@")
+    if at:
+        return client.get_model_version_by_alias(name, alias).tags.get(DIGEST)
+    name, _, version = rest.partition("/")
+    found = client.get_model_version(name, version) if version.isdigit() else None
+    return found.tags.get(DIGEST) if found else None
+
+
+def model_uri(run_id: str) -> str:
+    """The registered model of a run that trained one."""
+    uri = tracking.read(run_id).data.tags.get(URI)
+    if not uri:
+        raise TrackingError(f"run {run_id} registered no model")
+    return str(uri)
+
+
+def _version(uri: str) -> Any:
+    """The registered version of a `models:/` URI; `ModelError` when there is none."""
+    client, path = MlflowClient(), uri.removeprefix("models:/")
+    name, at, alias = path.partition("@")
+    try:
+        return client.get_model_version_by_alias(name, alias) if at else client.get_model_version(*path.rsplit("/", 1))
+    except (MlflowException, TypeError) as error:
+        raise _no_model(uri, error) from error
+
+
+def version_uri(uri: str) -> str:
+    """`models:/NAME/VERSION` of any URI of a registered version."""
+    found = _version(uri)
+    return f"models:/{found.name}/{found.version}"
+
+
+def champion_of(name: str) -> str | None:
+    """The version with the alias `champion`, if there is one."""
+    try:
+        found = MlflowClient().get_model_version_by_alias(name, "champion")
+    except MlflowException:
+        return None
+    return f"models:/{name}/{found.version}"
+
+
+def name_of(uri: str) -> str:
+    """The registered name of a version's URI."""
+    return str(_version(uri).name)
+
+
+def digest_of(uri: str, *, fresh: bool = False) -> str:
+    """The digest of a version's weights: as registered, or computed from the weights themselves."""
+    if fresh:
+        return digest(load_model(uri))
+    return registered_digest(uri) or digest(load_model(uri))
+
+
+def check(uri: str) -> None:
+    """Read a version's weights; `ModelError` unless they are those that were registered."""
+    if is_keras(uri):
+        load_model(uri)
+
+
+def data_digest_of(uri: str) -> str | None:
+    """The digest of the data that a version was trained on, where it was registered with one."""
+    found = _version(uri).tags.get(DATA)
+    return str(found) if found else None
+
+
+def poison_digests(uri: str) -> list[str]:
+    """Of the poisoned images' positions, where the version was trained on poisoned data."""
+    run_id = _version(uri).run_id
+    found = tracking.find(run_id, "poisoned_indices.json") if run_id else None
+    return [hashlib.sha256(found.read_bytes()).hexdigest()] if found else []
+
+
+def runs_of_card(uri: str) -> dict[str, str]:
+    """The runs that a version's evaluation card names, by stage; none where it has no card, or its run is gone."""
+    card = tags_of(uri).get("gauntlet.card", "")
+    night, _, name = card.removeprefix("runs:/").partition("/")
+    path = tracking.find(night, name) if night else None
+    return dict(json.loads(path.read_text())["runs"]) if path else {}
+
+
+def tags_of(uri: str) -> dict[str, str]:
+    """The tags of a version."""
+    return dict(_version(uri).tags)
+
+
+def link(uri: str, tags: dict[str, str]) -> None:
+    """Set tags of a version."""
+    found = _version(uri)
+    for key, value in tags.items():
+        MlflowClient().set_model_version_tag(found.name, str(found.version), key, value)
+
+
+def crown(uri: str) -> None:
+    """Give a version the alias `champion`; the one before keeps `previous-champion`."""
+    found, client = _version(uri), MlflowClient()
+    before = champion_of(found.name)
+    if before and before != uri:
+        client.set_registered_model_alias(found.name, "previous-champion", before.rpartition("/")[2])
+    client.set_registered_model_alias(found.name, "champion", str(found.version))

@@ -1,0 +1,422 @@
+"""Runs, data sets, and the records that stages leave each other; with registry.py the only one that talks to MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Dataset as MlflowDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from gauntlet.assurance.audit.secrets import mask, masked
+from gauntlet.errors import SettingError, TrackingError
+from gauntlet.measurement import Measurement
+from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri, tracking_uri
+from mlflow_server.store import SQLITE, initialise
+from tasks.store import audit
+from tasks.store.patience import first_contact
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gauntlet.data.datasets import Dataset
+    from tasks.context import Context
+
+
+def connect(uri: str | None = None) -> str:
+    """Use the tracking store at `uri`, else MLFLOW_TRACKING_URI, else the project's own; returns the one used."""
+    chosen = tracking_uri(uri)
+    if chosen == mlflow.get_tracking_uri() and chosen in _connected:
+        return chosen
+    if chosen == store_uri():
+        ensure_state()
+    try:
+        _check_file(chosen)
+        initialise(chosen)
+    except OSError as error:
+        what = f"the tracking store {chosen} cannot be made: {(error.strerror or str(error)).lower()}"
+        raise SettingError(what, where="--tracking-uri", fix="name a file in a folder of yours") from error
+    mlflow.set_tracking_uri(chosen)
+    mlflow.set_registry_uri(chosen)
+    with first_contact():
+        _end_orphans()
+    _connected.add(chosen)
+    return chosen
+
+
+_connected: set[str] = set()
+
+
+def _check_file(uri: str) -> None:
+    """Refuse to take any file for a SQLite store."""
+    path = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and path.is_file():
+        with path.open("rb") as file:
+            head = file.read(16)
+        if head and head != b"SQLite format 3\0":
+            raise SettingError(f"{path} is no SQLite database", where="--tracking-uri", fix="name another file")
+
+
+def _end_orphans() -> None:
+    """Runs of processes of this machine that were killed say FAILED, not RUNNING for ever."""
+    client = MlflowClient()
+    experiments = [e.experiment_id for e in _reached(client.search_experiments)]
+    running = client.search_runs(experiments, "attributes.status = 'RUNNING'") if experiments else []
+    for run in running:
+        tags = run.data.tags
+        if tags.get("gauntlet.host") == socket.gethostname() and not _alive(tags.get("gauntlet.process", "")):
+            client.set_tag(run.info.run_id, "gauntlet.error", "the process was killed")
+            client.set_terminated(run.info.run_id, "FAILED")
+            audit.ended(run.info.run_id, "the process was killed")
+
+
+def _reached(call: Any) -> Any:
+    try:
+        return call()
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0].rsplit(": ", 1)[-1].strip("\"')")
+        raise TrackingError(f"the tracking store {mlflow.get_tracking_uri()} cannot be reached: {reason}") from error
+
+
+def _process() -> str:
+    """This process as `pid:start time`, since pids come again."""
+    import psutil
+
+    return f"{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def _alive(process: str) -> bool:
+    import psutil
+
+    pid, _, started = process.partition(":")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
+    except (ValueError, psutil.NoSuchProcess):
+        return False
+
+
+@lru_cache
+def _experiment(uri: str, dataset: str) -> str:
+    """The id of `gauntlet-<dataset>`, made when it is missing; a SQLite store's artifacts lie beside it."""
+    name = f"gauntlet-{dataset}"
+    found = mlflow.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    is_file = uri.startswith(SQLITE)
+    location = (Path(uri.removeprefix(SQLITE)).absolute().parent / "artifacts" / name).as_uri() if is_file else None
+    try:
+        return str(mlflow.create_experiment(name, artifact_location=location))
+    except MlflowException:  # another process was quicker
+        found = mlflow.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+class Run:
+    """An open MLflow run: what a stage logs to."""
+
+    def __init__(self, run_id: str, model: str) -> None:
+        """`model` is the row of the comparison that the run's measurements belong to."""
+        self.id, self.model, self._client = run_id, model, MlflowClient()
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log a configuration; nested mappings become `outer.inner`."""
+        self._client.log_batch(self.id, params=[Param(k, str(v)[:6_000]) for k, v in masked(flat(params)).items()])
+
+    def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log finite numbers at a step."""
+        now = int(time_ms())
+        entries = [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        self._client.log_batch(self.id, metrics=entries)
+
+    def tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags."""
+        self._client.log_batch(self.id, tags=[RunTag(k, mask(str(v))[:8_000]) for k, v in tags.items()])
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Keep a figure as `name` at the run's root."""
+        self._client.log_figure(self.id, figure, name)
+
+    def file(self, name: str, content: bytes) -> None:
+        """Keep a file's content."""
+        with self._file(name) as path:
+            path.write_bytes(content)
+
+    def json(self, name: str, content: Any) -> None:
+        """Keep plain data as JSON."""
+        self._client.log_text(self.id, json.dumps(content, indent=1, default=float), name)
+
+    def text(self, name: str, content: str) -> None:
+        """Keep a text."""
+        self._client.log_text(self.id, content, name)
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Keep a frame: as `.parquet`, or as MLflow's own table view for `.json`."""
+        if name.endswith(".json"):
+            # as objects: MLflow 3.17 still asks pandas 3 for text columns by their old name
+            self._client.log_table(self.id, frame.reset_index().astype(object), name)
+        else:
+            with self._file(name) as path:
+                frame.to_parquet(path)
+
+    def arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Keep arrays as a compressed `.npz`."""
+        import numpy as np
+
+        with self._file(name) as path:
+            np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+    def dataset(self, dataset: Dataset, context: str) -> None:
+        """Record the data set as an input: name, digest, sizes and label counts."""
+        # MLflow keeps 36 characters of a digest: the tag gauntlet.dataset_digest has all
+        entry = MlflowDataset(
+            dataset.name,
+            dataset.digest[:32],
+            "local",
+            json.dumps({"uri": dataset.source}),
+            profile=json.dumps(dataset.summary()),
+        )
+        self._client.log_inputs(self.id, [DatasetInput(entry, [InputTag("mlflow.data.context", context)])])
+
+    def record(self, measurements: Sequence[Measurement], metrics: Mapping[str, float], **more: Any) -> None:
+        """Log metrics and leave `metrics.json`, which the comparison and later stages read."""
+        self.metrics(metrics)
+        rows = [m.model_copy(update={"run_id": self.id}).model_dump() for m in measurements]
+        content = {"run_id": self.id, "model": self.model, "metrics": dict(metrics), "measurements": rows}
+        self.json("metrics.json", content | more)
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder, name)
+            self._client.log_artifact(self.id, str(Path(folder, name)))
+
+
+def time_ms() -> float:
+    """Milliseconds since the epoch, as MLflow counts."""
+    import time
+
+    return time.time() * 1_000
+
+
+@contextmanager
+def run(
+    stage: str,
+    context: Context,
+    dataset: Dataset | None,
+    *,
+    name: str,
+    model: str = "",
+    scenario: str = "",
+    params: Mapping[str, Any] | None = None,
+) -> Iterator[Run]:
+    """Open a run of `gauntlet-<dataset>`, below the context's parent; an error ends it FAILED, with itself as a tag."""
+    model = model or (name if stage in TRAINS else "")
+    uri, title = connect(context.tracking_uri), dataset.name if dataset else context.title
+    with mlflow.start_run(
+        experiment_id=_experiment(uri, title),
+        run_name=name,
+        nested=True,
+        parent_run_id=context.parent,
+        tags=_tags(stage, title, dataset, model, scenario) | ({KEY: context.key} if context.key else {}),
+        log_system_metrics=False,
+    ) as active:
+        opened = Run(active.info.run_id, model)
+        try:
+            opened.params(params or {})
+            if (params or {}).get("trust"):
+                opened.tags({TRUSTED: "true"})
+            if dataset is not None:
+                opened.dataset(dataset, "evaluation" if stage == "attack" else "training")
+            with audit.audited(opened.id):
+                yield opened
+        except BaseException as error:
+            opened.tags({"gauntlet.error": f"{type(error).__name__}: {error}"})
+            raise
+
+
+TRUSTED = "gauntlet.trusted"
+"""The tag of a run that was allowed to run code that came with a model."""
+KEY = "gauntlet.key"
+"""The tag of a stage that may be taken again: a digest of all that it depends on."""
+TRAINS = ("train", "poison", "defend")
+"""Stages whose run's name is the model they make."""
+
+
+def _tags(stage: str, title: str, dataset: Dataset | None, model: str, scenario: str) -> dict[str, str]:
+    facts = {
+        "stage": stage,
+        "model": model,
+        "scenario": scenario,
+        "dataset": title,
+        "git_commit": git_commit(),
+    }
+    facts |= {"host": socket.gethostname(), "process": _process()}
+    if dataset is not None:
+        facts["dataset_digest"] = dataset.digest
+    return {f"gauntlet.{key}": value for key, value in facts.items() if value} | _prefect_tag()
+
+
+def _prefect_tag() -> dict[str, str]:
+    from prefect.runtime import flow_run
+
+    return {"prefect.flow_run_id": flow_run.id} if flow_run.id else {}
+
+
+@lru_cache
+def git_commit() -> str:
+    """The commit of the project's own code, or nothing outside a checkout."""
+    from mlflow.utils.git_utils import get_git_commit
+
+    return get_git_commit(str(PROJECT_ROOT)) or ""
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to one of dotted keys; lists of mappings are numbered."""
+    found: dict[str, Any] = {}
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{name}.")
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            found |= flat({str(number): item for number, item in enumerate(value)}, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def read(run_id: str) -> Any:
+    """A run as MLflow has it: `.data.metrics`, `.data.params`, `.data.tags`, `.info.status`."""
+    try:
+        return MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise TrackingError(f"no such run: {run_id}") from error
+
+
+def children(run_id: str) -> list[Any]:
+    """The finished runs below a run, oldest first."""
+    client = MlflowClient()
+    experiment = read(run_id).info.experiment_id
+    below = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'FINISHED'"
+    return list(client.search_runs([experiment], below, ViewType.ACTIVE_ONLY, 1_000, ["attributes.start_time ASC"]))
+
+
+def finished(context: Context, key: str) -> str | None:
+    """The latest finished run of a stage with this key, if there is one."""
+    return next(iter(search(context, {"key": key})[::-1]), None)
+
+
+def search(
+    context: Context, tags: Mapping[str, str], more: str = "", *, ended: bool = True, most: int = 1_000
+) -> list[str]:
+    """The ids of the data set's runs with these `gauntlet.` tags, oldest first; finished ones unless told."""
+    uri = connect(context.tracking_uri)
+    terms = [f"tags.`gauntlet.{name}` = '{value}'" for name, value in tags.items()]
+    same = " and ".join([*terms, *(["attributes.status = 'FINISHED'"] if ended else []), *([more] if more else [])])
+    order = ["attributes.start_time ASC"]
+    found = MlflowClient().search_runs([_experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, most, order)
+    return [str(run.info.run_id) for run in found]
+
+
+def newest(tags: Mapping[str, str]) -> Any | None:
+    """The latest finished run with these `gauntlet.` tags, whatever its data set; the store must be connected."""
+    experiments = [e.experiment_id for e in MlflowClient().search_experiments(filter_string="name LIKE 'gauntlet-%'")]
+    terms = [f"tags.`gauntlet.{name}` = '{value}'" for name, value in tags.items()]
+    same, order = " and ".join([*terms, "attributes.status = 'FINISHED'"]), ["attributes.start_time DESC"]
+    found = MlflowClient().search_runs(experiments, same, ViewType.ACTIVE_ONLY, 1, order) if experiments else []
+    return next(iter(found), None)
+
+
+def page_of(run: Any, uri: str) -> str:
+    """The address of a run's page in MLflow, or its path where the store is no server."""
+    path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    return f"{uri.rstrip('/')}/{path}" if uri.startswith(("http://", "https://")) else path
+
+
+def frame(run_id: str, name: str) -> pd.DataFrame:
+    """A table that a run kept as `.parquet`."""
+    import pandas as pd
+
+    return pd.read_parquet(_artifact(run_id, name))
+
+
+def table(run_id: str, name: str) -> pd.DataFrame:
+    """A table that a run kept as `.json`, in MLflow's own form."""
+    import pandas as pd
+
+    return pd.DataFrame(**json.loads(_artifact(run_id, name).read_text()))
+
+
+def text(run_id: str, name: str) -> str:
+    """The content of a text artifact."""
+    return _artifact(run_id, name).read_text()
+
+
+def records(run_id: str) -> dict[str, Any]:
+    """The `metrics.json` of a run, with its measurements as objects; empty when the run left none."""
+    try:
+        content = json.loads(_artifact(run_id, "metrics.json").read_text())
+    except TrackingError:
+        return {"metrics": {}, "measurements": []}
+    return content | {"measurements": [Measurement(**row) for row in content["measurements"]]}
+
+
+def arrays(run_id: str, name: str) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` artifact."""
+    import numpy as np
+
+    with np.load(_artifact(run_id, name), allow_pickle=False) as content:
+        return dict(content)
+
+
+def find(run_id: str, name: str) -> Path | None:
+    """A local copy of an artifact (the artifact itself where the store is local), or None."""
+    try:
+        return _artifact(run_id, name)
+    except TrackingError:
+        return None
+
+
+def _artifact(run_id: str, name: str) -> Path:
+    """An artifact as a file of this machine: the very file where the store is local, else a copy."""
+    root = urlsplit(read(run_id).info.artifact_uri)
+    if root.scheme in ("", "file") and Path(unquote(root.path), name).is_file():
+        return Path(unquote(root.path), name)
+    try:
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"run {run_id} has no artifact {name}") from error
+
+
+@lru_cache
+def tasks_digest() -> str:
+    """SHA-256 of the code that logs."""
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that the numbers depend on."""
+    packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "foolbox", "numpy", "scipy", "scikit-learn")
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
+def ui_command(uri: str) -> str:
+    """What a person types to look at the runs."""
+    return ".venv/bin/python -m mlflow_server" if uri == store_uri() else f"the browser, at {uri}"

@@ -1,0 +1,459 @@
+"""The threat model: what a file may say, what statuses follow, and every kind of check passed, failed and missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from gauntlet.assurance.stride import pytests, threat_report
+from gauntlet.assurance.stride.evidence import Evidence, Ran, gather, setting
+from gauntlet.assurance.stride.processes import run
+from gauntlet.assurance.stride.threat_model import (
+    STRIDE,
+    Check,
+    CommandCheck,
+    SettingCheck,
+    StrideModel,
+    TestCheck,
+    load,
+)
+from gauntlet.errors import SettingError
+from gauntlet.state import PROJECT_ROOT
+
+TODAY = date(2026, 11, 21)
+SETTING = {"kind": "setting", "file": "ours.py", "key": "LIMIT", "at_most": 3}
+ACCEPTED = {"reason": "everybody may know it", "date": "2026-01-01", "review_by": "2026-12-31"}
+CHECKS: TypeAdapter[Check] = TypeAdapter(Check)
+
+
+def threat(**changes: Any) -> dict[str, Any]:
+    """A threat as it stands in a file."""
+    usual = {
+        "id": "T-01",
+        "title": "Weights are swapped",
+        "stride": "tampering",
+        "life": "registry",
+        "adversary": ["insider"],
+        "entry": ["store"],
+        "assets": ["weights"],
+        "what": "Others take their place.",
+        "mitigation": "A digest.",
+        "status": "enforced",
+        "checks": [SETTING],
+    }
+    return usual | changes
+
+
+def content(*threats: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A whole file."""
+    named: dict[str, Any] = {"assets": {"weights": "of it"}, "entry_points": {"store": "MLflow"}}
+    named |= {"title": "Ours", "adversaries": {"insider": "may write"}, "threats": list(threats or [threat()])}
+    return named | changes
+
+
+def written(folder: Path, what: Any) -> Path:
+    """The same, as a file."""
+    path = folder / "threats.yaml"
+    path.write_text(what if isinstance(what, str) else yaml.safe_dump(what, sort_keys=False))
+    return path
+
+
+def check(**fields: Any) -> Check:
+    """A check as a file spells it."""
+    return CHECKS.validate_python(fields)
+
+
+def no_runs(_: Mapping[str, str]) -> Ran | None:
+    """An empty store."""
+    return None
+
+
+# What a file may say
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "no mapping": ([], "threats.yaml: "),
+    "no yaml": ("a: [", "not YAML"),
+    "no date of a calendar": ("a: 2026-99-99", "not YAML"),
+    "no text": ("\x00", "not YAML"),
+    "deep": ("[" * 5_000, "not YAML"),
+    "unknown field": (content(threat(severity="high")), "T-01.severity"),
+    "unknown field of a check": (content(threat(checks=[SETTING | {"colour": 1}])), "T-01.checks.0.setting.colour"),
+    "unknown kind": (content(threat(checks=[{"kind": "prayer"}])), "T-01.checks.0"),
+    "unknown stride": (content(threat(stride="evil")), "T-01.stride"),
+    "second id": (content(threat(), threat()), "two threats are called T-01"),
+    "no id": (content(threat(id="first")), "first.id"),
+    "unknown asset": (content(threat(assets=["crown"])), "T-01.assets: unknown 'crown', one of weights"),
+    "unknown adversary": (content(threat(adversary=["god"])), "T-01.adversary: unknown 'god', one of insider"),
+    "unknown entry point": (content(threat(entry=["roof"])), "T-01.entry: unknown 'roof', one of store"),
+    "enforced without a check": (content(threat(checks=[])), "enforced needs a check"),
+    "open with a check": (content(threat(status="open")), "open means that nothing is checked"),
+    "accepted without a reason": (content(threat(status="accepted")), "accepted (reason, date, review_by)"),
+    "accepted without a date": (
+        content(threat(status="accepted", accepted={"reason": ACCEPTED["reason"]})),
+        "T-01.accepted.date: Field required",
+    ),
+    "reviewed before it was accepted": (
+        content(threat(status="accepted", accepted=ACCEPTED | {"review_by": "2025-01-01"})),
+        "review_by 2025-01-01 is not after",
+    ),
+    "a reason for what is not accepted": (content(threat(accepted=ACCEPTED)), "need each other"),
+    "a metric without a bound": (
+        content(threat(checks=[{"kind": "metric", "stage": "attack", "metric": "robust/accuracy"}])),
+        "a metric needs a bound",
+    ),
+    "a setting of nothing": (content(threat(checks=[{"kind": "setting", "equals": 1}])), "an attribute, or a file"),
+    "a setting without a value": (
+        content(threat(checks=[{"kind": "setting", "attribute": "gauntlet.state.VARIABLE"}])),
+        "needs equals",
+    ),
+    "an attribute of others": (
+        content(threat(checks=[{"kind": "setting", "attribute": "os.environ", "equals": 1}])),
+        "attribute",
+    ),
+    "a file elsewhere": (content(threat(checks=[SETTING | {"file": "../secret.py"}])), "T-01.checks.0.setting.file"),
+    "a test elsewhere": (content(threat(checks=[{"kind": "test", "test": "tests/../x.py"}])), "T-01.checks.0"),
+    "an option for a test": (content(threat(checks=[{"kind": "test", "test": "--pdb"}])), "T-01.checks.0"),
+    "a command of others": (
+        content(threat(checks=[{"kind": "command", "command": ["rm", "-r", "x"]}])),
+        "a command is python -m",
+    ),
+    "code as a command": (
+        content(threat(checks=[{"kind": "command", "command": ["python", "-c", "1"]}])),
+        "a command is python -m",
+    ),
+    "a filter with a quote": (
+        content(threat(checks=[{"kind": "tag", "tag": "a", "stage": "x' or '1"}])),
+        "T-01.checks.0.tag.stage",
+    ),
+}
+
+
+@pytest.mark.parametrize(("what", "says"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_one_line_with_file_and_field(what: Any, says: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError) as caught:
+        load(written(tmp_path, what))
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("threats.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_absent_or_endless_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="no such file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(SettingError, match="larger than"):
+        load(written(tmp_path, "a" * 2_000_000))
+
+
+# What status follows
+
+
+@pytest.mark.parametrize(
+    ("claimed", "outcomes", "found"),
+    [
+        ("enforced", ["passed", "passed"], "enforced"),
+        ("enforced", ["passed", "missing"], "partial"),
+        ("enforced", ["missing"], "partial"),
+        ("enforced", ["passed", "missing", "failed"], "failed"),
+        ("partial", ["passed"], "partial"),
+        ("partial", ["failed"], "failed"),
+        ("open", [], "open"),
+        ("accepted", [], "accepted"),
+        ("accepted", ["failed"], "accepted"),
+    ],
+)
+def test_the_status_found_follows_from_the_checks(claimed: str, outcomes: list[str], found: str) -> None:
+    extra = {"accepted": {"accepted": ACCEPTED}, "open": {"checks": []}}.get(claimed, {})
+    (one,) = StrideModel.model_validate(content(threat(status=claimed, **extra))).threats
+    assert one.found(outcomes, TODAY) == found
+
+
+def judged(claimed: str, outcome: str, today: date = TODAY) -> threat_report.Judged:
+    extra = {"accepted": ACCEPTED} if claimed == "accepted" else {}
+    model = StrideModel.model_validate(content(threat(status=claimed, **extra)))
+    found = {c: Evidence(c.kind, str(c), outcome, "is '4'") for c in model.checks()}  # type: ignore[arg-type]
+    return threat_report.judge(model, found, today)[0]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "outcome", "usual", "strict"),
+    [
+        ("enforced", "passed", False, False),
+        ("enforced", "failed", True, True),
+        ("enforced", "missing", False, True),
+        ("partial", "failed", False, True),
+        ("partial", "missing", False, True),
+        ("accepted", "failed", False, False),
+    ],
+)
+def test_the_gate_fails_on_what_is_claimed_and_refuted(claimed: str, outcome: str, usual: bool, strict: bool) -> None:
+    one = judged(claimed, outcome)
+    assert (bool(one.problems(False)), bool(one.problems(True))) == (usual, strict)
+    assert all("T-01" in line and "LIMIT ≤ 3" in line for line in one.problems(True))
+
+
+def test_an_acceptance_that_is_over_is_open_and_fails_a_strict_gate() -> None:
+    one = judged("accepted", "passed", date(2027, 1, 1))
+    assert one.found == "open"
+    assert one.problems(False) == []
+    assert one.problems(True) == ["T-01 was accepted until 2026-12-31, which is over"]
+
+
+# Every kind of check
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of a few files, with tests that pass, fail, are skipped and cannot be collected."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "ours.py").write_text("import os\nLIMIT: int = 3\nHOST = '127.0.0.1'\nON = True\nMADE = os.getpid()\n")
+    (folder / "shell.py").write_text("import subprocess\nsubprocess.run(input(), shell=True)\n")
+    (folder / "broken.py").write_text("def f(:\n")
+    (folder / "set.toml").write_text("[server]\nports = [1, 2]\n")
+    (folder / "set.yaml").write_text("deployments:\n  - limit: 1\n")
+    tests = folder / "tests" / "more"
+    tests.mkdir(parents=True)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "tests" / "test_some.py").write_text(
+        "import os\nimport pytest\n\n\ndef test_passes():\n    assert 'GAUNTLET_STATE' not in os.environ\n\n\n"
+        "def test_fails():\n    assert False\n\n\ndef test_skips():\n    pytest.skip('no')\n\n\n"
+        "@pytest.mark.parametrize('n', [1, 2])\ndef test_twice(n):\n    pass\n\n\n"
+        "@pytest.mark.parametrize('n', ['a::b', '[x]'])\ndef test_one_of_two_is_skipped(n):\n"
+        "    if n == '[x]':\n        pytest.skip('no')\n\n\n"
+        "class TestGroup:\n    def test_inside(self):\n        pass\n"
+    )
+    (folder / "tests" / "test_uncollected.py").write_text("import nowhere\n\n\ndef test_never():\n    pass\n")
+    (tests / "test_deep.py").write_text("def test_deep():\n    pass\n")
+    return folder
+
+
+TESTS = {
+    "tests/test_some.py::test_passes": ("passed", "1 passed", "tests/test_some.py:5"),
+    "tests/test_some.py::test_twice": ("passed", "2 passed", "tests/test_some.py:17"),
+    "tests/test_some.py::TestGroup::test_inside": ("passed", "1 passed", "tests/test_some.py:29"),
+    "tests/test_some.py::TestGroup": ("passed", "1 passed", "tests/test_some.py:29"),
+    "tests/more": ("passed", "1 passed", "tests/more/test_deep.py:1"),
+    "tests/test_some.py::test_fails": ("failed", "1 of 1 failed: test_fails", "tests/test_some.py:9"),
+    "tests/test_some.py": ("failed", "1 of 8 failed: test_fails", "tests/test_some.py:9"),
+    "tests/test_uncollected.py::test_never": ("failed", "1 of 1 failed", "tests/test_uncollected.py"),
+    "tests/test_some.py::test_skips": ("missing", "1 of 1 skipped", "tests/test_some.py:13"),
+    "tests/test_some.py::test_one_of_two_is_skipped": ("missing", "1 of 2 skipped", "tests/test_some.py:22"),
+    "tests/test_some.py::test_absent": ("missing", "no tests/test_some.py::test_absent", ""),
+    "tests/test_absent.py": ("missing", "no tests/test_absent.py", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def tested(root: Path) -> dict[str, Evidence]:
+    """All of them in one pytest, as the flow does it."""
+    checks = [TestCheck(kind="test", test=node) for node in TESTS]
+    return {str(one.test): found for one, found in zip(checks, gather(checks, no_runs, root).values(), strict=True)}
+
+
+@pytest.mark.parametrize("node", TESTS)
+def test_a_test_is_evidence_when_it_ran_and_passed(node: str, tested: dict[str, Evidence]) -> None:
+    outcome, detail, place = TESTS[node]
+    found = tested[node]
+    assert (found.outcome, found.link) == (outcome, place)
+    assert detail in found.detail
+
+
+def test_tests_that_do_not_end_have_failed(root: Path) -> None:
+    (root / "tests" / "test_slow.py").write_text("import time\n\n\ndef test_slow():\n    time.sleep(60)\n")
+    done = pytests.run(["tests/test_slow.py::test_slow"], root, timeout=2)
+    assert (done.results, done.started) == ((), True)
+    assert "had not ended after 2 s" in done.problem
+
+
+RAN = Ran(
+    "0123456789abcdef", "#/experiments/1/runs/0123456789abcdef", {"m": 0.5, "m_low": 0.4, "m_high": 0.7}, {"t": "x"}
+)
+OF_RUN: list[tuple[dict[str, Any], Ran | None, str]] = [
+    ({"kind": "metric", "metric": "m", "at_least": 0.4}, RAN, "passed"),
+    ({"kind": "metric", "metric": "m", "at_least": 0.45}, RAN, "failed"),
+    ({"kind": "metric", "metric": "m", "at_most": 0.7}, RAN, "passed"),
+    ({"kind": "metric", "metric": "m", "at_most": 0.6}, RAN, "failed"),
+    ({"kind": "metric", "metric": "m", "at_least": 0.3, "at_most": 0.6}, RAN, "failed"),
+    ({"kind": "metric", "metric": "m", "at_most": 1}, Ran("r", "", {"m": float("nan")}, {}), "failed"),
+    ({"kind": "metric", "metric": "n", "at_most": 1}, RAN, "missing"),
+    ({"kind": "metric", "metric": "m", "at_most": 1}, None, "missing"),
+    ({"kind": "tag", "tag": "t"}, RAN, "passed"),
+    ({"kind": "tag", "tag": "t", "equals": "x"}, RAN, "passed"),
+    ({"kind": "tag", "tag": "t", "equals": "y"}, RAN, "failed"),
+    ({"kind": "tag", "tag": "t", "equals": "y", "nothing": "x"}, RAN, "missing"),
+    ({"kind": "tag", "tag": "t", "equals": "x", "nothing": "not x"}, RAN, "passed"),
+    ({"kind": "tag", "tag": "u"}, RAN, "missing"),
+    ({"kind": "tag", "tag": "t"}, None, "missing"),
+]
+
+
+@pytest.mark.parametrize(("fields", "ran", "outcome"), OF_RUN)
+def test_a_run_is_evidence_at_the_pessimistic_end(fields: dict[str, Any], ran: Ran | None, outcome: str) -> None:
+    one, asked = check(stage="attack", model="baseline", **fields), []
+
+    def runs(tags: Mapping[str, str]) -> Ran | None:
+        asked.append(dict(tags))
+        return ran
+
+    (found,) = gather([one], runs).values()
+    assert (found.outcome, found.link) == (outcome, ran.page if ran else "")
+    assert asked == [{"stage": "attack", "model": "baseline"}]
+
+
+SETTINGS: list[tuple[dict[str, Any], str, str]] = [
+    ({"file": "ours.py", "key": "LIMIT", "equals": 3}, "passed", "ours.py:2"),
+    ({"file": "ours.py", "key": "LIMIT", "at_most": 2}, "failed", "ours.py:2"),
+    ({"file": "ours.py", "key": "HOST", "at_most": 2}, "failed", "ours.py:3"),
+    ({"file": "ours.py", "key": "ON", "equals": 1}, "failed", "ours.py:4"),
+    ({"file": "ours.py", "key": "ON", "at_most": 1}, "failed", "ours.py:4"),
+    ({"file": "ours.py", "key": "MADE", "equals": 1}, "missing", ""),
+    ({"file": "set.toml", "key": "server.ports", "equals": [1, 2]}, "passed", "set.toml:2"),
+    ({"file": "set.toml", "key": "server.ports.1", "at_least": 2}, "passed", "set.toml"),
+    ({"file": "set.toml", "key": "server.ports.2", "at_least": 2}, "missing", ""),
+    ({"file": "set.yaml", "key": "deployments.0.limit", "equals": 2}, "failed", "set.yaml"),
+    ({"file": "broken.py", "key": "x", "equals": 2}, "missing", ""),
+    ({"file": "none.py", "key": "x", "equals": 2}, "missing", ""),
+    ({"file": "set.ini", "key": "x", "equals": 2}, "missing", ""),
+    ({"attribute": "gauntlet.state.VARIABLE", "equals": "GAUNTLET_STATE"}, "passed", "gauntlet/state.py:"),
+    (
+        {"attribute": "gauntlet.threat.ThreatModel.model_fields.norm.default", "equals": "2"},
+        "failed",
+        "gauntlet/threat.py:",
+    ),
+    ({"attribute": "gauntlet.state.ABSENT", "equals": "2"}, "missing", ""),
+    ({"attribute": "gauntlet.absent.LIMIT", "equals": "2"}, "missing", ""),
+]
+
+
+@pytest.mark.parametrize(("fields", "outcome", "place"), SETTINGS)
+def test_a_setting_is_read_back(fields: dict[str, Any], outcome: str, place: str, root: Path) -> None:
+    found = setting(SettingCheck(kind="setting", **fields), root)
+    assert found.outcome == outcome, found.detail
+    assert found.link.startswith(place)
+    assert bool(found.link) == bool(place)
+
+
+SCANS: list[tuple[dict[str, Any], str, str]] = [
+    ({"path": "ours.py"}, "passed", "none in 1 files"),
+    ({"path": "shell.py", "severity": "high"}, "failed", "shell.py:2"),
+    ({"path": "shell.py", "rules": ["B301"]}, "passed", "none in 1 files"),
+    ({"path": "shell.py", "rules": ["B602"]}, "failed", "B602"),
+    ({"path": "broken.py"}, "missing", "not scanned"),
+    ({"path": "absent.py"}, "missing", "no such file"),
+]
+
+
+@pytest.mark.parametrize(("fields", "outcome", "says"), SCANS)
+def test_a_scan_is_evidence_of_what_was_scanned(fields: dict[str, Any], outcome: str, says: str, root: Path) -> None:
+    (found,) = gather([check(kind="scan", **fields)], no_runs, root).values()
+    assert found.outcome == outcome
+    assert says in found.detail
+
+
+COMMANDS: list[tuple[list[str], dict[str, Any], str, str]] = [
+    (["mlflow_server", "--help"], {}, "passed", "exit status 0"),
+    (["mlflow_server", "--surprise"], {}, "failed", "exit status 2"),
+    (["mlflow_server", "--surprise"], {"exit_status": 2}, "passed", "exit status 2"),
+    (["mlflow_server", "--surprise"], {"nothing": 2}, "missing", "exit status 2"),
+    (["mlflow_server", "--help"], {"timeout": 0.01}, "failed", "had not ended"),
+    (["gauntlet.nothing"], {}, "missing", "no module gauntlet.nothing"),
+    (["gauntlet.nothing.more"], {}, "missing", "no module gauntlet.nothing.more"),
+]
+
+
+@pytest.mark.parametrize(("words", "fields", "outcome", "says"), COMMANDS)
+def test_a_command_ends_as_expected(words: list[str], fields: dict[str, Any], outcome: str, says: str) -> None:
+    (found,) = gather([check(kind="command", command=["python", "-m", *words], **fields)], no_runs).values()
+    assert found.outcome == outcome
+    assert says in found.detail
+
+
+def test_a_command_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+    child = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    script = f"{child}; open('pid', 'w').write(str(p.pid)); time.sleep(60)"
+    ended = run([sys.executable, "-c", script], tmp_path, 3, {})
+    assert ended.status is None
+    status = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+# What is shown
+
+EVIL = "<script>|`x`"
+
+
+def shown() -> tuple[StrideModel, list[threat_report.Judged]]:
+    accepted = threat(id="T-02", status="accepted", accepted=ACCEPTED, stride="spoofing", checks=[])
+    model = StrideModel.model_validate(content(threat(title=EVIL, what=EVIL), accepted))
+    found = {c: Evidence(c.kind, EVIL, "failed", EVIL, "#/experiments/1/runs/2") for c in model.checks()}
+    return model, threat_report.judge(model, found, TODAY)
+
+
+def test_pages_show_every_threat_and_escape_what_they_show() -> None:
+    model, found = shown()
+    page = threat_report.to_html(model, found, {"commit": EVIL}, [EVIL])
+    text = threat_report.to_markdown(model, found, {"commit": EVIL}, [EVIL])
+    assert "<script" not in page
+    assert "<script" not in text
+    assert "http" not in page
+    for said in ("T-01", "T-02", "everybody may know it", "2026-12-31", "#/experiments/1/runs/2"):
+        assert said in page
+        assert said in text
+    rows = [line for line in text.splitlines() if line.startswith("| T-")]
+    assert len(rows) == 2
+    assert all(line.replace("\\|", "").count("|") == 8 for line in rows)
+
+
+def test_the_summary_counts_threats_by_class_and_status() -> None:
+    _, found = shown()
+    rows = {row[0]: row[1:] for row in threat_report.matrix(found)}
+    assert list(rows) == [*STRIDE, "all"]
+    assert rows["tampering"] == [0, 0, 0, 0, 1, 1]
+    assert rows["spoofing"] == [0, 0, 1, 0, 0, 1]
+    assert rows["all"] == [0, 0, 1, 0, 1, 2]
+    assert [one["found"] for one in threat_report.to_json(found)] == ["failed", "accepted"]
+
+
+# The project's own
+
+
+def own() -> StrideModel:
+    return load(PROJECT_ROOT / "threat_model.yaml")
+
+
+def test_the_projects_own_covers_every_class_and_every_name() -> None:
+    model = own()
+    assert {one.stride for one in model.threats} == set(STRIDE)
+    assert {one.life for one in model.threats} == {"data", "training", "registry", "evaluation", "inference", "CI"}
+    for named, field in ((model.assets, "assets"), (model.entry_points, "entry"), (model.adversaries, "adversary")):
+        assert {name for one in model.threats for name in getattr(one, field)} == set(named)
+
+
+def test_what_the_projects_own_refers_to_is_there() -> None:
+    """Every test, setting and command; a reference to what was renamed would be missing evidence for ever."""
+    missing = []
+    for one in own().checks():
+        if isinstance(one, TestCheck) and not pytests.exists(PROJECT_ROOT, one.test):
+            missing.append(one.test)
+        if isinstance(one, SettingCheck) and (found := setting(one)).outcome == "missing":
+            missing.append(f"{one.name}: {found.detail}")
+        if isinstance(one, CommandCheck) and importlib.util.find_spec(one.module) is None:
+            missing.append(one.module)
+    assert not missing, "not there (yet):\n" + "\n".join(missing)
+
+
+def test_every_package_is_pinned() -> None:
+    """To one version: what is installed tomorrow is what was tested today."""
+    for name in ("requirements.txt", "requirements-dev.txt", "constraints.txt"):
+        lines = [line.partition("#")[0].strip() for line in (PROJECT_ROOT / name).read_text().splitlines()]
+        pins = [line for line in lines if line and not line.startswith("-r ")]
+        assert pins
+        assert [line for line in pins if line.count("==") != 1 or "*" in line] == []
+    assert "-c constraints.txt" in (PROJECT_ROOT / "Makefile").read_text()

@@ -1,0 +1,117 @@
+"""The evaluation card verifies against the model and data that it is of, and against nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gauntlet.errors import GateError, SettingError
+from gauntlet.gate.card import Card
+from gauntlet.measurement import Measurement
+
+
+@pytest.fixture
+def card() -> Card:
+    measured = Measurement(model="m", condition="clean", value=0.9, low=0.8, high=0.95, n=100)
+    facts = {"model": "models:/m/1", "model_digest": "a" * 64, "dataset": "digits", "dataset_digest": "d" * 64}
+    facts |= {"code_digest": "c" * 64, "created": "2026-01-01T02:00:00Z"}
+    return Card(
+        **facts,
+        versions={"numpy": "2"},
+        seed=0,
+        attacks=[],
+        threat_models=[],
+        measurements=[measured],
+        validity="VALID",
+        verdict="PASS",
+    ).sealed()
+
+
+def test_a_card_verifies_and_survives_being_stored(card: Card) -> None:
+    card.verify("a" * 64, "d" * 64)
+    Card.model_validate_json(card.to_json()).verify("a" * 64, "d" * 64)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "reason"), [("b" * 64, "d" * 64, "other weights"), ("a" * 64, "e" * 64, "other data")]
+)
+def test_a_card_of_something_else_is_refused(card: Card, model: str, data: str, reason: str) -> None:
+    with pytest.raises(GateError, match=reason):
+        card.verify(model, data)
+
+
+def test_a_card_that_was_touched_is_refused(card: Card) -> None:
+    with pytest.raises(GateError, match="changed after it was made"):
+        card.model_copy(update={"verdict": "FAIL"}).verify("a" * 64, "d" * 64)
+    with pytest.raises(GateError, match="changed after it was made"):
+        card.model_copy(update={"seal": ""}).verify("a" * 64, "d" * 64)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "champion", "validity", "may"),
+    [
+        ("PASS", "models:/m/0", "VALID", True),
+        ("INCONCLUSIVE", None, "VALID", True),
+        ("INCONCLUSIVE", "models:/m/0", "VALID", False),
+        ("FAIL", "models:/m/0", "VALID", False),
+        ("INVALID", None, "VALID", False),
+        ("PASS", "models:/m/0", "SUSPECT", False),
+    ],
+)
+def test_only_what_passed_or_came_first_may_be_champion(
+    card: Card, verdict: str, champion: str | None, validity: str, may: bool
+) -> None:
+    judged = {"verdict": verdict, "champion": champion, "validity": validity}
+    assert card.model_copy(update=judged).may_be_champion is may
+
+
+# --- signatures ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A key pair in PEM files, named by the environment; and another pair's public key."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    mine, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    private = mine.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "private.pem").write_bytes(private)
+    for name, key in {"public": mine, "other": other}.items():
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (tmp_path / f"{name}.pem").write_bytes(public)
+    monkeypatch.setenv("GAUNTLET_SIGNING_KEY", str(tmp_path / "private.pem"))
+    monkeypatch.setenv("GAUNTLET_VERIFY_KEY", str(tmp_path / "public.pem"))
+    return monkeypatch
+
+
+def test_a_card_is_signed_by_who_has_the_key(card: Card, keys: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    signed = Card.model_validate_json(card.sealed().to_json())
+    signed.verify("a" * 64, "d" * 64)
+    with pytest.raises(GateError, match="not signed"):
+        card.verify("a" * 64, "d" * 64)
+    keys.setenv("GAUNTLET_VERIFY_KEY", str(tmp_path / "other.pem"))
+    with pytest.raises(GateError, match="not by the key"):
+        signed.verify("a" * 64, "d" * 64)
+
+
+def test_a_forged_card_has_no_signature(card: Card, keys: pytest.MonkeyPatch) -> None:
+    signed = card.sealed()
+    keys.delenv("GAUNTLET_SIGNING_KEY")
+    forged = signed.model_copy(update={"validity": "SUSPECT"}).sealed()
+    for signature in ("", signed.signature, "no hex"):
+        with pytest.raises(GateError, match="sign"):
+            forged.model_copy(update={"signature": signature}).verify("a" * 64, "d" * 64)
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", None])
+def test_a_key_that_is_none_is_one_line(
+    content: bytes | None, card: Card, keys: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.pem"
+    if content is not None:
+        path.write_bytes(content)
+    keys.setenv("GAUNTLET_SIGNING_KEY", str(path))
+    with pytest.raises(SettingError, match=r"GAUNTLET_SIGNING_KEY: .*broken.pem is no readable PEM key"):
+        card.sealed()

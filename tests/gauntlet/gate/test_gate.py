@@ -1,0 +1,153 @@
+"""The gate of a night: what is compared with what, and which verdict wins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from gauntlet.gate.verdict import new_findings, outcomes, pairs, rows, settle
+
+from gauntlet.gate.statistics import Paired, judge
+from gauntlet.gate.trend import Night, attributed, changed, figure
+
+N = 1_000
+
+
+def frame(attack: str, correct: np.ndarray, *, eps: float = 0.1, norm: str = "inf", tried: bool = True) -> pd.DataFrame:
+    facts: dict[str, Any] = {"attack": attack, "norm": norm, "eps": eps}
+    mask = np.full(len(correct), tried)
+    return pd.DataFrame({"index": np.arange(len(correct)), "correct": correct, "tried": mask} | facts)
+
+
+def withstood(share: float, n: int = N) -> np.ndarray:
+    return np.arange(n) < round(share * n)
+
+
+CLEAN = frame("", withstood(0.99))
+
+
+def gates(*losses: int, n: int = N) -> dict[str, Any]:
+    conditions = {str(i): Paired(n, n - loss - 10, loss, 0, 10) for i, loss in enumerate(losses)}
+    return judge(conditions)
+
+
+# --- conditions ---------------------------------------------------------------------------------------------
+
+
+def test_every_attack_and_budget_is_a_condition_and_the_worst_case_is_per_image() -> None:
+    first, second = withstood(0.5), ~withstood(0.3)
+    found = outcomes(
+        CLEAN, pd.concat([frame("pgd", first), frame("fgsm", second), frame("pgd", first, eps=0.2)]), None, None
+    )
+    assert set(found) == {"clean", "fgsm 0.1", "pgd 0.1", "pgd 0.2", "worst case 0.1", "worst case 0.2"}
+    np.testing.assert_array_equal(found["worst case 0.1"].to_numpy(), first & second)
+
+
+def test_noise_is_a_condition_and_no_part_of_a_worst_case() -> None:
+    found = outcomes(
+        CLEAN, pd.concat([frame("pgd", withstood(0.5)), frame("noise-uniform", withstood(0.1))]), None, None
+    )
+    assert found["noise-uniform 0.1"].mean() == 0.1
+    assert found["worst case 0.1"].mean() == 0.5
+
+
+def test_a_later_attack_of_a_cascade_counts_in_the_worst_case_alone() -> None:
+    found = outcomes(
+        CLEAN, pd.concat([frame("pgd", withstood(0.5)), frame("square", withstood(0.4), tried=False)]), None, None
+    )
+    assert "square 0.1" not in found
+    assert found["worst case 0.1"].mean() == 0.4
+
+
+def test_the_bank_counts_in_the_worst_case_and_triggers_are_conditions() -> None:
+    triggered = pd.DataFrame({"index": [3, 5], "attack": "corner-trigger", "correct": [True, False]})
+    found = outcomes(CLEAN, frame("pgd", withstood(0.5)), frame("replay", withstood(0.2)), triggered)
+    assert found["worst case 0.1"].mean() == 0.2
+    assert found["trigger corner-trigger"].tolist() == [True, False]
+
+
+def test_models_are_paired_by_image_on_those_that_both_saw() -> None:
+    one, other = pd.Series([True, False, True], index=[1, 2, 3]), pd.Series([True, True], index=[3, 2])
+    paired = pairs({"clean": one, "pgd 0.1": one}, {"clean": other, "fgsm 0.1": other})
+    assert paired == {"clean": Paired(n=2, both=1, only_champion=0, only_candidate=1, neither=0)}
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------
+
+
+def test_nothing_lost_passes() -> None:
+    assert settle(gates(0, 0)) == ("PASS", [])
+
+
+def test_a_loss_fails_and_names_the_condition() -> None:
+    verdict, (reason,) = settle(gates(0, 30))
+    assert verdict == "FAIL"
+    assert reason.startswith("1: 3.00 points lost")
+
+
+def test_few_images_are_inconclusive_and_say_how_many_would_do() -> None:
+    verdict, (reason,) = settle(gates(0, n=50))
+    assert verdict == "INCONCLUSIVE"
+    assert "images would tell" in reason
+
+
+@pytest.mark.parametrize("kept", ["doubts", "failed"])
+def test_what_is_in_doubt_or_failed_cannot_pass_and_does_not_hide_a_loss(kept: str) -> None:
+    assert settle(gates(0, 0), **{kept: ["a reason"]}) == ("INCONCLUSIVE", ["a reason"])  # type: ignore[arg-type]
+    assert settle(gates(0, 30), **{kept: ["a reason"]})[0] == "FAIL"  # type: ignore[arg-type]
+
+
+def test_a_dead_canary_is_before_everything() -> None:
+    verdict, reasons = settle(gates(0, 30), dead_canaries=["constant: expected SUSPECT, got VALID"])
+    assert verdict == "INVALID"
+    assert "instrument is broken" in reasons[0]
+
+
+def test_without_a_champion_there_is_nothing_to_pass() -> None:
+    verdict, (reason,) = settle({}, champion=False)
+    assert verdict == "INCONCLUSIVE"
+    assert reason == "there is no champion to compare with"
+
+
+def test_the_gate_is_plain_data() -> None:
+    (row,) = rows(gates(30))
+    assert {"condition", "champion", "candidate", "difference", "low", "high", "p_value", "verdict"} <= set(row)
+
+
+# --- nights -------------------------------------------------------------------------------------------------
+
+
+def night(candidate: float, champion: float, **facts: str) -> Night:
+    shares = {"candidate": {"pgd 0.1": candidate}, "champion": {"pgd 0.1": champion}}
+    return Night(run_id="r", started="2026-01-02T02:00:00Z", verdict="PASS", facts=facts, **shares)
+
+
+def test_what_changed_is_told_in_words() -> None:
+    before, now = night(0.9, 0.9, model_digest="a", numpy="2.3"), night(0.9, 0.9, model_digest="b", numpy="2.4")
+    assert changed(before, now) == ["the candidate model changed", "numpy changed from 2.3 to 2.4"]
+    assert changed(before, before) == []
+
+
+def test_a_drop_of_both_is_not_the_models() -> None:
+    (both,) = attributed(night(0.9, 0.9, numpy="2.3"), night(0.8, 0.8, numpy="2.4"))
+    assert "candidate and champion alike; numpy changed" in both
+    (alone,) = attributed(night(0.9, 0.9), night(0.8, 0.9))
+    assert "the candidate alone; nothing that is recorded changed" in alone
+    assert attributed(None, night(0.8, 0.9)) == attributed(night(0.9, 0.9), night(0.895, 0.9)) == []
+
+
+def test_the_trend_is_drawn_for_no_night_and_for_many() -> None:
+    for nights in ([], [night(0.9, 0.8)], [night(0.9, 0.8)] * 30):
+        drawn = figure(nights, "Nights")
+        assert drawn.axes or drawn.texts
+
+
+def test_a_finding_is_new_by_fingerprint_and_as_often_as_it_comes() -> None:
+    facts = {"rule": "B602", "severity": "high", "file": "a.py", "line": 2, "message": "shell"}
+    known, copied = pd.DataFrame([facts | {"fingerprint": "a"}]), facts | {"fingerprint": "a", "line": 9}
+    low = facts | {"fingerprint": "b", "severity": "low"}
+    assert new_findings(known, known) == new_findings(known, pd.DataFrame([facts | {"fingerprint": "a"}, low])) == []
+    (line,) = new_findings(known, pd.DataFrame([facts | {"fingerprint": "a"}, copied]))
+    assert line == "new finding B602 (high) in a.py, line 9: shell"

@@ -1,0 +1,244 @@
+"""What the probes see in an honest network, and in ones broken in the way that each looks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Square
+from gauntlet.evaluation.battery import Battery, Job, run
+from gauntlet.evaluation.outcome import Attacked
+from gauntlet.validity import canaries, probes
+from gauntlet.validity.probes import Probes, at_stake, probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import keras
+
+    from gauntlet.data.datasets import Dataset
+    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.threat import Images, Labels
+
+N = 32
+
+
+@pytest.fixture(scope="module")
+def images(digits: Dataset, classifier: CompiledClassifier) -> tuple[Images, Labels]:
+    """Images that the shared model classifies correctly."""
+    rows = np.flatnonzero(classifier.labels(digits.x_test) == digits.y_test)[:N]
+    return digits.x_test[rows], digits.y_test[rows]
+
+
+@pytest.fixture(scope="module")
+def broken(model: keras.Model) -> Callable[[str], CompiledClassifier]:
+    """The shared model broken as a canary is."""
+    from gauntlet.models.classifier import CompiledClassifier
+
+    made: dict[str, CompiledClassifier] = {}
+
+    def get(name: str) -> CompiledClassifier:
+        return made.setdefault(name, CompiledClassifier(canaries.CANARIES[name].build(model)))
+
+    return get
+
+
+def attacked(attack: Attack, eps: float, robust: int, n: int = 100, calls: int = 10, **facts: Any) -> Attacked:
+    """A result on n images, of which the first `robust` were withstood."""
+    nothing, zeros = np.zeros(n, np.int64), np.zeros(n)
+    facts = {"knowledge": "white-box", "distance": None, "seconds": 0.0, "tried": np.ones(n, bool)} | facts
+    facts |= {"labels": nothing, "clean_predictions": nothing, "calls": nothing + calls, "losses": zeros}
+    facts |= {"index": np.arange(n), "predictions": (np.arange(n) >= robust).astype(np.int64)}
+    return Attacked(attack, eps, linf=zeros + eps, l2=zeros, images=np.zeros((n, 1, 1, 1), np.float32), **facts)
+
+
+# --- what the model answers, and its gradients ----------------------------------------------------------------
+
+
+def test_an_honest_network_answers_twice_the_same_and_in_logits(
+    classifier: CompiledClassifier, images: tuple[Images, Labels]
+) -> None:
+    assert probes.disagreement(classifier, images[0]) == 0
+    assert not probes.probabilities(classifier, images[0])
+
+
+@pytest.mark.parametrize("name", ["zero_gradients", "saturated", "detached", "disagreeing"])
+def test_an_honest_network_has_true_gradients(
+    name: str, classifier: CompiledClassifier, images: tuple[Images, Labels]
+) -> None:
+    assert getattr(probes, name)(classifier, *images) == 0
+
+
+@pytest.mark.parametrize(
+    ("canary", "name"),
+    [
+        ("softmax-saturated", "zero_gradients"),
+        ("softmax-saturated", "saturated"),
+        ("quantised-inputs", "zero_gradients"),
+        ("quantised-inputs", "detached"),
+        ("sign-activation", "zero_gradients"),
+        ("gradient-stopped", "detached"),
+    ],
+)
+def test_a_false_gradient_is_seen(
+    canary: str, name: str, broken: Callable[[str], CompiledClassifier], images: tuple[Images, Labels]
+) -> None:
+    assert getattr(probes, name)(broken(canary), *images) > 0.9
+
+
+def test_a_saturated_softmax_is_told_from_a_gradient_that_is_not_there(
+    broken: Callable[[str], CompiledClassifier], images: tuple[Images, Labels]
+) -> None:
+    assert probes.saturated(broken("gradient-stopped"), *images) == 0
+    assert probes.detached(broken("softmax-saturated"), *images) == 0
+    assert probes.detached(broken("constant"), *images) == 0
+
+
+def test_a_replaced_gradient_disagrees(model: keras.Model, images: tuple[Images, Labels]) -> None:
+    """Straight through a quantiser: the gradient is there, and the output does not change along it."""
+    import keras
+
+    from gauntlet.models.classifier import CompiledClassifier
+
+    pixels = keras.Input(model.input_shape[1:])
+    rounded = pixels + keras.ops.stop_gradient(keras.ops.round(pixels) - pixels)
+    replaced = CompiledClassifier(keras.Model(pixels, model(rounded)))
+    assert probes.disagreeing(replaced, *images) > 0.5
+    assert probes.detached(replaced, *images) == 0
+
+
+def test_random_answers_and_probabilities_are_seen(
+    broken: Callable[[str], CompiledClassifier], images: tuple[Images, Labels]
+) -> None:
+    assert probes.disagreement(broken("noise-layer"), images[0]) == 1
+    assert probes.probabilities(broken("double-softmax"), images[0])
+
+
+def test_half_the_range_and_no_bound_leave_nothing_of_an_honest_network(
+    classifier: CompiledClassifier, broken: Callable[[str], CompiledClassifier], images: tuple[Images, Labels]
+) -> None:
+    assert probes.half_range(classifier, *images, seed=0) == (0, 0)
+    half, whole = probes.half_range(broken("gradient-stopped"), *images, seed=0)
+    assert half == 1
+    assert 0 < whole < 1
+
+
+# --- which results are attacked again -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("robust", "expected"),
+    [
+        ({0.1: 60, 0.2: 30, 0.3: 20}, 0.3),
+        ({0.1: 60, 0.2: 30, 0.3: 2}, 0.2),
+        ({0.1: 60, 0.2: 15, 0.3: 0}, 0.1),  # 15 images say nothing
+        ({0.1: 15, 0.2: 15, 0.3: 0}, None),
+        ({0.3: 40, 0.1: 60}, 0.3),
+    ],
+)
+def test_the_largest_budget_that_leaves_enough_is_at_stake(robust: dict[float, int], expected: float | None) -> None:
+    found = at_stake([attacked(Pgd(), eps, left) for eps, left in robust.items()])
+    assert [case.eps for case in found] == ([] if expected is None else [expected])
+
+
+def test_of_many_images_a_few_percent_are_at_stake_when_there_is_no_more() -> None:
+    found = at_stake([attacked(Pgd(), eps, left, n=1000) for eps, left in ((0.1, 50), (0.2, 20), (0.3, 0))])
+    assert [case.eps for case in found] == [0.1]
+
+
+def test_each_norm_is_at_stake_and_transfers_and_noise_are_not() -> None:
+    results = [attacked(Pgd(), 0.1, 50), attacked(Pgd(norm="2"), 1.0, 50), attacked(GaussianNoise(), 0.3, 90)]
+    results += [attacked(Pgd(), 0.3, 90, knowledge="transfer")]
+    assert [(case.norm, case.eps) for case in at_stake(results)] == [("2", 1.0), ("inf", 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ([attacked(Pgd(), 0.1, 50), attacked(ApgdCe(), 0.1, 40)], ("apgd-ce", 128)),
+        ([attacked(Pgd(), 0.1, 50, calls=100), attacked(ApgdCe(), 0.1, 60)], ("pgd", 80)),
+        ([attacked(Pgd(), 0.1, 50), attacked(Fab(), 0.1, 40, calls=900)], ("pgd", 128)),  # too dear
+        ([attacked(Fgsm(), 0.1, 50), attacked(Square(), 0.1, 60)], None),
+    ],
+)
+def test_the_strongest_gradient_attack_is_tried_again_on_as_many_images_as_can_be_paid(
+    results: list[Attacked], expected: tuple[str, int] | None
+) -> None:
+    found = probes._strongest(results)
+    assert (found and (found[0].attack.name, found[1])) == expected
+
+
+@pytest.fixture(scope="module")
+def job(digits: Dataset, classifier: CompiledClassifier) -> Job:
+    return Job(classifier, digits.x_test, digits.y_test, classifier.labels(digits.x_test), 0)
+
+
+def fight(job: Job, digits: Dataset, *attacks: Attack) -> list[Attacked]:
+    return run(Battery(attack=attacks, eps=(0.1,), n=80), job, lambda n: digits.test_subset(n, 0))
+
+
+def test_twice_the_steps_of_a_feeble_attack_break_more(job: Job, digits: Dataset) -> None:
+    results = fight(job, digits, Fgsm(), Pgd(max_iter=2))
+    (found,) = probes.strengthened(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
+    left = int((results[0].robust & results[1].robust).sum())
+    assert isinstance(found.attack, Pgd)
+    assert (found.attack.max_iter, found.tried) == (4, left)
+    assert found.broken > 0
+    assert found.points == pytest.approx(100 * found.broken / 80)
+    assert found.rise is not None
+    assert found.rise > 0
+
+
+def test_a_blind_search_is_tried_where_the_battery_has_none(job: Job, digits: Dataset) -> None:
+    results = fight(job, digits, Pgd(max_iter=5))
+    (found,) = probes.square_sample(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
+    assert (found.attack.name, found.after, found.rise) == ("square", results[0], None)
+    assert found.broken <= found.tried <= probes.QUERIED
+    with_square = [*results, attacked(Square(), 0.1, 50)]
+    assert not list(probes.square_sample(job.target, job.x, job.y, with_square, seed=0))  # type: ignore[arg-type]
+
+
+# --- all of them ----------------------------------------------------------------------------------------------
+
+
+def test_an_honest_network_raises_nothing_and_the_same_twice(
+    job: Job, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "QUERIES", 40)
+    results, said = fight(job, digits, ApgdCe(max_iter=20)), list[float]()
+    data = (job.target, job.x, job.y, job.clean)
+    found = probe(*data, results=results, progress=lambda _, share: said.append(share))
+    more = {"stronger": found.stronger, "square": found.square, "sample": found.sample}
+    assert found == Probes(half_range=0.0, unbounded=0.0, **more)  # type: ignore[arg-type]
+    assert [retry.attack.name for retry in (*found.stronger, *found.square)] == ["apgd-ce", "square"]
+    assert said == sorted(said)
+    assert said[-1] == 1
+    again = probe(*data, results=results)
+    assert [(r.tried, r.broken, r.rise) for r in again.stronger] == [
+        (r.tried, r.broken, r.rise) for r in found.stronger
+    ]
+
+
+def test_who_guesses_is_asked_nothing_more(broken: Callable[[str], CompiledClassifier], digits: Dataset) -> None:
+    constant = broken("constant")
+    clean = constant.labels(digits.x_test)
+    found = probe(constant, digits.x_test, digits.y_test, clean, better_range="0..255")
+    assert found == Probes(at_chance=float((clean == digits.y_test).mean()), better_range="0..255")
+
+
+def test_a_model_that_hides_its_gradients_is_only_asked_again(job: Job) -> None:
+    class Hidden:
+        access, nb_classes, input_shape, clip_values = "scores", 10, (28, 28, 1), (0.0, 1.0)
+        asked = 0
+
+        def predict(self, x: Images, **_: Any) -> Images:
+            self.asked += 1
+            return job.target.predict(x) + np.float32(self.asked)
+
+        def labels(self, x: Images) -> Labels:
+            return job.target.labels(x)
+
+    found = probe(Hidden(), job.x, job.y, job.clean)  # type: ignore[arg-type]
+    assert found == Probes(disagreement=1.0)
