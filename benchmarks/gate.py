@@ -22,13 +22,12 @@ from gauntlet.quiet import hush
 
 hush()
 
-from gauntlet.gate.verdict import outcomes, pairs  # noqa: E402
-
 from benchmarks.side_by_side import parser, prepare  # noqa: E402
 from flows.nightly import NightlyConfig  # noqa: E402
 from gauntlet.data.datasets import Dataset  # noqa: E402
 from gauntlet.evaluation.battery import Battery, Job, run  # noqa: E402
 from gauntlet.gate.statistics import Paired, judge, overall, simulate  # noqa: E402
+from gauntlet.gate.verdict import outcomes, pairs  # noqa: E402
 from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
 
 ALLOWED = NightlyConfig.model_fields["allowed"].default

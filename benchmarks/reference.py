@@ -29,7 +29,6 @@ from gauntlet.quiet import load_tensorflow
 load_tensorflow()
 
 import tensorflow as tf  # noqa: E402
-from gauntlet.models.files import digest, load_file  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
@@ -37,6 +36,7 @@ from gauntlet.attacks import ApgdCe, ApgdDlr, Attack, Fab, Square  # noqa: E402
 from gauntlet.data.datasets import read_dataset  # noqa: E402
 from gauntlet.errors import GauntletError, ModelError  # noqa: E402
 from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
+from gauntlet.models.files import digest, load_file  # noqa: E402
 
 STEPS, TARGETS = 100, 9
 REFERENCE = {"apgd-ce": "apgd-ce", "apgd-dlr": "apgd-t", "fab": "fab-t", "square": "square"}

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gauntlet.models.files import load_file
 from rich.console import Console
 from rich.table import Table
 
 from gauntlet.data.datasets import Dataset, read_dataset
 from gauntlet.models.classifier import CompiledClassifier
+from gauntlet.models.files import load_file
 from gauntlet.threat import Images, Labels, lengths
 from gauntlet.training.fit import Training, train
 

@@ -135,9 +135,12 @@ def main(command: Command, argv: Sequence[str] | None = None) -> None:
 
 def _run(command: Command, config: Settings) -> dict[str, Any]:
     """Run the flow; a result of the flow is the JSON that `--json` prints."""
+    from flows.local import local_engine
+
     made = command.make()
     fields: dict[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
-    result: dict[str, Any] = made(**fields)
+    with local_engine():
+        result: dict[str, Any] = made(**fields)
     return result
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 
 from gauntlet.measurement import Measurement, table
 from gauntlet.report import document, figures
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.recorded import recorded
 from tasks.store import tracking
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _log(run: tracking.Run, content: document.Report) -> None:
 
 
 def _show_in_prefect(measured: list[Measurement], title: str) -> None:
-    if measured and FlowRunContext.get():
+    if measured and recorded():
         rows: Any = table(measured).reset_index().to_dict("records")
         create_table_artifact(key="comparison", table=rows, description=title)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 
 from gauntlet.evaluation.provenance import code_digest
 from gauntlet.gate import trend
@@ -19,6 +18,7 @@ from gauntlet.report import document
 from tasks import gate
 from tasks.context import Context
 from tasks.gate import Evaluated
+from tasks.recorded import recorded
 from tasks.store import registry, tracking
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def page(
         [*found["reasons"], *drops, *notes],
     )
     _log(opened, content, found, now)
-    if FlowRunContext.get():
+    if recorded():
         create_markdown_artifact(document.to_markdown(content), key="nightly", description=content.title)
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from gauntlet.progress import Progress, silent
+from tasks.recorded import recorded
 
 EVERY_SECONDS = 2.0
 """Prefect's server is told at most this often: each time costs a request."""
@@ -42,13 +43,12 @@ def shown(what: str) -> Iterator[Progress]:
 
 @contextmanager
 def _artifact(what: str) -> Iterator[Progress]:
-    """The same for Prefect's UI; outside a run of Prefect's there is nothing to tell."""
-    from prefect.artifacts import create_progress_artifact, update_progress_artifact
-    from prefect.context import TaskRunContext
-
-    if TaskRunContext.get() is None:
+    """The same for Prefect's UI, where a server records the run."""
+    if not recorded():
         yield silent
         return
+    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
     key = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")
     artifact, told = create_progress_artifact(0.0, key=key, description=what), time.monotonic()
 

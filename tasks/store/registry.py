@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-from gauntlet.models.files import digest, load_file
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gauntlet.data.readers import one_line
 from gauntlet.errors import ModelError, TrackingError
+from gauntlet.models.files import digest, load_file
 from gauntlet.quiet import no_prints
 from tasks.store import audit, tracking
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gauntlet.models.files import load_file
 
 from gauntlet.data.datasets import read_dataset
 from gauntlet.errors import ModelError
+from gauntlet.models.files import load_file
 from tests.hostile import corpus
 from tests.hostile import making as m
 

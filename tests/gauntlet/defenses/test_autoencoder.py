@@ -7,13 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from gauntlet.models.files import digest, load_file
 
 from gauntlet.attacks import Pgd
 from gauntlet.data.datasets import Dataset
 from gauntlet.defenses.autoencoder import Autoencoder, Sampling, behind
 from gauntlet.defenses.training import VaeReconstruction
 from gauntlet.models.classifier import CompiledClassifier
+from gauntlet.models.files import digest, load_file
 from gauntlet.report import curves
 from gauntlet.training.fit import Trained, Training
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from gauntlet.gate.verdict import new_findings, outcomes, pairs, rows, settle
 
 from gauntlet.gate.statistics import Paired, judge
 from gauntlet.gate.trend import Night, attributed, changed, figure
+from gauntlet.gate.verdict import new_findings, outcomes, pairs, rows, settle
 
 N = 1_000
 

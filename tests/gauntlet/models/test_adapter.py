@@ -10,11 +10,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from gauntlet.models.files import digest, load_file
 
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import ModelError
 from gauntlet.models.adapter import RANGES, Expects, Fit, adapt, settle
+from gauntlet.models.files import digest, load_file
 
 Layers = list[keras.Layer]
 
