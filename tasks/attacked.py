@@ -11,7 +11,7 @@ import numpy as np
 
 from gauntlet.evaluation.clean import Clean, share, tables
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
-from gauntlet.report import curves, figures
+from gauntlet.report import curves, figures, pictures
 from gauntlet.validity import checks
 from tasks.context import Context
 from tasks.source import Loaded
@@ -119,7 +119,7 @@ def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix:
     predictions = result.labels[rows], result.clean_predictions[rows], result.predictions[rows]
     run.figure(
         f"examples{suffix}.png",
-        figures.adversarial_examples(shown_clean, images, *predictions, dataset.class_names, title),
+        pictures.adversarial_examples(shown_clean, images, *predictions, dataset.class_names, title),
     )
     counts, report = tables(result.labels, result.predictions, dataset.class_names)
     attacked = Clean(result.labels, result.predictions, 0.0, counts, report)

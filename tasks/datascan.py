@@ -13,7 +13,6 @@ from prefect.cache_policies import NO_CACHE
 from gauntlet.data import datascan
 from gauntlet.defenses.poisoning import AnyPoisoning
 from gauntlet.errors import GateError
-from gauntlet.report import figures
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.store import tracking
@@ -75,8 +74,8 @@ def _log(run: tracking.Run, dataset: Dataset, checks: Sequence[Check], rows: Seq
     run.table("suspects.parquet", pd.DataFrame({"index": suspects, "label": dataset.y_train[suspects]} | by_check))
     if len(suspects):
         title = f"{dataset.name}: {len(suspects):,} of {len(dataset.x_train):,} training images suspected"
-        pictures = dataset.x_train[suspects], dataset.y_train[suspects]
-        run.figure("suspects.png", figures.sample_images(*pictures, dataset.class_names, title))
+        shown = dataset.x_train[suspects], dataset.y_train[suspects]
+        run.figure("suspects.png", pictures.sample_images(*shown, dataset.class_names, title))
     run.record([], metrics, checks=list(rows))
 
 

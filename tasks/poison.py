@@ -12,7 +12,7 @@ from gauntlet import limits
 from gauntlet.defenses.poisoning import AnyPoisoning, Poisoned, Poisoning
 from gauntlet.evaluation.clean import predict, share
 from gauntlet.quiet import load_tensorflow
-from gauntlet.report import figures
+from gauntlet.report import figures, pictures
 from gauntlet.training import fit as maths
 from tasks.context import Context
 from tasks.progress import shown
@@ -94,7 +94,7 @@ def _log_poison(run: tracking.Run, dataset: Dataset, poisoned: Poisoned, measure
     some = poisoned.index[:8]
     before, after = (dataset.x_train[some], dataset.y_train[some]), (poisoned.x[some], poisoned.y[some])
     title = f"{run.model}: {len(poisoned.index):,} of {len(dataset.x_train):,} training images poisoned"
-    examples = figures.poisoned_examples(before[0], after[0], before[1], after[1], dataset.class_names, title)
+    examples = pictures.poisoned_examples(before[0], after[0], before[1], after[1], dataset.class_names, title)
     run.figure("examples.png", examples)
     run.figure("backdoor.png", figures.backdoor_success(measured, f"{run.model}: backdoor"))
     run.json("poisoned_indices.json", np.asarray(poisoned.index).tolist())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gauntlet.evaluation.clean import Clean, evaluate, inference_ms, share
 from gauntlet.measurement import Measurement
-from gauntlet.report import figures
+from gauntlet.report import figures, pictures
 from tasks.store import registry, tracking
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def record(run: tracking.Run, dataset: Dataset, trained: Trained) -> Recorded:
     from gauntlet.models.classifier import CompiledClassifier
 
     log_history(run, trained)
-    samples = figures.sample_images(dataset.x_train, dataset.y_train, dataset.class_names, f"{dataset.name}: samples")
+    samples = pictures.sample_images(dataset.x_train, dataset.y_train, dataset.class_names, f"{dataset.name}: samples")
     run.figure("samples.png", samples)
     registry.log_model(run, trained.model, dataset, run.model)
     classifier = CompiledClassifier(trained.model, dataset.bounds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,16 +13,14 @@ from gauntlet.report.figures import (
     CHANCE,
     MARKERS,
     PALETTE,
-    PICTURES,
-    SMALL,
     Floats,
     legend_below,
     new_figure,
     plain,
     say_nothing,
-    show_image,
     tidy,
 )
+from gauntlet.report.pictures import PICTURES, show_row
 
 if TYPE_CHECKING:
     from gauntlet.privacy import Evidence
@@ -133,11 +131,8 @@ def reconstructions(images: Floats, reconstructed: Floats, title: str) -> Figure
     figure = new_figure(max(4.5, 1.2 * shown + 0.4), 3.4, title)
     if not shown:
         return say_nothing(figure, "no images")
-    grid: Any = figure.subplots(2, shown, squeeze=False)
     errors = ((images[:shown].astype(float) - reconstructed[:shown]) ** 2).sum(axis=(1, 2, 3))
-    for column in range(shown):
-        show_image(grid[0, column], images[column], "", False)
-        show_image(grid[1, column], reconstructed[column], f"{errors[column]:.1f}", False)
-    for axes, text in zip(grid[:, 0], ("image", "reconstruction,\nsquared error"), strict=True):
-        axes.set_ylabel(text, fontsize=SMALL)
+    above, below = figure.subplots(2, 1)
+    show_row(above, images[:shown], label="image")
+    show_row(below, reconstructed[:shown], [f"{error:.1f}" for error in errors], label="reconstruction,\nsquared error")
     return figure

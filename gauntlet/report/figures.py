@@ -32,7 +32,6 @@ DPI = 120
 SMALL = 9
 CHANCE = "chance"
 DASHED = "(transfer)"
-PICTURES = 8  # images side by side
 ACCURACY = ("accuracy\n(higher is better)", "accuracy (%)")
 SUCCESS = ("attack success rate\n(lower is better)", "attack success rate (%)")
 
@@ -48,7 +47,7 @@ def confusion_matrix(counts: Ints, class_names: Sequence[str], title: str) -> Fi
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if share[row, column] > 55 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=SMALL)
-    names = [_short(name, 16) for name in class_names]
+    names = [short(name, 16) for name in class_names]
     rotation = 45 if max(map(len, names)) > 4 else 0
     axes.set_xticks(range(len(names)), names, rotation=rotation, ha="right" if rotation else "center")
     axes.set_yticks(range(len(names)), names)
@@ -240,102 +239,6 @@ def _bar(axes: Axes, x: float, m: Measurement, width: float, colour: str, steep:
     axes.text(x, max(high, value) + 2, text, rotation=90 if steep else 0, ha="center", va="bottom", fontsize=SMALL)
 
 
-def adversarial_examples(
-    clean: Floats,
-    adversarial: Floats,
-    labels: Ints,
-    clean_predictions: Ints,
-    adversarial_predictions: Ints,
-    class_names: Sequence[str],
-    title: str,
-) -> Figure:
-    """Up to eight images (N, H, W, C) before and after the attack, those that fooled the model first.
-
-    Labels and predictions are class indices (N,). Wrong predictions are vermilion.
-    """
-    fooled = (clean_predictions == labels) & (adversarial_predictions != labels)
-    chosen = np.argsort(~fooled, kind="stable")[:PICTURES]
-    rows = [
-        ("clean image,\nprediction", clean[chosen], clean_predictions[chosen]),
-        ("adversarial,\nprediction", adversarial[chosen], adversarial_predictions[chosen]),
-    ]
-    return _before_after(rows, labels[chosen], class_names, title, "true")
-
-
-def poisoned_examples(
-    clean: Floats,
-    poisoned: Floats,
-    labels_before: Ints,
-    labels_after: Ints,
-    class_names: Sequence[str],
-    title: str,
-) -> Figure:
-    """Up to eight training images (N, H, W, C) before and after poisoning; changed labels are vermilion."""
-    rows = [
-        ("clean image,\nlabel", clean[:PICTURES], labels_before[:PICTURES]),
-        ("poisoned,\nlabel", poisoned[:PICTURES], labels_after[:PICTURES]),
-    ]
-    return _before_after(rows, labels_before[:PICTURES], class_names, title, "")
-
-
-def _before_after(
-    rows: list[tuple[str, Floats, Ints]], truth: Ints, class_names: Sequence[str], title: str, heading: str
-) -> Figure:
-    """Three rows: before, the change, after; under the images the class given to them."""
-    (_, before, _), (_, after, _) = rows
-    figure = new_figure(max(4.5, 1.2 * len(truth) + 0.4), 4.6, title)
-    if not len(truth):
-        return say_nothing(figure, "no images")
-    grid: Any = figure.subplots(3, len(truth), squeeze=False)
-    change = after.astype(float) - before
-    scale = float(np.abs(change).max())
-    for column, true in enumerate(truth):
-        if heading:
-            grid[0, column].set_title(f"{heading}: {_name(class_names, true)}", fontsize=SMALL)
-        _show_change(grid[1, column], change[column], scale)
-        for axes, (_, images, given) in zip(grid[::2, column], rows, strict=True):
-            show_image(axes, images[column], _name(class_names, given[column]), given[column] != true)
-    key = f"red +{scale:.3g}\nblue \N{MINUS SIGN}{scale:.3g}" if before.shape[-1] == 1 else f"± {scale:.3g}\ngrey: none"
-    for axes, text in zip(grid[:, 0], (rows[0][0], f"change\n{key}", rows[1][0]), strict=True):
-        axes.set_ylabel(text, fontsize=SMALL)
-    return figure
-
-
-def sample_images(images: Floats, labels: Ints, class_names: Sequence[str], title: str) -> Figure:
-    """Up to 24 images (N, H, W, C) with their labels (N,), taking each class in turn."""
-    turn = np.array([np.count_nonzero(labels[:i] == label) for i, label in enumerate(labels[:2000])], dtype=int)
-    chosen = np.lexsort((labels[: len(turn)], turn))[: 3 * PICTURES]
-    rows = max(1, -(-len(chosen) // PICTURES))
-    wide = min(max(len(chosen), 1), PICTURES)
-    figure = new_figure(max(4.5, 1.2 * wide), 1.45 * rows + 0.6, title)
-    if not len(chosen):
-        return say_nothing(figure, "no images")
-    grid: Any = figure.subplots(rows, wide, squeeze=False)
-    for axes in grid.flat[len(chosen) :]:
-        axes.set_axis_off()
-    for axes, index in zip(grid.flat, chosen, strict=False):
-        show_image(axes, images[index], _name(class_names, labels[index]), False)
-    return figure
-
-
-def show_image(axes: Axes, image: Floats, text: str, wrong: bool) -> None:
-    """One image (H, W, C) with a text below, vermilion when wrong."""
-    pixels = image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
-    axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(text, color=VERMILION if wrong else "black", fontsize=SMALL)
-
-
-def _show_change(axes: Axes, change: Floats, scale: float) -> None:
-    """Red and blue are brighter and darker; in colour images grey is no change, channel by channel."""
-    scale = scale or 1.0
-    if change.shape[-1] == 1:
-        axes.imshow(change[..., 0], cmap="RdBu_r", vmin=-scale, vmax=scale)
-    else:
-        axes.imshow(np.clip(0.5 + change / (2 * scale), 0, 1))
-    axes.set(xticks=[], yticks=[])
-
-
 def training_times(seconds: Mapping[str, float], title: str) -> Figure:
     """Seconds of every model's training as bars, with their ratio to the first."""
     figure = new_figure(8, 0.5 * len(seconds) + 1.6, title)
@@ -393,11 +296,7 @@ def say_nothing(figure: Figure, text: str) -> Figure:
     return figure
 
 
-def _name(class_names: Sequence[str], index: Any) -> str:
-    return _short(class_names[int(index)], 13)
-
-
-def _short(text: str, length: int) -> str:
+def short(text: str, length: int) -> str:
     return plain(text if len(text) <= length else f"{text[: length - 1]}…")
 
 
