@@ -66,10 +66,12 @@ class LocalClient(SyncPrefectClient):
         """The run, in its present state."""
         return self._runs[flow_run_id]
 
-    def set_flow_run_state(self, flow_run_id: UUID, state: State, force: bool = False) -> OrchestrationResult[Any]:
+    def set_flow_run_state(
+        self, flow_run_id: UUID | str, state: State, force: bool = False
+    ) -> OrchestrationResult[Any]:
         """Accept the state."""
-        state.state_details = StateDetails(flow_run_id=flow_run_id)
-        self._runs[flow_run_id].state = state
+        state.state_details = StateDetails(flow_run_id=UUID(str(flow_run_id)))
+        self._runs[UUID(str(flow_run_id))].state = state
         return OrchestrationResult(state=state, status=SetStateStatus.ACCEPT, details=StateAcceptDetails())
 
 
