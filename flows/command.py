@@ -83,14 +83,22 @@ class Command:
         return prefect_flow(**options)(_with_fields(self.function, self.config))
 
 
+_DECLARED: dict[str, Command] = {}
+
+
 def flow(config: type[Settings], **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Make a function of one `config` a Prefect flow whose parameters are the config's fields."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        command = Command(function, config, options)
+        command = _DECLARED[function.__module__] = Command(function, config, options)
         return command if function.__module__ == "__main__" else command.make()
 
     return decorate
+
+
+def declared(module: str) -> Command | None:
+    """The flow that an imported module declares, if it declares one."""
+    return _DECLARED.get(module)
 
 
 def _with_fields(function: Callable[..., Any], config: type[Settings]) -> Callable[..., Any]:
@@ -188,14 +196,19 @@ class _Switch(argparse.BooleanOptionalAction):
 
 def _parser(command: Command) -> argparse.ArgumentParser:
     """A flag for every field; values stay text, since the config checks and converts them."""
-    name = command.function.__name__
+    name = {"suite": "run"}.get(command.function.__name__, command.function.__name__)
     text = (inspect.getdoc(command.function) or "").split("\n\n")[0]
-    parser = _Parser(f"python -m flows.{name}", description=text, allow_abbrev=False)
+    parser = _Parser(f"gauntlet {name}", description=text, allow_abbrev=False)
+    add_flags(parser, command)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Add a flag for every field of the command's config, and those that every command has."""
     for key, field in command.config.model_fields.items():
         _add(parser, key, field)
     parser.add_argument("--json", action="store_true", help="end standard output with one JSON object")
     parser.add_argument("--debug", action="store_true", help="show the whole stack trace of an error")
-    return parser
 
 
 def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:

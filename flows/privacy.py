@@ -1,4 +1,4 @@
-"""Steal from a model: which images it was trained on, and the model itself."""
+"""Measure what a model gives away: which images it was trained on, and the model itself."""
 
 from __future__ import annotations
 

@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from flows.command import Settings
 from flows.settings import context, result
 from gauntlet.errors import SettingError
+from gauntlet.state import shipped
+
+OWN = "threat_model.yaml"
 
 
 class ThreatModelSettings(Settings):
@@ -18,7 +21,7 @@ class ThreatModelSettings(Settings):
     threat_model: str | None = Field(
         None,
         description="check a threat model instead; without a file the project's own, threat_model.yaml",
-        json_schema_extra={"bare": "threat_model.yaml"},
+        json_schema_extra={"bare": OWN},
     )
     strict: bool = Field(False, description="with --threat-model: fail when evidence is missing, too")
 
@@ -42,11 +45,16 @@ class ThreatModelSettings(Settings):
         if self.threat_model:
             from gauntlet.assurance.stride.threat_model import load
 
-            load(Path(self.threat_model))
+            load(_path(self.threat_model))
+
+
+def _path(name: str) -> Path:
+    """The file of that name; the project's own is found from any folder."""
+    return shipped(OWN) if name == OWN and not Path(OWN).is_file() else Path(name)
 
 
 def threats(config: ThreatModelSettings) -> dict[str, Any]:
     """Check the threat model that the config names."""
     from tasks.threat_model import threat_model
 
-    return result(threat_model(context(config), str(config.threat_model), config.strict), config)
+    return result(threat_model(context(config), str(_path(config.threat_model or OWN)), config.strict), config)

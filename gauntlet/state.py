@@ -1,6 +1,6 @@
 """Where the project keeps what it makes: the tracking store, its artifacts, and the servers' logs.
 
-    state/               GAUNTLET_STATE, or `state` beside the packages
+    state/               GAUNTLET_STATE; else `state` in the checkout, or the user's data folder of an installed package
     ├── mlflow.db          runs, params, metrics, registered models
     ├── audit.jsonl        who did what, when: hash-chained (GAUNTLET_AUDIT moves it)
     ├── artifacts/         what the runs logged: one folder per experiment
@@ -15,8 +15,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
+
+from platformdirs import user_data_dir
 
 from gauntlet.errors import SettingError
 from gauntlet.limits import MAX_TEXT
@@ -24,6 +27,9 @@ from gauntlet.limits import MAX_TEXT
 VARIABLE = "GAUNTLET_STATE"
 _STORES = re.compile(r"(sqlite:///|https?://[^/\s]|(postgresql|mysql|mssql)(\+\w+)?://|databricks|file:/)")
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+"""The checkout; of an installed package the folder that holds it."""
+CHECKOUT = (PROJECT_ROOT / "pyproject.toml").is_file()
+"""Whether the packages lie in a checkout of the project, rather than being installed."""
 
 
 def state_dir() -> Path:
@@ -32,7 +38,14 @@ def state_dir() -> Path:
     A relative GAUNTLET_STATE means relative to the working directory, as it would for any other command.
     """
     chosen = os.environ.get(VARIABLE, "").strip()
-    return Path(chosen).expanduser().absolute() if chosen else PROJECT_ROOT / "state"
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return PROJECT_ROOT / "state" if CHECKOUT else Path(user_data_dir("gauntlet"))
+
+
+def shipped(name: str) -> Path:
+    """A file of the project that lies beside the packages: in the checkout, or where the wheel put it."""
+    return PROJECT_ROOT / name if CHECKOUT else Path(sys.prefix) / "share" / "gauntlet" / name
 
 
 def ensure_state() -> Path:

@@ -1,4 +1,4 @@
-"""`python -m mlflow_server`: MLflow's tracking server over the store that the flows write.
+"""MLflow's tracking server over the store that the flows write.
 
 With no flags it serves the project's own SQLite file and artifact folder to this machine only, in two
 processes. docs/servers.md shows the other end: users, a proxy, Postgres, S3.
@@ -31,7 +31,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser("python -m mlflow_server", description="Start MLflow's tracking server.")
+    parse = argparse.ArgumentParser("gauntlet mlflow", description="Start MLflow's tracking server.")
     parse.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parse.add_argument("--port", type=port, default=5000, help="port to listen on (default: 5000)")
     parse.add_argument(

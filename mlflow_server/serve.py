@@ -1,4 +1,4 @@
-"""`python -m mlflow_server.serve` (`make serve`): everything in one terminal.
+"""MLflow, Prefect, the deployments and a worker in one terminal.
 
 MLflow's server, Prefect's server, the work pool `local`, the deployments of prefect.yaml and a worker that
 runs them. Ctrl-C stops all of it; when one part dies, the others are stopped and its last lines are shown.
@@ -19,13 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gauntlet.errors import GauntletError
-from gauntlet.state import PROJECT_ROOT, ensure_state
+from gauntlet.state import PROJECT_ROOT, ensure_state, shipped
 from mlflow_server import auth
 from mlflow_server.children import ChildDied, Children
 from mlflow_server.port import port, require_free
 
 HOST = "127.0.0.1"
 POOL = "local"
+DEPLOY = ("deploy", "--all", "--prefect-file", str(shipped("prefect.yaml")))
 PATIENCE = 120.0  # Seconds for one part to become ready: migrations of a fresh database take ten on a slow disk.
 POLL = 0.25
 PASSED_ON = ("--allowed-hosts", "--cors-allowed-origins")
@@ -33,7 +34,7 @@ PASSED_ON = ("--allowed-hosts", "--cors-allowed-origins")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser("python -m mlflow_server.serve", description="MLflow, Prefect and a worker.")
+    parse = argparse.ArgumentParser("gauntlet serve", description="MLflow, Prefect and a worker.")
     parse.add_argument("--mlflow-port", type=port, default=5000, help="port of MLflow (default: 5000)")
     parse.add_argument("--prefect-port", type=port, default=4200, help="port of Prefect (default: 4200)")
     parse.add_argument("--auth", action="store_true", help=f"ask for users and passwords: {auth.ADMIN_PASSWORD}")
@@ -168,7 +169,7 @@ async def deploy(children: Children, told: Mapping[str, str]) -> None:
     unattended = module("prefect", "--no-prompt")
     pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
     await children.run("pool", *unattended, *pool, told=told)
-    await children.run("deploy", *unattended, "deploy", "--all", told=told)
+    await children.run("deploy", *unattended, *DEPLOY, told=told)
 
 
 async def serve(options: argparse.Namespace) -> int:

@@ -65,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_deployments_run_on_the_worker_and_refuse_what_is_wrong(served: Served) -> None:
     """One test, so that the servers start once and the attacked model is the one the suite trained."""
     data = ["-p", f"dataset={served.data}"]
-    night = served.deployment_run("suite/nightly", "--watch", *data, *QUICK, "-p", 'defense=["on-the-fly"]')
+    night = served.deployment_run("suite/suite", "--watch", *data, *QUICK, "-p", 'defense=["on-the-fly"]')
     assert night.returncode == 0, night.stdout + night.stderr
     assert "Completed" in night.stdout
 

@@ -413,7 +413,8 @@ def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(check
         wait_until(lambda: post(prefect_port, "/api/deployments/filter"), log)
         deployments = json.loads(post(prefect_port, "/api/deployments/filter"))
         stages = {"train", "attack", "poison", "defend", "detect", "scan", "privacy", "datascan"}
-        assert {d["name"] for d in deployments} == {"nightly", "mnist", "all", *stages}
+        names = {"suite", "nightly", "reproduce", *stages}
+        assert {d["name"] for d in deployments} == names | {"mnist", "all"}  # two old names
         # A scheduler that fails says so in a log only, and no night would ever start.
         wait_until(lambda: '"auto_scheduled":true' in post(prefect_port, "/api/flow_runs/filter"), log, 30)
         # A flow run leaves the worker's process group; it must not outlive the worker's death either.

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from gauntlet.assurance.audit.secrets import mask, masked
 from gauntlet.errors import SettingError, TrackingError
 from gauntlet.measurement import Measurement
-from gauntlet.state import PROJECT_ROOT, ensure_state, store_uri, tracking_uri
+from gauntlet.state import CHECKOUT, PROJECT_ROOT, ensure_state, store_uri, tracking_uri
 from mlflow_server.store import SQLITE, initialise
 from tasks.store import audit
 from tasks.store.patience import first_contact
@@ -120,12 +120,18 @@ def _experiment(uri: str, dataset: str) -> str:
     is_file = uri.startswith(SQLITE)
     location = (Path(uri.removeprefix(SQLITE)).absolute().parent / "artifacts" / name).as_uri() if is_file else None
     try:
-        return str(mlflow.create_experiment(name, artifact_location=location))
+        return str(mlflow.create_experiment(name, artifact_location=location, tags=_experiment_tags(dataset)))
     except MlflowException:  # another process was quicker
         found = mlflow.get_experiment_by_name(name)
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def _experiment_tags(dataset: str) -> dict[str, str]:
+    """MLflow's page of an experiment opens for models, not for language models, and says what it holds."""
+    note = f"Robustness of image classifiers on {dataset}: a suite or night is a parent run, its stages are children."
+    return {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": note}
 
 
 class Run:
@@ -232,6 +238,7 @@ def run(
     with mlflow.start_run(
         experiment_id=_experiment(uri, title),
         run_name=name,
+        description=f"{stage}: {name} on {title}",
         nested=True,
         parent_run_id=context.parent,
         tags=_tags(stage, title, dataset, model, scenario) | ({KEY: context.key} if context.key else {}),
@@ -284,7 +291,7 @@ def git_commit() -> str:
     """The commit of the project's own code, or nothing outside a checkout."""
     from mlflow.utils.git_utils import get_git_commit
 
-    return get_git_commit(str(PROJECT_ROOT)) or ""
+    return (get_git_commit(str(PROJECT_ROOT)) or "") if CHECKOUT else ""
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

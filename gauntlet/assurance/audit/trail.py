@@ -1,4 +1,4 @@
-"""The audit log: who did what, when, with which code, settings and inputs, and what came out.
+"""Verify or show the audit log: who did what, when, with which code, settings and inputs, and what came out.
 
 One JSON object a line, appended and never changed. Each entry carries the SHA-256 of the line before (`previous`)
 and of itself (`hash`), so that a line changed, removed or moved breaks the chain at that place. A second file,
@@ -243,7 +243,7 @@ def _end_flaw(whole: Sequence[Entry], head: Receipt | None, anchors: Sequence[Re
 
 
 def _parser() -> argparse.ArgumentParser:
-    parse = argparse.ArgumentParser("python -m gauntlet.assurance.audit.trail", description="Verify the audit log.")
+    parse = argparse.ArgumentParser("gauntlet audit", description="Verify the audit log.")
     parse.add_argument("file", nargs="?", type=Path, help=f"the log (default: {VARIABLE}, else the state folder's)")
     parse.add_argument("--tail", type=int, metavar="N", help="show the last N entries")
     parse.add_argument(

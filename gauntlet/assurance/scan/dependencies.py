@@ -19,9 +19,9 @@ from typing import Any
 
 from gauntlet.assurance.scan.findings import Finding, Scanned, by_severity, fingerprint
 from gauntlet.errors import InputError
-from gauntlet.state import PROJECT_ROOT
+from gauntlet.state import shipped
 
-LOCK = PROJECT_ROOT / "constraints.txt"
+LOCK = shipped("constraints.txt")
 TIMEOUT = 300.0
 """Seconds for all packages: pip-audit asks for one after the other."""
 

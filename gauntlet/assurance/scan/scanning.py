@@ -28,7 +28,7 @@ from gauntlet.assurance.scan.findings import (
 )
 from gauntlet.assurance.scan.sarif import sarif
 from gauntlet.errors import GateError, InputError, SettingError
-from gauntlet.state import PROJECT_ROOT
+from gauntlet.state import CHECKOUT, PROJECT_ROOT
 
 
 class Asked(BaseModel):
@@ -49,7 +49,7 @@ class Asked(BaseModel):
     @property
     def roots(self) -> dict[Tool, Path]:
         """What each scanner that is to run looks at."""
-        code = self.path or (None if self.model or self.lock else str(PROJECT_ROOT))
+        code = self.path or (None if self.model or self.lock else str(PROJECT_ROOT if CHECKOUT else Path.cwd()))
         roots: dict[Tool, str | None] = {"bandit": code, "model-file": self.model, "pip-audit": self.lock}
         return {tool: Path(root) for tool, root in roots.items() if root is not None}
 
