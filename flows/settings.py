@@ -25,7 +25,7 @@ ROLE = r"^[a-z0-9][a-z0-9-]{0,63}$"
 
 
 class TrainingSettings(Settings):
-    """How models are trained: the flat spelling of `gauntlet.training.Training`."""
+    """How models are trained: the flat spelling of `gauntlet.training.fit.Training`."""
 
     architecture: Literal[tuple(ARCHITECTURES)] = Field(  # type: ignore[valid-type]
         "cnn3x3", description=f"one of {', '.join(ARCHITECTURES)}"
@@ -49,7 +49,7 @@ class TrainingSettings(Settings):
 
 
 class BatterySettings(Settings):
-    """How a model is attacked: the flat spelling of `gauntlet.battery.Battery`."""
+    """How a model is attacked: the flat spelling of `gauntlet.evaluation.battery.Battery`."""
 
     attack: Attacks = Field(
         (),

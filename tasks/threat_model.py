@@ -11,11 +11,11 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gauntlet.assurance.stride import threat_report
 from gauntlet.assurance.stride.evidence import Ran, gather
 from gauntlet.assurance.stride.threat_model import load
-from gauntlet.assurance.stride.threat_report import Judged
 from gauntlet.errors import GateError
+from gauntlet.report import threat_report
+from gauntlet.report.threat_report import Judged
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.store import tracking

@@ -42,7 +42,7 @@ def test_whole_files_are_read(seeds: dict[str, tuple[str, bytes]], tmp_path: Pat
 
 def test_the_long_run_finds_what_is_broken() -> None:
     code = (
-        "import sys\nfrom gauntlet import readers\nfrom tests.hostile import fuzz\n"
+        "import sys\nfrom gauntlet.data import readers\nfrom tests.hostile import fuzz\n"
         "readers.check_size = lambda *_: None\n"  # no longer held to its size, an array is reshaped to what it is not
         "readers.reading = __import__('contextlib').nullcontext\n"
         "sys.argv = ['fuzz', '--minutes', '0.05']\nfuzz.main()\n"

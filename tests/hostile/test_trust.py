@@ -55,7 +55,7 @@ def test_a_function_over_a_network_needs_trust() -> None:
 
 MODULE = """
 import numpy as np
-from gauntlet.datasets import read_dataset
+from gauntlet.data.datasets import read_dataset
 
 digits = read_dataset("digits")
 means = np.stack([digits.x_train[digits.y_train == k].mean(axis=0).ravel() for k in range(10)])

@@ -160,7 +160,7 @@ def test_repr_leaves_the_arrays_out(digits: Dataset) -> None:
 
 def test_import_is_light() -> None:
     heavy = ["sklearn", "PIL", "keras", "tensorflow", "scipy", "prefect", "mlflow"]
-    code = f"import sys, gauntlet.datasets; sys.exit(str([m for m in {heavy} if m in sys.modules] or ''))"
+    code = f"import sys, gauntlet.data.datasets; sys.exit(str([m for m in {heavy} if m in sys.modules] or ''))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.strip() == ""
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from gauntlet.assurance.stride import pytests, threat_report
+from gauntlet.assurance.stride import pytests
 from gauntlet.assurance.stride.evidence import Evidence, Ran, gather, setting
 from gauntlet.assurance.stride.processes import run
 from gauntlet.assurance.stride.threat_model import (
@@ -26,6 +26,7 @@ from gauntlet.assurance.stride.threat_model import (
     load,
 )
 from gauntlet.errors import SettingError
+from gauntlet.report import threat_report
 from gauntlet.state import PROJECT_ROOT
 
 TODAY = date(2026, 11, 21)
