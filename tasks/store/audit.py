@@ -173,7 +173,7 @@ def _tag_version(uri: str, key: str, value: str) -> None:
 
 
 def anchors(client: MlflowClient) -> list[Receipt]:
-    """What the store knows of audit logs, on runs and registered versions: for `gauntlet.assurance.audit.trail.verify`."""
+    """What the store knows of audit logs, on runs and registered versions: anchors for `trail.verify`."""
     experiments = [one.experiment_id for one in client.search_experiments(ViewType.ALL)]
     tags = [run.data.tags for run in _all(client.search_runs, experiments, f"tags.`{HEAD}` != ''", ViewType.ALL)]
     tags += [version.tags for version in _all(client.search_model_versions)]
