@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from flows.command import COLLECTING
 from gauntlet.quiet import hush
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +27,7 @@ os.environ |= {
     "PREFECT_HOME": str(HOME / "prefect"),
 }
 hush()
+gc.set_threshold(*COLLECTING)
 
 settings.register_profile("gauntlet", deadline=None, database=None, derandomize=True)
 settings.load_profile("gauntlet")
