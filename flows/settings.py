@@ -106,6 +106,7 @@ class ModelSettings(GivenModel):
     input_range: InputRange = Field("auto", description="pixels the model expects: 0..1, 0..255, -1..1; else detected")
     outputs: Outputs = Field("auto", description="what it gives: logits, probabilities, labels; else detected")
     layout: Layout = Field("auto", description="how it takes images: hwc, chw (channels first), flat; else detected")
+    accept_chance: bool = Field(False, description="evaluate a model whose answers do not depend on the labels")
 
 
 def context(config: Settings) -> Context:
@@ -123,5 +124,7 @@ def result(run_id: str, config: Settings) -> dict[str, Any]:
 
     settings = config.model_dump(mode="json", exclude={"tracking_uri"})
     recorded = {key: value for key, value in tracking.records(run_id).items() if key != "measurements"}
+    if "model" in settings and "model" in recorded:
+        recorded["role"] = recorded.pop("model")  # the model that was given stays
     uri = tracking.read(run_id).data.tags.get("gauntlet.model_uri")
     return settings | recorded | {"run_id": run_id} | ({"model_uri": uri} if uri else {})

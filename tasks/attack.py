@@ -18,6 +18,7 @@ from gauntlet.evaluation.checkpoint import Checkpoint, sweep
 from gauntlet.evaluation.clean import Clean, evaluate
 from gauntlet.evaluation.outcome import Attacked
 from gauntlet.evaluation.provenance import code_digest, fingerprint
+from gauntlet.models.adapter import INVERTED
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
 from gauntlet.validity import checks
@@ -136,7 +137,13 @@ def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, job: Job, 
     probes = probe(
         job.target, job.x, job.y, job.clean, results=results, better_range=loaded.better_range, seed=job.seed
     )
-    log_probabilities, bounds = loaded.outputs == "probabilities (log)", dataset.bounds
-    evidence = checks.Evidence(results, dataset.n_classes, probes, log_probabilities, bounds=bounds)
+    evidence = checks.Evidence(
+        results,
+        dataset.n_classes,
+        probes,
+        inverted=loaded.outputs.endswith(INVERTED),
+        accept_chance=loaded.accept_chance,
+        bounds=dataset.bounds,
+    )
     notes = [*checks.notes(evidence), *([TRUSTED] if loaded.trusted else [])]
     return Findings(role, clean, loaded, results, checks.doubts(evidence), notes)

@@ -165,6 +165,10 @@ def _summary(findings: Findings, verdict: str, reasons: Sequence[str]) -> dict[s
         "validity": verdict,
         "reasons": list(reasons),
         "notes": list(findings.notes),
+        "input_range": findings.loaded.input_range,
+        "outputs": findings.loaded.outputs,
+        "layout": findings.loaded.layout,
+        "access": findings.loaded.classifier.access,
         "results": [_row(result, findings) for result in findings.results],
         "worst_case": [{"robust_accuracy": m.value, "n": m.n} | m.model_dump(include=set(shares)) for m in worst],
     }

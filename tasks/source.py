@@ -45,6 +45,8 @@ class Loaded:
     """The input range that fits clearly better than the one stated."""
     trusted: bool = False
     """Whether code that came with the model was allowed to run."""
+    accept_chance: bool = False
+    """Whether a model at chance level is meant to be evaluated."""
 
     @property
     def white_box(self) -> CompiledClassifier:
@@ -70,6 +72,8 @@ class Source(BaseModel):
     layout: Layout = "auto"
     trust: bool = False
     """Whether code that comes with the model may be run."""
+    accept_chance: bool = False
+    """Whether a model whose answers do not depend on the labels is evaluated all the same."""
 
     def load(self, dataset: Dataset) -> Loaded:
         """The classifier for a data set; `ModelError` when there is none or it does not fit."""
@@ -99,16 +103,21 @@ class Source(BaseModel):
 
         ours = self._is_uri and registry.is_ours(self.model)
         expects: tuple[Any, ...] = ("0..1", "logits") if ours else (self.input_range, self.outputs, self.layout)
-        adapted = adapt(model, x, y, dataset.n_classes, *expects, doubt=not ours)
+        adapted = adapt(
+            model, x, y, dataset.n_classes, *expects, doubt=not ours, accept_chance=self.accept_chance or ours
+        )
         classifier = CompiledClassifier(adapted.model, dataset.bounds)
-        return Loaded(classifier, adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range)
+        found = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
+        return Loaded(classifier, *found, accept_chance=self.accept_chance)
 
     def _black_box(self, function: Function, dataset: Dataset, x: Images, y: Labels) -> Loaded:
         from gauntlet.models.blackbox import open_blackbox
 
         expects = self.input_range, self.layout, self.outputs
-        found = open_blackbox(function, x, y, dataset.n_classes, *expects, bounds=dataset.bounds)
-        return Loaded(found.classifier, found.input_range, found.outputs, found.layout, found.better_range)
+        more: dict[str, Any] = {"bounds": dataset.bounds, "accept_chance": self.accept_chance}
+        box = open_blackbox(function, x, y, dataset.n_classes, *expects, **more)
+        found = box.input_range, box.outputs, box.layout, box.better_range
+        return Loaded(box.classifier, *found, accept_chance=self.accept_chance)
 
     def _read(self) -> keras.Model | Function:
         """A Keras model where there is one, else a function of images. Without trust nothing it carries is run."""

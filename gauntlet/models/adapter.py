@@ -5,7 +5,6 @@ What a model expects is detected on clean images and recorded; all of it can be 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from gauntlet.errors import ModelError
+from gauntlet.models.chance import CLEARLY, balanced_accuracy, dependence, informative
+from gauntlet.models.outputs import LOGITS, as_graph, one_output, run, unsquashed
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ Outputs = Literal["auto", "logits", "probabilities", "labels"]
 
 RANGES: dict[str, tuple[float, float]] = {"0..1": (1.0, 0.0), "0..255": (255.0, 0.0), "-1..1": (2.0, -1.0)}
 """Scale and offset that bring pixels from [0, 1] to what the model expects."""
+INVERTED = " (inverted)"
+"""Behind what a model gave, where its squashing could not be removed."""
 LAYOUTS = ("hwc", "chw", "flat")
 """Channels last, channels first, all pixels of an image in one row (of channels last)."""
 
@@ -42,6 +45,8 @@ class Fit(NamedTuple):
     """Mean cross-entropy in nats; of labels the share of wrong ones."""
     accuracy: float
     predictions: Labels
+    informative: bool
+    """Whether the predictions, or the scores, depend on the labels."""
 
 
 class Settled(NamedTuple):
@@ -58,7 +63,7 @@ class Adapted:
     model: keras.Model
     input_range: str
     outputs: str
-    """`logits`, `probabilities` (the softmax was removed) or `probabilities (log)` (it could not be)."""
+    """What the model gave (`outputs.kind_of`); with "(inverted)" where a squashing could not be removed."""
     layout: str = "hwc"
     better_range: str | None = None
     """The input range that fits clearly better than the one stated."""
@@ -74,26 +79,34 @@ def adapt(
     layout: Layout = "auto",
     *,
     doubt: bool = True,
+    accept_chance: bool = False,
 ) -> Adapted:
     """Wrap `model` for clean images `x` (n, h, w, c) in [0, 1] with labels `y`; `ModelError` when it does not fit.
 
-    The input range is, of the most accurate, the one with the lowest cross-entropy on `x`: accuracy alone cannot tell,
-    since a ReLU network fed 255 times too much often still ranks the classes right. A model no better than chance at
-    any range is refused. A stated range is used; without `doubt` nobody looks whether another fits better.
+    The input range is found by `settle`. A model whose answers do not depend on the labels at any range is refused,
+    unless `accept_chance`. A stated range is used; without `doubt` nobody looks whether another fits better.
     """
-    layouts = _check_shapes(model, x, n_classes, outputs, layout)
-    first = _scores(model, x[:256], layouts[0])
-    check_finite(first)
-    if outputs == "auto":
-        outputs = "probabilities" if sums_to_one(first) else "logits"
-    logits, how = (model, "logits") if outputs == "logits" else _without_softmax(model, x[:32], layouts[0])
+    model = one_output(as_graph(model, x.shape[1:]), n_classes)
+    layouts = _check_shapes(model, x, outputs, layout)
+    near, far = _given(model, x[:256], layouts[0]), _given(model, _far(x[:64]), layouts[0])
+    check_finite(run(model, near))
+    logits, how, inverted = (model, LOGITS, False) if outputs == "logits" else unsquashed(model, near, far)
     ways = [Expects(name, order) for name in RANGES for order in layouts]
     asked = [way for way in ways if input_range in ("auto", way.input_range)]
 
     def measure(way: Expects) -> Fit:
         return fit(_wrapped(logits, x.shape[1:], way).predict(x, batch_size=256, verbose=0), y)
 
-    (found, better) = settle(measure, asked, [way for way in ways if way not in asked], y, n_classes, doubt=doubt)
+    (found, better) = settle(
+        measure,
+        asked,
+        [way for way in ways if way not in asked],
+        y,
+        n_classes,
+        doubt=doubt,
+        accept_chance=accept_chance,
+    )
+    how = f"{how}{INVERTED}" if inverted else how
     return Adapted(_wrapped(logits, x.shape[1:], found), found.input_range, how, found.layout, better)
 
 
@@ -106,7 +119,9 @@ def fit(scores: np.ndarray, y: Labels) -> Fit:
 
     finite = np.nan_to_num(log_softmax(scores.astype(np.float64), axis=1), nan=-1e9)
     predictions = scores.argmax(axis=1).astype(np.int64)
-    return Fit(float(-finite[np.arange(len(y)), y].mean()), float((predictions == y).mean()), predictions)
+    depends = informative(predictions, y, scores.shape[1]) or dependence(finite, y) > CLEARLY
+    loss, accuracy = float(-finite[np.arange(len(y)), y].mean()), float((predictions == y).mean())
+    return Fit(loss, accuracy, predictions, depends)
 
 
 def settle(
@@ -118,30 +133,41 @@ def settle(
     tie: float = 0.0,
     *,
     doubt: bool = True,
+    accept_chance: bool = False,
 ) -> Settled:
-    """Of the ways asked for and as accurate as any, the first within `tie` of the lowest loss.
+    """Of the ways asked for, the first within `tie` of the lowest loss among those that are as often right as any.
 
-    Accuracy comes first, as an overconfident model can have the lower cross-entropy where it is less often right.
-    Raises `ModelError` when all are at chance; the `others` then tell the likely cause, else whether to doubt.
+    The loss alone does not decide: an overconfident model can have the lower cross-entropy where it is less often
+    right. It does where it contradicts (`_contradicts`): a network fed pixels 255 times too large has a loss far beyond
+    guessing, even where more images are right. Raises `ModelError` when no way's answers depend on the labels, unless
+    `accept_chance`; the `others` then tell the likely cause, else whether to doubt.
     """
     tried = {way: measure(way) for way in asked}
-    highest, limit = max(found.accuracy for found in tried.values()), chance(n_classes, y)
-    if highest <= limit:
+    able = tried if accept_chance else {way: found for way, found in tried.items() if found.informative}
+    if not able:
         raise _at_chance(tried, {way: measure(way) for way in others}, y, n_classes)
-    least = highest - _noise(highest, len(y))
-    able = {way: found for way, found in tried.items() if found.accuracy > limit and found.accuracy >= least}
+    able = {way: f for way, f in able.items() if not any(_contradicts(o, f, n_classes) for o in able.values())}
+    highest = max(found.accuracy for found in able.values())
+    able = {way: found for way, found in able.items() if found.accuracy >= highest - _noise(highest, len(y))}
     lowest = min(found.loss for found in able.values())
     best = next(way for way, found in able.items() if found.loss <= lowest + tie)
     rivals = {way: measure(way) for way in others if doubt and way.layout == best.layout}
-    clearly = [way for way, found in rivals.items() if _is_better(found, tried[best], len(y))]
+    clearly = [way for way, found in rivals.items() if _is_better(found, tried[best], len(y), n_classes)]
     return Settled(best, max(clearly, key=lambda way: rivals[way].accuracy).input_range if clearly else None)
 
 
-def _is_better(rival: Fit, stated: Fit, n: int) -> bool:
+def _contradicts(one: Fit, other: Fit, n_classes: int) -> bool:
+    """Whether the other's loss is beyond that of guessing and far beyond the first's, which is not."""
+    guessing = float(np.log(n_classes))
+    return one.loss <= 1.5 * guessing < other.loss and other.loss > 2 * one.loss
+
+
+def _is_better(rival: Fit, stated: Fit, n: int, n_classes: int) -> bool:
     """Whether more images are right beyond noise, or no fewer at a loss clearly lower."""
     more_right = rival.accuracy > stated.accuracy + _noise(rival.accuracy, n)
     lower_loss = rival.loss < min(0.8 * stated.loss, stated.loss - 0.05)
-    return more_right or (rival.accuracy >= stated.accuracy and lower_loss)
+    better = more_right or (rival.accuracy >= stated.accuracy and lower_loss)
+    return better and rival.informative and not _contradicts(stated, rival, n_classes)
 
 
 def _noise(accuracy: float, n: int) -> float:
@@ -149,18 +175,13 @@ def _noise(accuracy: float, n: int) -> float:
     return 3 * float(np.sqrt(accuracy * (1 - accuracy) / n))
 
 
-def chance(n_classes: int, y: Labels) -> float:
-    """Three standard errors above what always guessing the most frequent class gets."""
-    majority = float(np.bincount(y, minlength=n_classes).max() / len(y))
-    return majority + _noise(majority, len(y))
-
-
 def _at_chance(tried: dict[Expects, Fit], others: dict[Expects, Fit], y: Labels, n_classes: int) -> ModelError:
     """What was seen and the likely cause: another way to give images works, or the classes are in another order."""
-    what, every = f"the model is at chance level on {len(y)} clean images", tried | others
-    best = max(tried, key=lambda way: tried[way].accuracy)
+    every, best = tried | others, max(tried, key=lambda way: tried[way].accuracy)
+    balanced = balanced_accuracy(tried[best].predictions, y)
+    what = f"the model is at chance level on {len(y)} clean images (balanced accuracy {100 * balanced:.1f} %)"
     cause = max(others, key=lambda way: others[way].accuracy, default=best)
-    if every[cause].accuracy > chance(n_classes, y):
+    if every[cause].informative:
         differing = [i for i in range(2) if best[i] != cause[i]]
         looks = " ".join(cause[i] for i in differing)
         flags = " ".join(f"--{('input-range', 'layout')[i]} {cause[i]}" for i in differing)
@@ -169,10 +190,10 @@ def _at_chance(tried: dict[Expects, Fit], others: dict[Expects, Fit], y: Labels,
     varied = [0, 1] if len({way.layout for way in every}) > 1 else [0]
     seen = ", ".join(_seen(way, found, varied) for way, found in every.items())
     renamed = max(_renamed(found.predictions, y, n_classes) for found in every.values())
-    if renamed >= (1 + chance(n_classes, y)) / 2:
+    if renamed >= (1 + np.bincount(y).max() / len(y)) / 2:
         fix = f"the classes look reordered: {100 * renamed:.1f} % are right in another order"
     else:
-        fix = "check the input range, the label order and that the model was trained on this data set"
+        fix = "check the label order and that it was trained on this data set, or --accept-chance"
     return ModelError(f"{what}: {seen}", where="model", fix=fix)
 
 
@@ -195,24 +216,19 @@ def _renamed(predictions: Labels, y: Labels, n_classes: int) -> float:
 # --- Keras --------------------------------------------------------------------------------------------------
 
 
-def _check_shapes(model: keras.Model, x: Images, n_classes: int, outputs: Outputs, layout: Layout) -> list[str]:
+def _check_shapes(model: keras.Model, x: Images, outputs: Outputs, layout: Layout) -> list[str]:
     """The layouts that the model can take."""
     if outputs == "labels":
         fix = "logits or probabilities; to hide them, give module:function instead"
         raise ModelError("a Keras model is attacked through its scores, not its labels", where="outputs", fix=fix)
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        found = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
-        raise ModelError(f"the model has {found}, expected one of each", where="model")
+    if len(model.inputs) != 1:
+        raise ModelError(f"the model has {len(model.inputs)} inputs, expected one of images", where="model")
     expected, got = tuple(model.input_shape[1:]), x.shape[1:]
     layouts = list(_layouts(expected, got, layout))
     if not layouts:
         as_stated = "" if layout == "auto" else f" in layout {layout}"
         raise ModelError(
             f"the model takes images of shape {expected}, the data set has {got}{as_stated}", where="model"
-        )
-    if model.output_shape[-1] != n_classes:
-        raise ModelError(
-            f"the model has {model.output_shape[-1]} outputs, the data set {n_classes} classes", where="model"
         )
     return layouts
 
@@ -233,14 +249,17 @@ def _fits(expected: tuple[int | None, ...], got: tuple[int, ...]) -> bool:
     return len(expected) == len(got) and all(e in (None, g) for e, g in zip(expected, got, strict=True))
 
 
-def _scores(model: keras.Model, x: Images, layout: str) -> np.ndarray:
-    """What the model gives for images, brought into its own shape."""
+def _given(model: keras.Model, x: Images, layout: str) -> Images:
+    """Images brought into the model's own shape."""
     expected = tuple(model.input_shape[1:])
     x = x.transpose(0, 3, 1, 2) if layout == "chw" else x
-    given = x if None in expected else x.reshape(-1, *expected)
-    with warnings.catch_warnings():  # made with a list of one input, a model warns unless it is given a list
-        warnings.filterwarnings("ignore", "The structure of `inputs`")
-        return np.asarray(model(given, training=False))
+    return x if None in expected else x.reshape(-1, *expected)
+
+
+def _far(x: Images) -> Images:
+    """Points far from any image, on both sides."""
+    noise = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+    return np.concatenate([300 * x, -300 * x, 100 * noise])
 
 
 def check_finite(scores: np.ndarray) -> None:
@@ -248,47 +267,6 @@ def check_finite(scores: np.ndarray) -> None:
     bad = int((~np.isfinite(scores)).any(axis=-1).sum())
     if bad:
         raise ModelError(f"the model gives NaN or infinite scores for {bad} of {len(scores)} images", where="model")
-
-
-def sums_to_one(scores: np.ndarray) -> bool:
-    """Whether every row is of probabilities."""
-    return bool(scores.min() >= 0 and np.allclose(scores.sum(axis=-1), 1, atol=1e-3))
-
-
-def _without_softmax(model: keras.Model, x: Images, layout: str) -> tuple[keras.Model, str]:
-    """The same network with logits out: saturated probabilities give zero gradients that look like robustness."""
-    import keras
-
-    last, before = model.layers[-1], _scores(model, x, layout)
-    if isinstance(last, keras.layers.Softmax) or _is_softmax(last, keras.layers.Activation):
-        logits = keras.Model(model.inputs[0], last.input)
-    elif _is_softmax(last, keras.layers.Layer):
-        logits = keras.Model(model.inputs[0], _without_activation(last))
-    else:
-        return _log(model), "probabilities (log)"
-    after = np.asarray(keras.ops.softmax(_scores(logits, x, layout)))
-    return (logits, "probabilities") if np.allclose(before, after, atol=1e-4) else (_log(model), "probabilities (log)")
-
-
-def _without_activation(layer: keras.Layer) -> keras.KerasTensor:
-    """What `layer` computes before its activation, from a copy of it: the given model stays as it is."""
-    copy = type(layer).from_config(layer.get_config() | {"activation": "linear"})
-    scores = copy(layer.input)
-    copy.set_weights(layer.get_weights())
-    return scores
-
-
-def _is_softmax(layer: keras.Layer, kind: type) -> bool:
-    import keras
-
-    return isinstance(layer, kind) and getattr(layer, "activation", None) is keras.activations.softmax
-
-
-def _log(model: keras.Model) -> keras.Model:
-    import keras
-
-    scores = model(model.inputs[0])
-    return keras.Model(model.inputs[0], keras.ops.log(keras.ops.maximum(scores, 1e-30)))
 
 
 def _wrapped(model: keras.Model, shape: tuple[int, ...], way: Expects) -> keras.Model:

@@ -15,7 +15,8 @@ from art.estimators.classification import BlackBoxClassifier
 from gauntlet import limits
 from gauntlet.errors import LimitError, ModelError
 from gauntlet.models.access import Access
-from gauntlet.models.adapter import LAYOUTS, RANGES, Expects, Fit, InputRange, Layout, Outputs, fit, settle, sums_to_one
+from gauntlet.models.adapter import LAYOUTS, RANGES, Expects, Fit, InputRange, Layout, Outputs, fit, settle
+from gauntlet.models.outputs import LABELS, PROBABILITIES, SIGMOID, inverted, kind_of
 from gauntlet.threat import Images, Labels
 
 Function = Callable[[Images], Any]
@@ -47,7 +48,7 @@ class BlackBox(BlackBoxClassifier):
     ) -> None:
         """`function` takes images of `input_shape` (h, w, c) as it `expects` them, and gives `outputs`."""
         super().__init__(self.predict, tuple(input_shape), nb_classes, clip_values=bounds)
-        self.access = "labels" if outputs == "labels" else "scores"
+        self.access = "labels" if outputs == LABELS else "scores"
         self._function, self._expects, self._outputs = function, expects, outputs
 
     def predict(self, x: Images, batch_size: int = CHUNK, **_: Any) -> Images:
@@ -67,7 +68,7 @@ class Opened:
     classifier: BlackBox
     input_range: str
     outputs: str
-    """`logits`, `probabilities` or `labels`."""
+    """`labels`, or what the scores are (`outputs.kind_of`)."""
     layout: str
     better_range: str | None = None
     """The input range that fits clearly better than the one stated."""
@@ -82,6 +83,8 @@ def open_blackbox(
     layout: Layout = "auto",
     outputs: Outputs = "auto",
     bounds: tuple[float, float] = (0.0, 1.0),
+    *,
+    accept_chance: bool = False,
 ) -> Opened:
     """Make `function` attackable, by clean images `x` (n, h, w, c) in [0, 1] with labels `y` (n,).
 
@@ -93,11 +96,12 @@ def open_blackbox(
     asked = [way for way in ways if input_range in ("auto", way.input_range) and layout in ("auto", way.layout)]
     first = [*asked, *(way for way in ways if way not in asked)]
     probed = _distinct(_tried(function, x[:PROBE], n_classes, first, asked))
-    kind = _kind([probed[way] for way in asked if way in probed]) if outputs == "auto" else outputs
+    kind = _kind(list(probed.values())) if outputs == "auto" else outputs
     answers = _tried(function, x, n_classes, list(probed), asked)
     fits = {way: _fit(answer, kind, y, n_classes) for way, answer in answers.items()}
     usable, others = ([way for way in fits if (way in asked) == wanted] for wanted in (True, False))
-    found, better = settle(fits.__getitem__, usable, others, y, n_classes, TIE if kind == "labels" else 0.0)
+    tie = TIE if kind == LABELS else 0.0
+    found, better = settle(fits.__getitem__, usable, others, y, n_classes, tie, accept_chance=accept_chance)
     box = BlackBox(function, x.shape[1:], n_classes, bounds, found, kind)
     return Opened(box, found.input_range, kind, found.layout, better)
 
@@ -142,33 +146,40 @@ def _distinct(answers: Mapping[Expects, np.ndarray]) -> dict[Expects, np.ndarray
 
 
 def _kind(answers: Sequence[np.ndarray]) -> str:
-    """What the answers are; rows of a single 1 are labels too, as there is nothing else to see in them."""
-    if any(answer.ndim == 1 for answer in answers):
-        return "labels"
-    if not all(sums_to_one(answer) for answer in answers):
-        return "logits"
-    return "labels" if all(np.isin(answer, (0, 1)).all() for answer in answers) else "probabilities"
+    """What the answers are; rows of a single 1 are labels too, as there is nothing else to see in them.
+
+    One number an image that is no class (of two) is a score: a probability within [0, 1], else a logit.
+    """
+    flat = [answer for answer in answers if answer.ndim == 1]
+    if flat:
+        numbers = [answer for answer in flat if answer.dtype.kind == "f"]
+        return LABELS if not numbers else kind_of([answer[:, None] for answer in numbers])
+    kind = kind_of(answers)
+    return LABELS if kind == PROBABILITIES and all(np.isin(answer, (0, 1)).all() for answer in answers) else kind
 
 
 def _fit(answer: np.ndarray, kind: str, y: Labels, n_classes: int) -> Fit:
     found = fit(as_scores(answer, kind, n_classes), y)
-    return found._replace(loss=1 - found.accuracy) if kind == "labels" else found
+    return found._replace(loss=1 - found.accuracy) if kind == LABELS else found
 
 
 def as_scores(answer: np.ndarray, kind: str, n_classes: int) -> Images:
-    """Answers as float32 scores (n, n_classes): labels one-hot, of probabilities the logarithm.
+    """Answers as float32 scores (n, n_classes): labels one-hot, squashed scores inverted (`outputs.inverted`).
 
-    A probability of 0 counts as the smallest that its type holds, so that no loss is infinite.
+    A probability of 0 counts as the smallest that its type holds, so that no loss is infinite. Of two classes one
+    score s an image may come: (0, s).
     """
-    if kind == "labels":
+    if kind == LABELS:
         return np.eye(n_classes, dtype=np.float32)[answer if answer.ndim == 1 else answer.argmax(axis=1)]
-    if answer.ndim == 1:
+    if answer.ndim == 1 and n_classes != 2:
         raise ModelError(f"the model gives labels, not {kind}", where="outputs", fix="labels or auto")
-    if kind == "probabilities":
-        if answer.min(initial=0) < -1e-6:
-            raise ModelError(f"a probability of {answer.min():.4g}", where="outputs", fix="logits or auto")
-        answer = np.log(np.maximum(answer, np.finfo(answer.dtype).tiny))
-    return answer.astype(np.float32)
+    if kind == PROBABILITIES and answer.min(initial=0) < -1e-6:
+        raise ModelError(f"a probability of {answer.min():.4g}", where="outputs", fix="logits or auto")
+    if answer.ndim == 1:  # of the second of two classes
+        one = answer.astype(np.float64)[:, None]
+        answer = inverted(one, SIGMOID if kind == PROBABILITIES else kind)
+        return np.concatenate([np.zeros_like(answer), answer], axis=1).astype(np.float32)
+    return inverted(answer, kind).astype(np.float32)
 
 
 # --- one call -----------------------------------------------------------------------------------------------
@@ -241,15 +252,21 @@ def _checked(answer: np.ndarray, n: int, n_classes: int) -> np.ndarray:
     if not np.isfinite(answer).all():
         bad = int((~np.isfinite(answer.reshape(n, -1))).any(axis=1).sum())
         raise ModelError(f"the model gives NaN or infinite scores for {bad} of {n} images", where="model")
-    if answer.ndim == 1 or answer.shape[1:] == (1,):
-        return _labels(answer.reshape(n), n_classes)
-    if answer.ndim != 2:
-        raise _misfit(f"arrays of shape {answer.shape[1:]}", n_classes)
+    answer = answer.reshape(n, -1)
+    if answer.shape[1] == 1:
+        return _single(answer[:, 0], n_classes)
     if answer.shape[1] != n_classes:
         raise ModelError(
             f"the model gives {answer.shape[1]} scores, the data set has {n_classes} classes", where="model"
         )
     return answer if answer.dtype.kind == "f" else answer.astype(np.float64)
+
+
+def _single(answer: np.ndarray, n_classes: int) -> np.ndarray:
+    """Labels, or for two classes the score of the second."""
+    if n_classes == 2 and answer.dtype.kind == "f" and (np.rint(answer) != answer).any():
+        return answer
+    return _labels(answer, n_classes)
 
 
 def _labels(answer: np.ndarray, n_classes: int) -> Labels:

@@ -37,8 +37,10 @@ class Evidence:
     results: Sequence[Attacked]
     n_classes: int
     probes: Probes = field(default_factory=Probes)
-    log_probabilities: bool = False
-    """Whether the logits are logarithms of probabilities, as no softmax could be removed."""
+    inverted: bool = False
+    """Whether the logits are squashed outputs, inverted: the squashing could not be removed from the model."""
+    accept_chance: bool = False
+    """Whether a model at chance level is meant to be evaluated."""
     expectation: bool = False
     """Whether the attacks averaged over the draws of a random model (Athalye et al. 2018, EOT)."""
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -166,8 +168,11 @@ def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
 
 
 def at_chance(evidence: Evidence) -> Iterator[Doubt]:
-    """Who knows nothing loses nothing (Carlini et al. 2019, section 3.1). Raised if within 3 standard errors of it."""
-    if (accuracy := evidence.probes.at_chance) is not None:
+    """Who knows nothing loses nothing (Carlini et al. 2019, section 3.1).
+
+    Raised if the predictions do not depend on the labels (`models.chance.dependence`, 3 standard errors).
+    """
+    if (accuracy := evidence.probes.at_chance) is not None and not evidence.accept_chance:
         yield Doubt("INVALID", f"the model is at chance level on clean images: {100 * accuracy:.1f} %")
 
 
@@ -179,7 +184,8 @@ def other_range(evidence: Evidence) -> Iterator[Doubt]:
 
 def masked_gradients(evidence: Evidence) -> Iterator[Doubt]:
     """Without a gradient there is no attack (Athalye et al. 2018, section 3). Raised if over 5 % of images have none,
-    or if the logits are probabilities: the cross-entropy then saturates (Carlini & Wagner 2016).
+    or if the logits are squashed: the cross-entropy then saturates (Carlini & Wagner 2016). Squashed outputs that were
+    inverted are believed when no gradient is missing and a search without gradients finds nothing more.
     """
     probes, none = evidence.probes, "of the images have no loss gradient"
     if probes.saturated > SHARE:
@@ -188,8 +194,15 @@ def masked_gradients(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", f"{100 * masked:.1f} % {none}")
     if probes.probabilities:
         yield Doubt("SUSPECT", "probabilities passed as logits: a second softmax flattens the loss")
-    if evidence.log_probabilities:
-        yield Doubt("SUSPECT", "the model gives probabilities whose softmax could not be removed: gradients saturate")
+    if evidence.inverted and not _vouched(evidence):
+        yield Doubt("SUSPECT", "outputs are squashed by a step that could not be removed: gradients may saturate")
+
+
+def _vouched(evidence: Evidence) -> bool:
+    """Whether no gradient is missing and a search without gradients broke nothing that gradients had left."""
+    blind = any(r.attack.access != "gradients" for r in _direct(evidence.results)) or bool(evidence.probes.square)
+    broke = any(retry.broken for retry in evidence.probes.square)
+    return blind and not broke and max(evidence.probes.zero_gradients, evidence.probes.saturated) == 0
 
 
 def false_gradients(evidence: Evidence) -> Iterator[Doubt]:

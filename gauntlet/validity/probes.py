@@ -17,7 +17,8 @@ from gauntlet.attacks import ApgdCe, Attack, Pgd, Square
 from gauntlet.evaluation.clean import cross_entropies
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
 from gauntlet.models.access import Target
-from gauntlet.models.adapter import chance, sums_to_one
+from gauntlet.models.chance import informative
+from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 
@@ -99,7 +100,7 @@ def probe(
     level and whether it answers twice the same.
     """
     accuracy = float((clean == y).mean())
-    if accuracy <= chance(target.nb_classes, y):
+    if not informative(clean, y, target.nb_classes):
         return Probes(at_chance=accuracy, better_range=better_range)
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(clean == y))[:SAMPLE]
     found: dict[str, Any] = {"better_range": better_range, "disagreement": disagreement(target, x[rows])}
@@ -138,8 +139,10 @@ def disagreement(target: Target, x: Images, repeats: int = 3) -> float:
 
 
 def probabilities(target: Target, x: Images) -> bool:
-    """Whether what should be logits are probabilities."""
-    return sums_to_one(target.predict(x))
+    """Whether what should be logits are squashed: probabilities, or all within [0, 1] or [-1, 1], here and far away."""
+    low, high = target.clip_values
+    far = np.random.default_rng(0).normal(scale=300 * (high - low), size=x[:64].shape).astype(np.float32)
+    return kind_of([target.predict(x), target.predict(far)]) in (PROBABILITIES, SIGMOID, TANH)
 
 
 # --- gradients ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from gauntlet.data.datasets import Dataset, read_dataset
@@ -51,3 +52,11 @@ def classifier(model: keras.Model) -> CompiledClassifier:
     from gauntlet.models.classifier import CompiledClassifier
 
     return CompiledClassifier(model)
+
+
+@pytest.fixture(scope="module")
+def centroids(digits: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (784, 10) and bias (10,) of the nearest class mean: a linear model that needs no training."""
+    flat = digits.x_train.reshape(len(digits.x_train), -1)
+    means = np.stack([flat[digits.y_train == k].mean(axis=0) for k in range(10)])
+    return means.T * 0.5, -0.25 * (means**2).sum(axis=1)

@@ -40,7 +40,7 @@ def attacked(
 
 
 def evidence(*results: Attacked, expectation: bool = False, logs: bool = False, **probes: Any) -> Evidence:
-    return Evidence(results, 10, Probes(**probes), log_probabilities=logs, expectation=expectation)
+    return Evidence(results, 10, Probes(**probes), inverted=logs, expectation=expectation)
 
 
 def retry(tried: int, broken: int, robust: float, attack: Attack | None = None, **more: Any) -> Retry:
