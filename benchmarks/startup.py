@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import subprocess
+import subprocess  # nosec B404: the commands are this file's own
 import sys
 import tempfile
 import time
@@ -59,7 +59,7 @@ def prepare(folder: Path) -> tuple[str, str]:
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Seconds of the wall clock and of CPU of a command that must succeed."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, cwd=PROJECT_ROOT, env=environment, check=True, capture_output=True)
+    subprocess.run(command, cwd=PROJECT_ROOT, env=environment, check=True, capture_output=True)  # nosec B603
     taken, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return taken, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

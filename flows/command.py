@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -53,18 +53,22 @@ class Settings(BaseModel):
 
     dataset: str = Field("digits", description="digits, mnist, fashion-mnist, cifar10, or a file of yours: FILE.npz")
     data_dir: str | None = Field(None, description="folder (or archive.zip) that holds the data set's files")
+    pixel_max: float | None = Field(None, gt=0, description="value of white in your file; else found by its values")
+    labels: Literal["as-is", "map"] = Field("as-is", description="map: renumber the labels of your file from 0")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
 
     def check(self) -> None:
         """Refuse what cannot be used before a server is started; data that was read is kept for the flow."""
-        self.data()
+        if remark := self.data().remark():
+            print(f"note: {remark}", file=sys.stderr)
 
     def data(self) -> Dataset:
         """The data set, read once a process."""
-        from gauntlet.data.datasets import read_dataset
+        from gauntlet.data.datasets import Stated, read_dataset
 
-        return read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)
+        folder = Path(self.data_dir) if self.data_dir else None
+        return read_dataset(self.dataset, folder, Stated(self.pixel_max, self.labels))
 
     def typed(self) -> Self:
         """The settings, typed by a person at a terminal."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +18,8 @@ class Context(BaseModel):
 
     dataset: str
     data_dir: str | None = None
+    pixel_max: float | None = None
+    labels: Literal["as-is", "map"] = "as-is"
     seed: int = 0
     tracking_uri: str | None = None
     parent: str | None = None
@@ -36,10 +38,11 @@ class Context(BaseModel):
 
     def params(self) -> dict[str, object]:
         """What to log of it."""
-        return {"dataset": self.dataset, "data_dir": self.data_dir, "seed": self.seed}
+        return self.model_dump(include={"dataset", "data_dir", "pixel_max", "labels", "seed"})
 
     def load(self) -> Dataset:
         """The data set, read once a process."""
-        from gauntlet.data.datasets import read_dataset
+        from gauntlet.data.datasets import Stated, read_dataset
 
-        return read_dataset(self.dataset, Path(self.data_dir) if self.data_dir else None)
+        folder = Path(self.data_dir) if self.data_dir else None
+        return read_dataset(self.dataset, folder, Stated(self.pixel_max, self.labels))

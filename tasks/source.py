@@ -88,7 +88,7 @@ class Source(BaseModel):
         except LimitError:
             raise
         except ModelError as error:
-            raise ModelError(error.what, where=one_line(self.model, 200), fix=error.fix) from error
+            raise ModelError(error.what, where=one_line(self.model, 200), fix=error.fix or dataset.remark()) from error
 
     def _open(self, dataset: Dataset, x: Images, y: Labels) -> Loaded:
         import keras

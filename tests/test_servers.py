@@ -343,13 +343,16 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
         "prefect.yaml",
         "prefect.toml",
+        "pyproject.toml",
         "gauntlet/__init__.py",
         "gauntlet/errors.py",
+        "gauntlet/assurance/__init__.py",
+        "gauntlet/assurance/audit/__init__.py",
         "gauntlet/assurance/audit/journal.py",
         "gauntlet/limits.py",
         "gauntlet/state.py",
     ):
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT_ROOT / name, folder / name)
     (folder / "flows").mkdir()
     for name in (

@@ -17,16 +17,34 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.data import readers
+from gauntlet.data.arrays import (
+    LabelsAs,
+    check_labels,
+    class_names_of,
+    count_classes,
+    images,
+    labels_of,
+    renumbered,
+)
 from gauntlet.data.readers import KEYS, Found, Shapes, one_line
 from gauntlet.errors import DataError, SettingError
-from gauntlet.limits import MAX_CLASS_NAME, MAX_CLASSES, MAX_IMAGES, MAX_SIDE
 
+
+class Stated(NamedTuple):
+    """What people say of their own data, where its values do not tell."""
+
+    pixel_max: float | None = None
+    """The value of white; found where None."""
+    labels: LabelsAs = "as-is"
+
+
+AS_FOUND = Stated()
 DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 
 _STEM = re.compile(r"\w[\w .+()-]{0,99}")
@@ -72,6 +90,19 @@ class Dataset:
         """The number of classes."""
         return len(self.class_names)
 
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """Classes without a training image."""
+        return tuple(np.flatnonzero(np.bincount(self.y_train, minlength=self.n_classes) == 0).tolist())
+
+    def remark(self) -> str:
+        """What looks odd about the labels, or nothing."""
+        if not self.unseen:
+            return ""
+        few = ", ".join(str(k) for k in self.unseen[:5]) + ", …" * (len(self.unseen) > 5)
+        start = "do labels start at 1? " if self.unseen == (0,) else ""
+        return f"{self.name} has no training image of class {few}: {start}--labels map renumbers the classes"
+
     def test_subset(self, n: int | None, seed: int) -> NDArray[np.int64]:
         """Sorted indices (int64, (n,)) of a random subset of the test images; None takes all.
 
@@ -110,23 +141,24 @@ class Dataset:
         return dict(zip(self.class_names, counts, strict=True))
 
 
-def read_dataset(name: str, data_dir: Path | None = None) -> Dataset:
+def read_dataset(name: str, data_dir: Path | None = None, stated: Stated = AS_FOUND) -> Dataset:
     """A built-in data set by name, or the user's own .npz by path.
 
     The last data set is kept and given again as long as its files do not change.
 
     Args:
         name: one of `DATASETS`, or the path of an .npz file with `x_train`, `y_train`, `x_test`, `y_test` and
-            perhaps `class_names`: images (N, H, W) or (N, H, W, C) with C 1 or 3, uint8, or float in [0, 1];
+            perhaps `class_names`: images (N, H, W) or (N, H, W, C) with C 1 or 3, whole numbers, or float in [0, 1];
             labels 0 .. K-1, integers or one-hot.
         data_dir: for mnist, fashion-mnist and cifar10 the folder of the files, or the archive itself; None
             lets Keras download them. digits and an own .npz have no use for it.
+        stated: the value of white, and whether labels are renumbered, of an own .npz.
 
     Raises DataError: unknown name, missing file, or anything wrong with a file's content.
     """
     with readers.reading(one_line(name)):
         path = _location(str(name), data_dir)
-        return _load(str(name), path, _fingerprint(str(name), path))
+        return _load(str(name), path, _fingerprint(str(name), path), stated)
 
 
 def stratified_split(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -224,11 +256,11 @@ def _fingerprint(name: str, path: Path | None) -> tuple[tuple[int, ...], ...]:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name: str, path: Path | None, _stamp: tuple[tuple[int, ...], ...]) -> Dataset:
+def _load(name: str, path: Path | None, _stamp: tuple[tuple[int, ...], ...], stated: Stated) -> Dataset:
     if name == "digits":
         return _digits()
     if name not in DATASETS:
-        return _own(Path(name))
+        return _own(Path(name), stated)
     return _built_in(name, _from_files(name, path) if path else _download(name))
 
 
@@ -270,7 +302,7 @@ def _digits() -> Dataset:
     arrays = dict(zip(KEYS, (images[train], labels[train], images[test], labels[test]), strict=True))
     found = Found(arrays, {key: f"digits: {key}" for key in KEYS}, "scikit-learn")
     official = hashlib.sha256(small.tobytes() + labels.tobytes()).hexdigest() == DIGITS_SHA256
-    return replace(_dataset("digits", found, None), official=official)
+    return replace(_dataset("digits", found, None, Stated(255)), official=official)
 
 
 def _built_in(name: str, found: Found) -> Dataset:
@@ -279,7 +311,7 @@ def _built_in(name: str, found: Found) -> Dataset:
         if found.arrays[key].dtype != np.uint8:
             what = f"has dtype {one_line(found.arrays[key].dtype, 60)}, {name} has uint8"
             raise DataError(what, where=found.where[key], fix=OWN_FIX)
-    dataset = _dataset(name, found, spec.class_names)
+    dataset = _dataset(name, found, spec.class_names, Stated(pixel_max=255))
     _check_spec(spec, dataset, found)
     if name != "mnist":
         return dataset
@@ -312,118 +344,33 @@ def _unlike_mnist(dataset: Dataset, found: Found) -> list[str]:
     return [key for key in KEYS if readers.idx_sha256(arrays[key]) != MNIST_SHA256[key]]
 
 
-def _own(path: Path) -> Dataset:
+def _own(path: Path, stated: Stated) -> Dataset:
     """The user's .npz."""
     where = one_line(path)
     arrays = readers.read_npz(path, KEYS, ("class_names",))
     found = Found(arrays, {key: f"{where}: {key}" for key in arrays}, "user npz")
-    names = _class_names(found) if "class_names" in arrays else None
-    dataset = _dataset(path.stem, found, names)
+    names = class_names_of(found) if "class_names" in arrays else None
+    dataset = _dataset(path.stem, found, names, stated)
     return replace(dataset, official=not _unlike_mnist(dataset, found))
 
 
-def _dataset(name: str, found: Found, class_names: tuple[str, ...] | None) -> Dataset:
+def _dataset(name: str, found: Found, class_names: tuple[str, ...] | None, stated: Stated = AS_FOUND) -> Dataset:
     """Check and scale the arrays; without names the classes are called by their numbers."""
-    x_train, x_test = _images(found, "x_train"), _images(found, "x_test")
+    if stated.labels == "map":
+        found, class_names = renumbered(found)
+    x_train, x_test = (images(found, key, stated.pixel_max) for key in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:]:
         what = f"images are {x_test.shape[1:]}, the training images {x_train.shape[1:]}"
         raise DataError(what, where=found.where["x_test"], fix="give both the same height, width, channels")
-    y_train, y_test = _labels(found, "y_train", len(x_train)), _labels(found, "y_test", len(x_test))
-    n_classes = len(class_names) if class_names else _count_classes(found, y_train)
-    _check_labels(y_train, n_classes, found, "y_train")
-    _check_labels(y_test, n_classes, found, "y_test")
+    y_train, y_test = labels_of(found, "y_train", len(x_train)), labels_of(found, "y_test", len(x_test))
+    n_classes = len(class_names) if class_names else count_classes(found, y_train)
+    check_labels(y_train, n_classes, found, "y_train")
+    check_labels(y_test, n_classes, found, "y_test")
     arrays = (x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
     for array in arrays:  # one stage's change in place must not reach the next
         array.flags.writeable = False
     names = class_names or tuple(str(k) for k in range(n_classes))
     return Dataset(name, *arrays, names, _digest(arrays), found.source, official=False)
-
-
-def _images(found: Found, key: str) -> NDArray[np.float32]:
-    """Images as float32 (N, H, W, C) within [0, 1]."""
-    x, where = found.arrays[key], found.where[key]
-    x = x[..., np.newaxis] if x.ndim == 3 else x
-    if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
-        what = f"has shape {found.arrays[key].shape}, expected (N, H, W) or (N, H, W, C), none empty"
-        raise DataError(what, where=where, fix="put channels last, 1 or 3 of them")
-    if len(x) > MAX_IMAGES or max(x.shape[1:3]) > MAX_SIDE:
-        what = f"has shape {x.shape}: at most {MAX_IMAGES:,} images of {MAX_SIDE} x {MAX_SIDE} pixels are read"
-        raise DataError(what, where=where, fix="give fewer or smaller images")
-    if x.dtype == np.uint8:
-        return np.ascontiguousarray(np.divide(x, np.float32(255), dtype=np.float32))
-    if x.dtype.kind != "f":
-        what = f"has dtype {one_line(x.dtype, 60)}, expected uint8, or float within [0, 1]"
-        raise DataError(what, where=where, fix="convert it with astype")
-    _check_range(x, where)
-    return np.ascontiguousarray(x, dtype=np.float32)
-
-
-def _check_range(x: NDArray[Any], where: str) -> None:
-    """Float pixels must be finite and within [0, 1]."""
-    with np.errstate(invalid="ignore"):
-        low, high = float(x.min()), float(x.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise DataError("holds NaN or infinite pixels", where=where, fix="repair or leave out those images")
-    if low < 0 or high > 1:
-        bytes_like = low >= 0 and 1 < high <= 255
-        fix = "these look like 0..255: divide by 255, or save as uint8" if bytes_like else "scale to [0, 1]"
-        raise DataError(f"has pixels from {low:.9g} to {high:.9g}, outside [0, 1]", where=where, fix=fix)
-
-
-def _labels(found: Found, key: str, n_images: int) -> NDArray[Any]:
-    """Labels as whole numbers, (N,); whether they are in range is checked once the classes are known."""
-    y, where = found.arrays[key], found.where[key]
-    fix = "give integers 0..K-1 of shape (N,), or one-hot rows (N, K)"
-    if y.dtype.kind not in "iuf" or y.ndim not in (1, 2) or 0 in y.shape:
-        raise DataError(f"has dtype {one_line(y.dtype, 60)} and shape {y.shape}", where=where, fix=fix)
-    if len(y) != n_images:
-        raise DataError(f"{len(y)} labels for {n_images} images", where=where, fix="give one label per image")
-    if y.ndim == 2 and y.shape[1] > 1:
-        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
-            raise DataError(f"has shape {y.shape} but is not one-hot", where=where, fix=fix)
-        y = y.argmax(axis=1)
-    y = y.reshape(-1)
-    if not (np.isfinite(y).all() and (y == np.floor(y)).all()):
-        raise DataError("holds labels that are not whole numbers", where=where, fix=fix)
-    return y
-
-
-def _count_classes(found: Found, y_train: NDArray[Any]) -> int:
-    """K: the columns of one-hot labels, else one more than the highest label, and no more than images."""
-    one_hot = found.arrays["y_train"]
-    if one_hot.ndim == 2 and one_hot.shape[1] > 1:
-        return int(one_hot.shape[1])
-    return min(int(y_train.max()) + 1, len(y_train))
-
-
-def _check_labels(labels: NDArray[Any], n_classes: int, found: Found, key: str) -> None:
-    """Labels must be 0..K-1, with K at least 2."""
-    raw, where = found.arrays[key], found.where[key]
-    if raw.ndim == 2 and raw.shape[1] not in (1, n_classes):
-        raise DataError(f"has {raw.shape[1]} one-hot columns for {n_classes} classes", where=where)
-    low, high = int(labels.min()), int(labels.max())
-    if not 0 <= low <= high < n_classes:
-        what = f"labels from {one_line(low, 40)} to {one_line(high, 40)} are out of range"
-        fix = f"expected 0..{n_classes - 1}" if n_classes > 0 else "count classes from 0"
-        raise DataError(what, where=where, fix=fix)
-    if n_classes > MAX_CLASSES:
-        raise DataError(f"has {n_classes:,} classes, at most {MAX_CLASSES:,} allowed", where=where)
-    if n_classes < 2:
-        raise DataError("all labels are 0: only one class", where=where, fix="a classifier needs two or more")
-
-
-def _class_names(found: Found) -> tuple[str, ...]:
-    """The user's class names: distinct, printable, short."""
-    array, where = found.arrays["class_names"], found.where["class_names"]
-    if array.dtype.kind != "U" or array.ndim != 1:
-        what = f"has dtype {one_line(array.dtype, 60)} and shape {array.shape}"
-        raise DataError(what, where=where, fix="give a one-dimensional array of unicode strings")
-    names = tuple(array.tolist())
-    fine = [name.isprintable() and 0 < len(name) <= MAX_CLASS_NAME for name in names]
-    if len(set(names)) < len(names) or not all(fine):
-        fix = f"give printable, distinct names of 1 to {MAX_CLASS_NAME} characters"
-        raise DataError("has names that are empty, double, too long or unprintable", where=where, fix=fix)
-    return names
 
 
 def _digest(arrays: tuple[NDArray[Any], ...]) -> str:

@@ -72,7 +72,7 @@ def test_a_run_that_fails_is_entered_as_failed_and_without_the_secret_in_its_err
 
 def test_a_killed_run_is_entered_at_the_next_start(where: Context) -> None:
     code = (
-        "import os\nfrom tasks import tracking\nfrom tasks.context import Context\n"
+        "import os\nfrom tasks.store import tracking\nfrom tasks.context import Context\n"
         f"where = Context(dataset='digits', tracking_uri='{where.tracking_uri}')\n"
         "with tracking.run('train', where, None, name='doomed'):\n"
         "    os._exit(9)\n"

@@ -29,7 +29,7 @@ OUTAGE = float(os.environ.get("GAUNTLET_OUTAGE", "5"))
 # The flow as `python -m flows.nightly` runs it, with one canary of fourteen.
 PROGRAM = """
 import runpy
-from gauntlet import canaries
+from gauntlet.validity import canaries
 canaries.CANARIES = {"constant": canaries.CANARIES["constant"]}
 canaries.HONEST = {}
 runpy.run_module("flows.nightly", run_name="__main__", alter_sys=True)

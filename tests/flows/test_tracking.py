@@ -25,7 +25,7 @@ def own_store(tmp_path: Path) -> str:
 def test_a_run_of_a_killed_process_is_failed_at_the_next_start(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'killed.db'}"
     code = (
-        "import os, sys\nfrom tasks import tracking\nfrom tasks.context import Context\n"
+        "import os, sys\nfrom tasks.store import tracking\nfrom tasks.context import Context\n"
         f"context = Context(dataset='digits', tracking_uri='{uri}')\n"
         "with tracking.run('train', context, None, name='doomed') as run:\n"
         "    print(run.id, flush=True)\n    os._exit(9)\n"

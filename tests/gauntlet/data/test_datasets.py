@@ -553,7 +553,7 @@ def test_own_npz_in_all_its_forms(tmp_path: Path, changes: Arrays, classes: int)
 
 
 def test_colour_and_compression(tmp_path: Path) -> None:
-    x = np.ones((40, 4, 5, 3), np.uint8)
+    x = np.full((40, 4, 5, 3), 200, np.uint8)
     np.savez_compressed(tmp_path / "c.npz", x_train=x, y_train=np.arange(40) % 2, x_test=x, y_test=np.arange(40) % 2)
     assert read_dataset(str(tmp_path / "c.npz")).input_shape == (4, 5, 3)
 
