@@ -36,7 +36,8 @@ from gauntlet.attacks import ApgdCe, ApgdDlr, Attack, Fab, Square  # noqa: E402
 from gauntlet.data.datasets import read_dataset  # noqa: E402
 from gauntlet.errors import GauntletError, ModelError  # noqa: E402
 from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
-from gauntlet.models.files import digest, load_file  # noqa: E402
+from gauntlet.models.digest import digest  # noqa: E402
+from gauntlet.models.files import load_file  # noqa: E402
 
 STEPS, TARGETS = 100, 9
 REFERENCE = {"apgd-ce": "apgd-ce", "apgd-dlr": "apgd-t", "fab": "fab-t", "square": "square"}

@@ -16,8 +16,8 @@ from gauntlet.evaluation.battery import SHARD, Battery, Job, rescored
 from gauntlet.evaluation.battery import run as run_battery
 from gauntlet.evaluation.checkpoint import Checkpoint, sweep
 from gauntlet.evaluation.clean import Clean, evaluate
-from gauntlet.evaluation.outcome import Attacked
-from gauntlet.evaluation.provenance import code_digest, fingerprint
+from gauntlet.evaluation.outcome import Attacked, labelled
+from gauntlet.evaluation.provenance import code_digest, identity
 from gauntlet.models.adapter import INVERTED
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
@@ -100,17 +100,23 @@ def _job(
     context: Context, dataset: Dataset, loaded: Loaded, clean: Clean, other: Loaded | None, keep: int | None
 ) -> Job:
     """The model under attack; finished pieces are kept beside the store until the run is logged."""
-    models = [one.classifier for one in (loaded, other) if one]
-    facts = [*(fingerprint(model, dataset.x_test) for model in models), dataset.digest]
-    key = hashlib.sha256(" ".join([*facts, code_digest(), str(tracking.versions())]).encode()).hexdigest()[:32]
     sweep(state_dir() / "unfinished")
-    checkpoint = Checkpoint(state_dir() / "unfinished" / key)
+    checkpoint = _checkpoint([one.classifier for one in (loaded, other) if one], dataset)
     data = dataset.x_test, dataset.y_test, clean.predictions
     return Job(loaded.classifier, *data, context.seed, other.classifier if other else None, checkpoint, keep)
 
 
+def _checkpoint(models: Sequence[Any], dataset: Dataset) -> Checkpoint:
+    """Pieces of these very models, data, code and libraries; without a folder where a model is a black box."""
+    facts = [identity(model) for model in models]
+    if None in facts:
+        return Checkpoint()
+    told = " ".join([*map(str, facts), dataset.digest, code_digest(), str(tracking.versions())])
+    return Checkpoint(state_dir() / "unfinished" / hashlib.sha256(told.encode()).hexdigest()[:32])
+
+
 def _saved(results: Sequence[Attacked]) -> dict[str, np.ndarray]:
-    """Images and their indices, by attack, norm and budget."""
+    """Images and their indices, by the attack's settings and budget."""
     found: dict[str, np.ndarray] = {}
     for result in results:
         found[f"images {_key(result.attack, result.eps)}"] = result.images
@@ -125,11 +131,11 @@ def _rescored(battery: Battery, job: Job, saved: Mapping[str, np.ndarray]) -> li
         for eps in one.budgets(battery.eps, job.x.shape[-1]):
             images, index = (saved[f"{kind} {_key(one, eps)}"] for kind in ("images", "index"))
             found.append(rescored(one, eps, index, images, job))
-    return found
+    return labelled(found)
 
 
 def _key(attack: Attack, eps: float) -> str:
-    return f"{attack.name} {attack.norm} {eps:.6g}"
+    return f"{attack.id} {eps:.6g}"
 
 
 def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, job: Job, results: list[Attacked]) -> Findings:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from gauntlet.measurement import Measurement
 
 
+TRANSFER = " (transfer)"
+"""Behind the name of a run whose images were made against another model."""
+
+
 @dataclass(frozen=True)
 class Findings:
     """All that a battery found out about one model."""
@@ -55,7 +59,7 @@ def log(run: tracking.Run, context: Context, dataset: Dataset, findings: Finding
     for kind in kinds:
         mine = [result for result in findings.results if result.attack == kind]
         child = params | {"attack": kind.model_dump(), "eps": [result.eps for result in mine]}
-        name = f"{kind.name} on {run.model}"
+        name = f"{mine[0].named} on {run.model}{TRANSFER * (mine[0].knowledge == 'transfer')}"
         below = tracking.run(
             "attack",
             context.below(run.id),
@@ -106,13 +110,13 @@ def _log_distances(run: tracking.Run, result: Attacked) -> None:
     shares = {"distance/found": len(found) / max(len(away), 1)}
     quartiles = zip(("q1", "median", "q3"), np.percentile(found, (25, 50, 75)), strict=True) if len(found) else ()
     run.metrics(shares | {f"distance/{name}": float(value) for name, value in quartiles})
-    title = f"{result.attack.name} on {run.model}: smallest L{result.attack.norm} perturbation"
+    title = f"{result.named} on {run.model}: smallest L{result.attack.norm} perturbation"
     run.figure("distances.png", curves.distances(away, title, result.attack.norm))
 
 
 def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix: str) -> None:
     """Pictures and predictions of one attack at one budget; the last budget's files have no suffix."""
-    what = f"{result.attack.name} at {result.eps:.4g} on {run.model}"
+    what = f"{result.named} at {result.eps:.4g} on {run.model}"
     title = f"{what} ({result.knowledge})" if result.attack.adversary else what
     rows = np.flatnonzero(result.tried[: len(result.images)])
     shown_clean, images = dataset.x_test[result.index[rows]], result.images[rows]
@@ -180,8 +184,11 @@ def _row(result: Attacked, findings: Findings) -> dict[str, Any]:
     success = result.success_rate(findings.model)
     return {
         "attack": result.attack.name,
+        "label": result.named,
+        "attack_id": result.attack.id,
         "robust_accuracy": accuracy.value,
         "attack_success_rate": success.value if success else None,
+        "attack_success_rate_n": success.n if success else None,
         "seconds": result.seconds,
         "tried": int(result.tried.sum()),
         "broken": int(result.broken.sum()),

@@ -12,6 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
+from gauntlet.gate.verdict import FLOORS
 from gauntlet.measurement import MISSING, Measurement, wilson
 from gauntlet.report import document, figures
 from gauntlet.studies.conclusions import Measured, conclude, judge
@@ -97,19 +98,14 @@ def _scan(run_id: str, metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _success_rate(row: Mapping[str, Any], recorded: Mapping[str, Any]) -> Measurement | None:
-    """The success rate of an attack as a measurement; its images are those that were correct before."""
-    rate, n = row.get("attack_success_rate"), row["n"]
-    if rate is None or row["attack"] == "gaussian-noise":
+    """The success rate of an attack as a measurement; its images are those that can be fooled."""
+    rate, n = row.get("attack_success_rate"), row.get("attack_success_rate_n")
+    if rate is None or not n or row["attack"] in FLOORS:
         return None
-    kept = round(row["robust_accuracy"] * n)
-    # The rate is 1 - kept / correct, which tells how many were correct unless all were lost.
-    correct = round(kept / (1 - rate)) if rate < 1 else max(1, round(recorded["clean_accuracy"] * n))
-    low, high = wilson(correct - kept, correct)
+    low, high = wilson(round(rate * n), n)
     facts = {key: row[key] for key in ("eps", "norm", "knowledge")}
-    bounds: dict[str, Any] = {"value": 1 - kept / correct, "low": low, "high": high, "n": correct}
-    return Measurement(
-        model=recorded["model"], condition=row["attack"], metric="attack_success_rate", **facts, **bounds
-    )
+    bounds: dict[str, Any] = {"value": rate, "low": low, "high": high, "n": n}
+    return Measurement(model=recorded["model"], condition=row["label"], metric="attack_success_rate", **facts, **bounds)
 
 
 def _figure(name: str, figure: Figure, measured: Measured | None, other: str | None) -> dict[str, Any]:

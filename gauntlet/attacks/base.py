@@ -6,6 +6,7 @@ batch it stands, and success is counted elsewhere, never by the attack itself.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,11 @@ class Attack(BaseModel, ABC):
     """False for the floors that any adversary must beat: they never count in a worst case."""
     minimal: ClassVar[bool] = False
     """Whether it looks for the smallest perturbation: then it runs once for all budgets, and distances are told."""
+
+    @property
+    def id(self) -> str:
+        """What tells these settings from all others: a digest of them."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @abstractmethod
     def craft(self, model: Any, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
@@ -130,6 +136,23 @@ class Targeted(Attack):
                 f"there is no class {self.target} among {n_classes}", where=f"target of {self.name}", fix="from 0 on"
             )
         return y if self.target is None else np.full(len(y), self.target, np.int64)
+
+
+def labels_of(attacks: Sequence[Attack]) -> dict[Attack, str]:
+    """How each is called among the others: by its name, and by the settings that differ where a name comes twice.
+
+    >>> from gauntlet.attacks import Fgsm, Pgd
+    >>> list(labels_of([Fgsm(), Pgd(max_iter=1), Pgd(max_iter=40)]).values())
+    ['fgsm', 'pgd:max_iter=1', 'pgd:max_iter=40']
+    """
+    found = {}
+    for attack in attacks:
+        alike = {other for other in attacks if (other.name, other.norm) == (attack.name, attack.norm)}
+        mine = attack.model_dump()
+        differing = [key for key in mine if any(other.model_dump()[key] != mine[key] for other in alike)]
+        told = ",".join(f"{key}={mine[key]}" for key in differing)
+        found[attack] = f"{attack.name}:{told}" if told else attack.name
+    return found
 
 
 def one_hot(y: Labels, n_classes: int) -> Images:

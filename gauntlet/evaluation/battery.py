@@ -16,7 +16,7 @@ from gauntlet.attacks import ATTACKS, PRESETS, Attack, Attacks, Fgsm, GaussianNo
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.checkpoint import Checkpoint
 from gauntlet.evaluation.clean import cross_entropies
-from gauntlet.evaluation.outcome import Attacked, Knowledge
+from gauntlet.evaluation.outcome import Attacked, Knowledge, labelled
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
 from gauntlet.models.access import Access, Target
 from gauntlet.progress import Progress, part, silent
@@ -73,6 +73,8 @@ class Battery(BaseModel):
 
     def check(self, shape: tuple[int, ...], available: int) -> None:
         """Raise `SettingError` for budgets and numbers of images that cannot be meant on images of `shape`."""
+        if double := [one.name for place, one in enumerate(self.attack) if one in self.attack[:place]]:
+            raise SettingError(f"{double[0]} is given twice with the same settings", where="attack", fix="give it once")
         if self.n is not None and self.n > available:
             raise SettingError(f"{self.n:,} images of a test set of {available:,}", where="n", fix="ask for fewer")
         for one in self.attack:
@@ -133,7 +135,7 @@ def run(
             results.append(result)
             if battery.is_cascade and one.adversary:
                 survivors[one.norm, result.eps] = result
-    return results
+    return labelled(results)
 
 
 def attack_all(
@@ -154,24 +156,24 @@ def attack_all(
         made = _piece(attack, job, index[rows], {eps: tried[eps][rows] for eps in budgets})
         for place, eps in enumerate(budgets):
             room = len(index) if job.keep is None else job.keep
-            piece = {name.partition(" ")[2]: made[name] for name in made if name.startswith(f"{place} ")}
-            piece["images"] = piece["images"][: max(0, room - start)]
-            pieces[eps].append(piece)
+            pieces[eps].append(made[place] | {"images": made[place]["images"][: max(0, room - start)]})
         progress(f"{attack.name}, {min(start + SHARD, len(index)):,} of {len(index):,}", (number + 1) / len(starts))
     return [_result(attack, job, index, eps, pieces[eps], tried[eps], before.get(eps)) for eps in budgets]
 
 
-def _piece(attack: Attack, job: Job, index: NDArray[np.int64], tried: dict[float, NDArray[np.bool_]]) -> dict[str, Any]:
-    """One shard at every budget: from the checkpoint, or made, scored and kept there. Names are `NUMBER NAME`."""
+def _piece(
+    attack: Attack, job: Job, index: NDArray[np.int64], tried: dict[float, NDArray[np.bool_]]
+) -> list[dict[str, Any]]:
+    """One shard at every budget: from the checkpoint, or made, scored and kept there."""
     facts = [attack.model_dump_json(), *(f"{eps!r} {mask.tobytes().hex()}" for eps, mask in tried.items())]
-    key = " ".join([*facts, index.tobytes().hex(), str(job.seed), job.knowledge])
-    known = job.checkpoint.load(key)
-    if known is None:
-        known = {}
-        for place, arrays in enumerate(_made(attack, job, index, tried)):
-            known |= {f"{place} {name}": array for name, array in arrays.items()}
-        job.checkpoint.save(key, known)
-    return known
+    keys = [" ".join([*facts, repr(eps), index.tobytes().hex(), str(job.seed), job.knowledge]) for eps in tried]
+    known = [piece for key in keys if (piece := job.checkpoint.load(key)) is not None]
+    if len(known) == len(keys):
+        return known
+    made = _made(attack, job, index, tried)
+    for key, piece in zip(keys, made, strict=True):
+        job.checkpoint.save(key, piece)
+    return made
 
 
 def _made(

@@ -6,7 +6,7 @@ ART's `compute_success_array` and `adversarial_accuracy` use other denominators;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.attacks import Attack
+from gauntlet.attacks.base import labels_of
 from gauntlet.evaluation.clean import share
 from gauntlet.measurement import Measurement
 from gauntlet.threat import Images, Labels
@@ -53,6 +54,13 @@ class Attacked:
     """Spent on making the images; 0 when they were made before."""
     images: Images = field(repr=False)
     """The attacked images of the first rows: all of them when they are to be kept."""
+    label: str = ""
+    """How the attack is called among those of its battery; its name where empty."""
+
+    @property
+    def named(self) -> str:
+        """How the attack is called in tables, charts and conditions."""
+        return self.label or self.attack.name
 
     @cached_property
     def robust(self) -> NDArray[np.bool_]:
@@ -91,7 +99,7 @@ class Attacked:
     def facts(self, model: str) -> dict[str, Any]:
         """What describes this result in a measurement."""
         knowledge = self.knowledge if self.attack.adversary else "none"
-        return {"model": model, "condition": self.attack.name, "knowledge": knowledge} | {
+        return {"model": model, "condition": self.named, "knowledge": knowledge} | {
             "eps": self.eps,
             "norm": self.attack.norm,
         }
@@ -108,7 +116,13 @@ class Attacked:
         """One row an image: the outcomes that every later statistic comes from."""
         import pandas as pd
 
-        facts = {"attack": self.attack.name, "eps": self.eps, "norm": self.attack.norm, "knowledge": self.knowledge}
+        facts: dict[str, Any] = {
+            "attack": self.named,
+            "eps": self.eps,
+            "norm": self.attack.norm,
+            "knowledge": self.knowledge,
+        }
+        facts |= {"attack_id": self.attack.id}
         columns: dict[str, Any] = {
             "index": self.index,
             "label": self.labels,
@@ -123,6 +137,12 @@ class Attacked:
             "distance": np.full(len(self.index), np.nan) if self.distance is None else self.distance,
         }
         return pd.DataFrame(columns | facts)
+
+
+def labelled(results: Sequence[Attacked]) -> list[Attacked]:
+    """The results, each called so that no two settings of one attack share a name."""
+    labels = labels_of([result.attack for result in results])
+    return [replace(result, label=labels[result.attack]) for result in results]
 
 
 @dataclass(frozen=True)
@@ -159,5 +179,5 @@ def _worst(norm: str, eps: float, group: list[Attacked]) -> WorstCase:
     robust = np.ones(len(common), bool)
     for result in group:
         robust &= result.robust[np.intersect1d(common, result.index, return_indices=True)[2]]
-    names = tuple(dict.fromkeys(result.attack.name for result in group))
+    names = tuple(dict.fromkeys(result.named for result in group))
     return WorstCase(norm, eps, names, common, robust, group[0].knowledge)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gauntlet.models.access import Target
-    from gauntlet.threat import Images
 
 
 @lru_cache
@@ -21,6 +20,9 @@ def code_digest() -> str:
     return found.hexdigest()
 
 
-def fingerprint(model: Target, x: Images) -> str:
-    """SHA-256 of a model's scores on the first images of `x`: whatever it is made of, another model has others."""
-    return hashlib.sha256(model.predict(x[:256]).tobytes()).hexdigest()
+def identity(model: Target) -> str | None:
+    """The digest of a white-box model's graph and weights; None for a black box, which any other may resemble."""
+    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.digest import digest
+
+    return digest(model.model) if isinstance(model, CompiledClassifier) else None

@@ -35,15 +35,16 @@ def outcomes(
     """
     import pandas as pd
 
-    every = attacked if replayed is None else pd.concat([attacked, replayed], ignore_index=True)
+    if replayed is not None:  # a cascade holds the replayed images already, as its head start
+        attacked = pd.concat([attacked[attacked["attack"] != REPLAY], replayed], ignore_index=True)
     found = {"clean": clean.set_index("index")["correct"]}
     worst: dict[str, list[pd.Series]] = {}
-    for place, group in every.groupby(["attack", "norm", "eps"], sort=True):
+    for place, group in attacked.groupby(["attack", "norm", "eps"], sort=True):
         attack, norm, eps = cast("tuple[str, str, float]", place)
         correct, where = group.set_index("index")["correct"], _where(norm, eps)
         if group["tried"].all():
             found[f"{attack} {where}"] = correct
-        if attack not in FLOORS:
+        if attack.partition(":")[0] not in FLOORS:
             worst.setdefault(where, []).append(correct)
     for where, several in worst.items():
         found[f"worst case {where}"] = pd.concat(several, axis=1, join="inner").all(axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -282,16 +281,3 @@ def _outputs(layer: keras.Layer) -> list[Any]:
     except (AttributeError, ValueError):
         return []
     return list(output) if isinstance(output, list | tuple) else [output]
-
-
-def digest(model: keras.Model) -> str:
-    """SHA-256 over the layers' configuration and the weights' bytes: changes with any weight, not with the file.
-
-    Layers' names are left out: Keras numbers them by what else the process has built.
-    """
-    layers = [[type(layer).__name__, layer.get_config() | {"name": None}] for layer in model.layers]
-    sha = hashlib.sha256(json.dumps(layers, sort_keys=True, default=str).encode())
-    for weights in model.get_weights():
-        sha.update(f"{weights.dtype}{weights.shape}".encode())
-        sha.update(weights.tobytes())
-    return sha.hexdigest()

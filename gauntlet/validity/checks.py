@@ -90,7 +90,7 @@ def rises_with_budget(evidence: Evidence) -> Iterator[Doubt]:
     for larger in alone:
         smaller = [r for r in alone if r.attack == larger.attack and r.eps < larger.eps]
         if shares := _won_back(larger, smaller):
-            reason = f"{larger.attack.name} leaves more images correct at a larger budget ({shares})"
+            reason = f"{larger.named} leaves more images correct at a larger budget ({shares})"
             yield Doubt("SUSPECT", reason, _key(larger))
     cases = worst_case(evidence.results)
     for case in cases:
@@ -355,7 +355,7 @@ def _outdone(weak: Sequence[Attacked], strong: Sequence[Attacked]) -> Iterator[D
             here, there = np.intersect1d(one.index, other.index, return_indices=True)[1:]
             lost = int((one.robust[here] & ~other.robust[there]).sum())
             if _many(lost, len(here), 1):
-                by = f"{'transferred ' * (other.knowledge == 'transfer')}{other.attack.name}"
+                by = f"{'transferred ' * (other.knowledge == 'transfer')}{other.named}"
                 reason = f"{by} breaks {lost:,} of {len(here):,} images that {_name(one)} leaves"
                 yield Doubt("SUSPECT", reason, _key(one))
 
@@ -383,7 +383,7 @@ def _at(result: Attacked) -> str:
 
 
 def _name(result: Attacked) -> str:
-    return f"{result.attack.name} at {_at(result)}"
+    return f"{result.named} at {_at(result)}"
 
 
 def _mean(result: Attacked | WorstCase) -> float:

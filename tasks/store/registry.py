@@ -15,7 +15,8 @@ from mlflow.exceptions import MlflowException
 
 from gauntlet.data.readers import one_line
 from gauntlet.errors import ModelError, TrackingError
-from gauntlet.models.files import digest, load_file
+from gauntlet.models.digest import digest
+from gauntlet.models.files import load_file
 from gauntlet.quiet import no_prints
 from tasks.store import audit, tracking
 

@@ -13,7 +13,8 @@ from gauntlet.data.datasets import Dataset
 from gauntlet.defenses.autoencoder import Autoencoder, Sampling, behind
 from gauntlet.defenses.training import VaeReconstruction
 from gauntlet.models.classifier import CompiledClassifier
-from gauntlet.models.files import digest, load_file
+from gauntlet.models.digest import digest
+from gauntlet.models.files import load_file
 from gauntlet.report import curves
 from gauntlet.training.fit import Trained, Training
 

@@ -218,7 +218,7 @@ def test_another_seed_or_setting_does_not_take_the_pieces_of_this_one(job: Job, 
     first = run(battery("pgd:max_iter=3"), kept, every)[0]
     other = run(battery("pgd:max_iter=3"), changed(kept, seed=1), every)[0]
     assert not np.array_equal(first.images, other.images)
-    assert len(list(tmp_path.glob("*.npz"))) == 2
+    assert len(list(tmp_path.glob("*.npz"))) == 4  # a piece for each seed and budget
 
 
 def test_a_damaged_piece_is_made_again(job: Job, tmp_path: Path) -> None:
@@ -260,3 +260,20 @@ def test_the_usual_attacks_are_those_that_the_model_can_be_attacked_with() -> No
     for access in ("scores", "labels"):
         assert {one.access for one in Battery().filled(access).attack} <= {"scores", "labels"}  # type: ignore[arg-type]
     assert Battery(attack="noise-uniform").filled("labels").attack == (UniformNoise(),)
+
+
+def test_two_settings_of_one_attack_keep_apart(job: Job) -> None:
+    few, many = "pgd:max_iter=1", "pgd:max_iter=8"
+    results = run(battery(few, many, "fgsm", eps=(0.1,)), job, every)
+    assert {r.attack.name: r.named for r in results if r.attack.name == "fgsm"} == {"fgsm": "fgsm"}
+    assert [r.named for r in results if r.attack.name == "pgd"] == [few, many]
+    alone = {name: run(battery(name, eps=(0.1,)), job, every)[0] for name in (few, many)}
+    for result in (r for r in results if r.attack.name == "pgd"):
+        np.testing.assert_array_equal(result.images, alone[result.named].images)
+    assert len({r.attack.id for r in results}) == 3
+    assert alone[few].named == "pgd"
+
+
+def test_the_same_settings_twice_are_refused() -> None:
+    with pytest.raises(SettingError, match="pgd is given twice"):
+        battery("pgd", "pgd:max_iter=40").check((28, 28, 1), 360)

@@ -14,7 +14,8 @@ import pytest
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import ModelError
 from gauntlet.models.adapter import RANGES, Expects, Fit, adapt, settle
-from gauntlet.models.files import digest, load_file
+from gauntlet.models.digest import digest
+from gauntlet.models.files import load_file
 
 Layers = list[keras.Layer]
 
