@@ -65,13 +65,17 @@ def gate(
     params = context.params() | {"allowed": allowed, "candidate": candidate and candidate.model}
     params |= {"champion": champion and champion.model}
     with tracking.run("gate", context, context.load(), name="gate", params=params) as run:
-        found = maths.pairs(champion.outcomes(), candidate.outcomes()) if candidate and champion else {}
-        gates = judge(found, allowed) if found else {}
+        before, after = (one.outcomes() if one else {} for one in (champion, candidate))
+        found = maths.pairs(before, after)
         doubts = [
             *(candidate.doubt("candidate") if candidate else []),
             *(champion.doubt("champion") if champion else []),
         ]
-        told = {"dead_canaries": dead_canaries, "doubts": doubts, "failed": failed, "findings": findings}
+        gates = judge(found, allowed) if found else {}
+        gates = maths.doubtful(gates) if doubts else gates
+        told: dict[str, Any] = {"dead_canaries": dead_canaries, "doubts": doubts, "failed": failed}
+        told |= {"findings": findings, "missing": maths.one_sided(before, after) if found else []}
+        told |= {"needed": maths.needed(before, after, allowed) if found else None}
         verdict, reasons = maths.settle(gates, champion=champion is not None, **told)
         run.tags({"gauntlet.verdict": verdict, "gauntlet.reasons": "; ".join(reasons)})
         if gates:
@@ -113,7 +117,7 @@ def frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "difference [90 %], points": f"{100 * row['difference']:+.2f} "
                 f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]",
                 "p (Holm)": f"{row['adjusted']:.2g}",
-                "images needed": f"{row['needed']:,}" if row["needed"] else "",
+                "power": "" if row["power"] else "none",
             }
             for row in rows
         ]

@@ -2,22 +2,23 @@
 
 One test and one interval per condition (clean, an attack at a budget, worst case, trigger), and a verdict over all:
 
-FAIL          some condition lost more than is allowed, and that it lost at all is no chance: McNemar's exact one-sided
-              test, adjusted by Holm over the conditions. One FAIL fails the night, so the chance of a false alarm
-              grows with the conditions unless corrected (a union of tests).
+FAIL          some condition lost more than is allowed, significantly: Tango's one-sided score test of "the loss is at
+              most what is allowed", adjusted by Holm over the conditions. One FAIL fails the night, so the chance of a
+              false alarm would grow with the conditions (a union of tests).
 PASS          every condition's interval excludes a loss of more than is allowed. All must hold, so each at level alpha
               keeps the whole at alpha, without correction (an intersection-union test: Berger, Technometrics 24,
               1982, 295-300); the bound is the lower end of Tango's 1 - 2 alpha interval (Schuirmann,
               J. Pharmacokinet. Biopharm. 15, 1987, 657-680).
-INCONCLUSIVE  neither: too few images, and how many would do.
+INCONCLUSIVE  neither: too few images.
 
-The interval is asymptotic: at a true loss of just what is allowed (1 point), a condition passes with a chance of up to
-7 % for alpha = 5 %, mostly less (`passing`, exact). Everywhere, differences are candidate - champion, in [-1, 1].
+A condition in which neither model is ever right can be lost by nobody: it has no power and counts neither way.
+Both tests are asymptotic: at a true loss of just what is allowed (1 point), a condition fails, or passes, with a chance
+of up to 7 % from 1,000 images on (9 % on 300) for alpha = 5 %, mostly less (`failing`, `passing`, exact). Everywhere,
+differences are candidate - champion, in [-1, 1].
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,12 +30,10 @@ Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# With none of n differing, up to 3 / n may (95 %): Hanley and Lippman-Hand, J. Am. Med. Assoc. 249 (1983) 1743-1745.
-RULE_OF_THREE = 3
-POWER = 0.8  # how surely the images that are `needed` shall do
-DROPS = (0.005, 0.01, 0.02, 0.03, 0.05)  # of `needed_table`, as shares
+POWER = 0.8  # how surely the images that are asked for shall do
 MOST_IMAGES = 1_000_000  # above so many, "more images" is no advice
 TAIL = 1e-12  # the part of a binomial distribution that is left out of exact sums
+RESAMPLES = 400  # nights that are drawn to say how many images would do
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,11 @@ class Paired:
         return self.only_champion + self.only_candidate
 
     @property
+    def powerless(self) -> bool:
+        """Whether neither model classifies any image correctly: nothing can be lost here."""
+        return self.neither == self.n
+
+    @property
     def champion(self) -> float:
         """The champion's share of correct images."""
         return (self.both + self.only_champion) / self.n
@@ -95,33 +99,24 @@ class Gate:
     difference: float  # candidate - champion, with its 1 - 2 alpha interval (90 %)
     low: float
     high: float
-    p_value: float  # McNemar, exact, one-sided: the candidate is worse
+    p_value: float  # Tango, one-sided: the candidate is worse by more than is allowed
     adjusted: float  # the same, by Holm over all conditions
-    needed: int | None  # images that would do, if INCONCLUSIVE; None also where a million would not
     reason: str
+    power: bool = True  # False where neither model is ever right
 
 
 # Tests and intervals
 
 
-def mcnemar(pair: Paired) -> float:
-    """The two-sided p-value of McNemar's exact test (Psychometrika 12, 1947, 153-157): do the two differ?"""
-    from statsmodels.stats.contingency_tables import mcnemar as test
-
-    table = [[pair.both, pair.only_champion], [pair.only_candidate, pair.neither]]
-    return float(test(table, exact=True).pvalue)
+def worse_than(pair: Paired, allowed: float) -> float:
+    """The one-sided p-value of Tango's score test: is the candidate worse by more than `allowed` (a share)?"""
+    return float(_p_worse(np.array(pair.only_candidate), np.array(pair.only_champion), pair.n, allowed))
 
 
-def mcnemar_worse(pair: Paired) -> float:
-    """The one-sided p-value of McNemar's exact test: is the candidate worse?"""
-    return float(_p_worse(np.array(pair.only_champion), np.array(pair.discordant)))
+def _p_worse(gains: Ints, losses: Ints, n: int, allowed: float) -> Floats:
+    from scipy.stats import norm
 
-
-def _p_worse(losses: Ints, discordant: Ints) -> Floats:
-    """The chance of so many losses or more among the discordant, were losses and gains equally likely."""
-    from scipy.stats import binom
-
-    return np.asarray(binom.sf(losses - 1, discordant, 0.5), float)
+    return np.asarray(norm.cdf(_score(gains, losses, n, -allowed)), float)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -151,11 +146,6 @@ def interval(pair: Paired, level: float = 0.95) -> tuple[float, float]:
     z = _z((1 - level) / 2)
     low = _lower(pair.only_candidate, pair.only_champion, pair.n, z)
     return low, -_lower(pair.only_champion, pair.only_candidate, pair.n, z)
-
-
-def simultaneous(conditions: Mapping[str, Paired], level: float = 0.95) -> dict[str, tuple[float, float]]:
-    """Intervals that hold together with confidence `level`: each at 1 - (1 - level) / m (Bonferroni)."""
-    return {name: interval(pair, 1 - (1 - level) / len(conditions)) for name, pair in conditions.items()}
 
 
 def _z(alpha: float) -> float:
@@ -192,53 +182,20 @@ def _lower(gains: int, losses: int, n: int, z: float) -> float:
     return float(brentq(above, -1 + TAIL, (gains - losses) / n, xtol=TAIL))
 
 
-def bootstrap(
-    statistic: Callable[..., float],
-    *samples: ArrayLike,
-    level: float = 0.95,
-    resamples: int = 2000,
-    method: Literal["BCa", "percentile"] = "BCa",
-    seed: int = 0,
-) -> tuple[float, float]:
-    """The paired bootstrap interval of `statistic(*samples)` for what is no share, such as a difference of two AUCs.
-
-    Images are drawn, and with each its entry in every sample. B. Efron, Better Bootstrap Confidence Intervals,
-    J. Am. Stat. Assoc. 82 (1987) 171-185. A statistic that no resample moves has no width; BCa then is the percentile.
-    Raises ValueError where the statistic is not finite, as an AUC is not once a class is missing.
-    """
-    from scipy import stats
-
-    def run(how: str) -> Any:
-        options: dict[str, Any] = {"paired": True, "vectorized": False, "batch": 100}  # all at once takes n^2 of memory
-        options |= {"confidence_level": level, "n_resamples": resamples, "method": how}
-        quiet = warnings.catch_warnings(category=stats.DegenerateDataWarning, action="ignore")
-        with quiet, np.errstate(invalid="ignore", divide="ignore"):
-            return stats.bootstrap(samples, statistic, rng=np.random.default_rng(seed), **options)
-
-    found = run(method)
-    if not np.isfinite(found.bootstrap_distribution).all():
-        raise ValueError("expected a statistic that is finite on every resample, got nan or infinity; use more images")
-    if not np.isfinite(found.confidence_interval).all():
-        found = run("percentile")
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
 # The gate
 
 
 def judge(conditions: Mapping[str, Paired], allowed: float = 0.01, alpha: float = 0.05) -> dict[str, Gate]:
     """The verdict on each condition; `allowed` is the largest drop that does not matter, as a share."""
     _check(allowed, alpha)
-    adjusted = holm([mcnemar_worse(pair) for pair in conditions.values()])
-    return {
-        name: _gate(pair, p, allowed, alpha, len(conditions))
-        for (name, pair), p in zip(conditions.items(), adjusted, strict=True)
-    }
+    able = {name: worse_than(pair, allowed) for name, pair in conditions.items() if not pair.powerless}
+    adjusted = dict(zip(able, holm(list(able.values())), strict=True))
+    return {name: _gate(pair, adjusted.get(name, 1.0), allowed, alpha) for name, pair in conditions.items()}
 
 
 def overall(gates: Mapping[str, Gate]) -> Verdict:
     """FAIL if any condition fails, PASS only if all pass. Raises ValueError when nothing was compared."""
-    verdicts = {gate.verdict for gate in gates.values()}
+    verdicts = {gate.verdict for gate in gates.values() if gate.power}
     if not verdicts:
         raise ValueError("expected at least one condition, got none")
     if "FAIL" in verdicts:
@@ -256,37 +213,20 @@ def _check_rates(drop: float, n: int, discordant: float) -> None:
         raise ValueError(f"expected n > 0 and |drop| <= discordant <= 1, got n = {n}, {drop}, {discordant}")
 
 
-def _gate(pair: Paired, adjusted: float, allowed: float, alpha: float, m: int) -> Gate:
+def _gate(pair: Paired, adjusted: float, allowed: float, alpha: float) -> Gate:
     low, high = interval(pair, 1 - 2 * alpha)
     verdict: Verdict = "INCONCLUSIVE"
-    needed = None
-    if adjusted < alpha and -pair.difference > allowed:
+    if pair.powerless:
+        verdict, reason = "PASS", "no power: neither model is right on any image"
+    elif adjusted < alpha:
         verdict, reason = "FAIL", f"{_change(pair.difference)}; p = {adjusted:.2g} (Holm)"
     elif low > -allowed:
-        small = f"; a drop there is, though (p = {adjusted:.2g})" if adjusted < alpha else ""
-        verdict, reason = "PASS", f"at {'most' if low < 0 else 'least'} {_change(low)}{small}"
+        verdict, reason = "PASS", f"at {'most' if low < 0 else 'least'} {_change(low)}"
     else:
-        needed = _needed(pair, allowed, alpha, m)
-        advice = f"about {needed:,} images would tell" if needed else "too close to the limit for more images to tell"
-        reason = f"from {_change(low)} to {_change(high)}; {advice}"
+        reason = f"from {_change(low)} to {_change(high)}"
     line = f"{reason}; {100 * allowed:.2f} allowed; {_seen(pair)}"
-    shares = (pair.champion, pair.candidate, pair.difference)
-    return Gate(verdict, pair.n, *shares, low, high, mcnemar_worse(pair), adjusted, needed, line)
-
-
-def _needed(pair: Paired, allowed: float, alpha: float, m: int) -> int | None:
-    """The images that would do, with as many discordant ones as seen (or as may be: rule of three), with `POWER`.
-
-    To pass if nothing was lost. Where that takes no more images than there were, it is the drop seen that keeps the
-    question open: the images to pass, or to fail, if it is the true one.
-    """
-    rate, drop = min(1.0, max(pair.discordant, RULE_OF_THREE) / pair.n), -pair.difference
-    needed = images_to_pass(rate, allowed=allowed, alpha=alpha)
-    if needed is None or needed > pair.n:
-        return needed
-    if drop < allowed:
-        return images_to_pass(rate, drop, allowed=allowed, alpha=alpha)
-    return images_needed(drop, rate, alpha=alpha, m=m, allowed=allowed)
+    shares, p = (pair.champion, pair.candidate, pair.difference), worse_than(pair, allowed)
+    return Gate(verdict, pair.n, *shares, low, high, p, adjusted, line, not pair.powerless)
 
 
 def _seen(pair: Paired) -> str:
@@ -298,23 +238,20 @@ def _change(difference: float) -> str:
     return f"{100 * abs(difference):.2f} points {'lost' if difference < 0 else 'gained'}"
 
 
-# How many images: all exact, by summation over the discordant images and, given those, the losses among them
+# How surely one condition is told: exact, by summation over the discordant images and, given those, the losses
 
 
-def power(drop: float, n: int, discordant: float, alpha: float = 0.05, m: int = 1, *, allowed: float = 0.0) -> float:
-    """The chance that McNemar's exact one-sided test, at `alpha` / `m`, finds a `drop` on `n` images.
+def failing(drop: float, n: int, discordant: float, *, allowed: float = 0.01, alpha: float = 0.05, m: int = 1) -> float:
+    """The chance that one condition of `m` fails on `n` images when the true loss is `drop`.
 
-    `discordant` is the share of images that exactly one model has right, drop included. S. W. Duffy, Asymptotic and
-    Exact Power for the McNemar Test, Biometrics 40 (1984) 1005-1015. With `allowed`, the chance of the gate's FAIL:
-    the drop seen must be larger, too. The first step of Holm is the hardest, so of `m` conditions this is the least.
+    `discordant` is the share of images that exactly one model has right, drop included. The first step of Holm is the
+    hardest, so of `m` conditions this is the least chance.
     """
     from scipy.stats import binom
 
     counts, weights, worse = _discordances(drop, n, discordant)
-    least = np.asarray(binom.isf(alpha / m, counts, 0.5), np.int64) + 1
-    least += _p_worse(least, counts) >= alpha / m
-    least = np.maximum(least, np.floor((counts + allowed * n) / 2 + 1e-9).astype(np.int64) + 1)
-    return float(weights @ binom.sf(least - 1, counts, worse))
+    most = _most_losses(counts, n, allowed, -_z(alpha / m))
+    return float(weights @ binom.sf(most, counts, worse))
 
 
 def passing(n: int, discordant: float, drop: float = 0.0, *, allowed: float = 0.01, alpha: float = 0.05) -> float:
@@ -322,12 +259,18 @@ def passing(n: int, discordant: float, drop: float = 0.0, *, allowed: float = 0.
     from scipy.stats import binom
 
     counts, weights, worse = _discordances(drop, n, discordant)
+    most = _most_losses(counts, n, allowed, _z(alpha))
+    return float(weights @ binom.cdf(most, counts, worse))
+
+
+def _most_losses(counts: Ints, n: int, allowed: float, z: float) -> Ints:
+    """Of so many discordant images, the most losses with which Tango's statistic stays above `z`; -1 where none."""
     most, too_many = np.full_like(counts, -1), counts + 1
     while (too_many - most > 1).any():
         losses = (most + too_many) // 2
-        passes = _score(counts - losses, np.maximum(losses, 0), n, -allowed) > _z(alpha)
-        most, too_many = np.where(passes, losses, most), np.where(passes, too_many, losses)
-    return float(weights @ binom.cdf(most, counts, worse))
+        above = _score(counts - losses, np.maximum(losses, 0), n, -allowed) > z
+        most, too_many = np.where(above, losses, most), np.where(above, too_many, losses)
+    return most
 
 
 def _discordances(drop: float, n: int, discordant: float) -> tuple[Ints, Floats, float]:
@@ -340,18 +283,52 @@ def _discordances(drop: float, n: int, discordant: float) -> tuple[Ints, Floats,
     return counts, np.asarray(binom.pmf(counts, n, discordant), float), (1 + drop / max(discordant, TAIL)) / 2
 
 
-def images_needed(
-    drop: float, discordant: float, target: float = POWER, *, alpha: float = 0.05, m: int = 1, allowed: float = 0.0
-) -> int | None:
-    """The images on which `power` reaches `target`; None: more than a million."""
-    return _smallest(lambda n: power(drop, n, discordant, alpha, m, allowed=allowed) >= target)
-
-
 def images_to_pass(
     discordant: float, drop: float = 0.0, target: float = POWER, *, allowed: float = 0.01, alpha: float = 0.05
 ) -> int | None:
     """The images on which `passing` reaches `target`; None: more than a million."""
     return _smallest(lambda n: passing(n, discordant, drop, allowed=allowed, alpha=alpha) >= target)
+
+
+# How many images, by resampling the images of this very night: its conditions are correlated
+
+
+def images_to_tell(
+    changes: NDArray[np.int8], allowed: float = 0.01, alpha: float = 0.05, target: float = POWER, seed: int = 0
+) -> int | None:
+    """The images on which a night like this one passes or fails with a chance of `target`; None: over a million.
+
+    `changes` (images, conditions) is +1 where only the candidate is right, -1 where only the champion is, else 0.
+    """
+    patterns, counts = np.unique(changes, axis=0, return_counts=True)
+
+    def told(n: int) -> bool:
+        verdicts = resampled(patterns, counts / counts.sum(), n, allowed, alpha, seed)
+        return verdicts["PASS"] + verdicts["FAIL"] >= target
+
+    return _smallest(told)
+
+
+def resampled(
+    patterns: NDArray[np.int8], chances: Floats, n: int, allowed: float, alpha: float, seed: int = 0
+) -> dict[Verdict, float]:
+    """The share of nights with each verdict, of `n` images drawn with these chances from these patterns of changes."""
+    drawn = np.random.default_rng(seed).multinomial(n, chances, RESAMPLES)
+    losses, gains = drawn @ (patterns < 0), drawn @ (patterns > 0)
+    return _shares(losses, gains, n, allowed, alpha)
+
+
+def _shares(losses: Ints, gains: Ints, n: int, allowed: float, alpha: float) -> dict[Verdict, float]:
+    """The share of nights (rows) with each overall verdict, from the losses and gains of each condition (columns)."""
+    score = _score(gains, losses, n, -allowed)
+    fails = (_holm_rows(_p_worse(gains, losses, n, allowed)) < alpha).any(axis=1)
+    passes = (score > _z(alpha)).all(axis=1)
+    shares: dict[Verdict, Any] = {
+        "PASS": passes & ~fails,
+        "FAIL": fails,
+        "INCONCLUSIVE": ~passes & ~fails,
+    }
+    return {verdict: float(nights.mean()) for verdict, nights in shares.items()}
 
 
 def _smallest(reached: Callable[[int], bool]) -> int | None:
@@ -365,14 +342,6 @@ def _smallest(reached: Callable[[int], bool]) -> int | None:
         middle = (below + n) // 2
         below, n = (below, middle) if reached(middle) else (middle, n)
     return n
-
-
-def needed_table(
-    drops: Sequence[float] = DROPS, churn: float = 0.01, target: float = POWER, *, alpha: float = 0.05, m: int = 1
-) -> list[dict[str, float | int | None]]:
-    """Drop to be found against images needed, a row each, when a share `churn` of images flips besides, either way."""
-    images = {drop: images_needed(drop, drop + churn, target, alpha=alpha, m=m) for drop in drops}
-    return [{"drop": drop, "discordant": drop + churn, "images": images[drop]} for drop in drops]
 
 
 def simulate(
@@ -391,9 +360,4 @@ def simulate(
     _check_rates(drop, n, discordant)
     chances = [(discordant + drop) / 2, (discordant - drop) / 2, 1 - discordant]
     drawn = np.random.default_rng(seed).multinomial(n, chances, (nights, conditions))
-    losses, gains = drawn[..., 0], drawn[..., 1]
-    adjusted = _holm_rows(_p_worse(losses, losses + gains))
-    fails = ((adjusted < alpha) & ((losses - gains) / n > allowed)).any(axis=1)
-    passes = (_score(gains, losses, n, -allowed) > _z(alpha)).all(axis=1)
-    shares: dict[Verdict, Any] = {"PASS": passes, "FAIL": fails, "INCONCLUSIVE": ~passes & ~fails}
-    return {verdict: float(nights_so.mean()) for verdict, nights_so in shares.items()}
+    return _shares(drawn[..., 0], drawn[..., 1], n, allowed, alpha)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from gauntlet.assurance.scan.findings import Severity, compare, rank
 from gauntlet.attacks import ATTACKS
 from gauntlet.evaluation.bank import Replay
 from gauntlet.gate.card import Verdict
-from gauntlet.gate.statistics import Gate, Paired, overall
+from gauntlet.gate.statistics import Gate, Paired, images_to_tell, overall
 from gauntlet.measurement import budget
 
 if TYPE_CHECKING:
@@ -66,9 +68,21 @@ def pairs(champion: Mapping[str, pd.Series], candidate: Mapping[str, pd.Series])
     return found
 
 
+def needed(champion: Mapping[str, pd.Series], candidate: Mapping[str, pd.Series], allowed: float) -> int | None:
+    """The images that would tell, by the images and conditions of this night; None where a million would not."""
+    import pandas as pd
+
+    both = {name: (champion[name], candidate[name]) for name in candidate if name in champion}
+    changes = {name: after.astype(int) - before.reindex(after.index) for name, (before, after) in both.items()}
+    common = pd.concat(changes, axis=1, join="inner").dropna()
+    return images_to_tell(common.to_numpy(np.int8), allowed) if len(common) else None
+
+
 def settle(
     gates: Mapping[str, Gate],
     *,
+    missing: Sequence[str] = (),
+    needed: int | None = None,
     dead_canaries: Sequence[str] = (),
     doubts: Sequence[str] = (),
     failed: Sequence[str] = (),
@@ -78,20 +92,48 @@ def settle(
     """The night's verdict and its reasons: the instrument first, then losses, then whatever keeps it from passing.
 
     `findings` are new ones of the code scan: as bad as a loss. `doubts` are evaluations that are not VALID, `failed`
-    stages that did not end: with either the night cannot pass.
+    stages that did not end, `missing` conditions that only one side has: with any of them the night cannot pass.
+    `needed` is the number of images that would tell. Doubts are always told.
     """
     if dead_canaries:
         return "INVALID", [f"the measuring instrument is broken: {line}" for line in dead_canaries]
     losses = [f"{name}: {gate.reason}" for name, gate in gates.items() if gate.verdict == "FAIL"]
     if losses or findings:
-        return "FAIL", [*losses, *findings, *failed]
-    reasons = [*failed, *doubts]
+        return "FAIL", [*losses, *findings, *failed, *doubts, *missing]
+    reasons = [*failed, *doubts, *missing]
     if not champion:
         reasons.append("there is no champion to compare with")
-    reasons += [f"{name}: {gate.reason}" for name, gate in gates.items() if gate.verdict == "INCONCLUSIVE"]
+    open_ = [f"{name}: {gate.reason}" for name, gate in gates.items() if gate.verdict == "INCONCLUSIVE"]
+    reasons += open_
+    if open_:
+        reasons.append(f"about {needed:,} images would tell" if needed else "more images would not tell")
+    if gates and not (attacked := [name for name, gate in gates.items() if name != "clean" and gate.power]):
+        reasons.append(f"nothing but clean accuracy was compared ({len(attacked)} conditions under attack have power)")
     if not reasons and gates and overall(gates) == "PASS":
         return "PASS", []
     return "INCONCLUSIVE", reasons or ["nothing was compared"]
+
+
+def doubtful(gates: Mapping[str, Gate]) -> dict[str, Gate]:
+    """The gates where an evaluation is in doubt: conditions under attack are told by nobody then."""
+    return {
+        name: replace(gate, verdict="INCONCLUSIVE", reason=f"an evaluation is in doubt; {gate.reason}")
+        if _attacked(name) and gate.power
+        else gate
+        for name, gate in gates.items()
+    }
+
+
+def _attacked(name: str) -> bool:
+    """Whether a condition rests on an attack, rather than on clean, noisy or triggered images."""
+    kind = name.partition(" ")[0].partition(":")[0]
+    return kind not in {"clean", "trigger", "detector", *FLOORS}
+
+
+def one_sided(champion: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """The conditions that only one of the two has, a line each."""
+    sides = (("champion", champion, candidate), ("candidate", candidate, champion))
+    return [f"{name}: only the {role} has it" for role, mine, other in sides for name in mine if name not in other]
 
 
 def rows(gates: Mapping[str, Gate]) -> list[dict[str, Any]]:

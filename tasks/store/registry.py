@@ -128,7 +128,15 @@ def _plain_file(uri: str, folder: Path) -> Path:
     return found
 
 
-def _no_model(uri: str, error: Exception) -> ModelError:
+def absent(error: Exception) -> bool:
+    """Whether the store says that there is no such thing; any other error is a fault of the store."""
+    codes = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+    return not isinstance(error, MlflowException) or error.error_code in codes
+
+
+def _no_model(uri: str, error: Exception) -> ModelError | TrackingError:
+    if not absent(error):
+        return TrackingError(f"the store could not be asked for {uri}: {one_line(error, 200)}")
     reason = one_line(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 200)
     return ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models")
 
@@ -170,22 +178,42 @@ def is_ours(uri: str) -> bool:
     """Whether a stage registered the model: then it takes [0, 1] and gives logits, and nothing need be detected."""
     try:
         return registered_digest(uri) is not None
-    except MlflowException:
+    except ModelError:
         return False
 
 
 def registered_digest(uri: str) -> str | None:
-    """The digest that was logged with a model; None for models that others logged."""
-    client = MlflowClient()
+    """The digest that was logged with a model; None for models that others logged.
+
+    Raises `ModelError` when there is no such model, or when a stage's model (`gauntlet-...`) has lost its digest.
+    """
     kind, _, rest = uri.partition(":/")
-    if kind == "runs":
-        return client.get_run(rest.partition("/")[0]).data.tags.get(DIGEST)
-    name, at, alias = rest.partition("@")
-    if at:
-        return client.get_model_version_by_alias(name, alias).tags.get(DIGEST)
-    name, _, version = rest.partition("/")
-    found = client.get_model_version(name, version) if version.isdigit() else None
-    return found.tags.get(DIGEST) if found else None
+    if kind == "runs" or is_logged(uri):
+        return _run_of(uri, rest).data.tags.get(DIGEST)
+    found = _version(uri)
+    made = found.tags.get(DIGEST)
+    if made is None and found.name.startswith(PREFIX):
+        raise ModelError("it is registered without the digest of its weights", where=uri, fix="train it again")
+    return str(made) if made else None
+
+
+PREFIX = "gauntlet-"
+"""Of the names under which stages register models."""
+
+
+def is_logged(uri: str) -> bool:
+    """Whether a URI names a logged model by its id (`models:/m-...`), which no version need hold."""
+    return uri.startswith("models:/m-") and "/" not in uri.removeprefix("models:/") and "@" not in uri
+
+
+def _run_of(uri: str, rest: str) -> Any:
+    """The run that logged a model."""
+    client = MlflowClient()
+    try:
+        run_id = client.get_logged_model(rest).source_run_id if is_logged(uri) else rest.partition("/")[0]
+        return client.get_run(str(run_id))
+    except MlflowException as error:
+        raise _no_model(uri, error) from error
 
 
 def model_uri(run_id: str) -> str:
@@ -197,13 +225,21 @@ def model_uri(run_id: str) -> str:
 
 
 def _version(uri: str) -> Any:
-    """The registered version of a `models:/` URI; `ModelError` when there is none."""
+    """The registered version of a `models:/` URI: by number, alias or `latest`. `ModelError` when there is none."""
     client, path = MlflowClient(), uri.removeprefix("models:/")
     name, at, alias = path.partition("@")
+    name, _, version = (name, "", "") if at else path.rpartition("/")
     try:
-        return client.get_model_version_by_alias(name, alias) if at else client.get_model_version(*path.rsplit("/", 1))
-    except (MlflowException, TypeError) as error:
+        if at:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, _latest(name) if version == "latest" else version)
+    except MlflowException as error:
         raise _no_model(uri, error) from error
+
+
+def _latest(name: str) -> str:
+    found = MlflowClient().search_model_versions(f"name = '{name}'")
+    return str(max((int(each.version) for each in found), default=0))
 
 
 def version_uri(uri: str) -> str:
@@ -212,13 +248,15 @@ def version_uri(uri: str) -> str:
     return f"models:/{found.name}/{found.version}"
 
 
-def champion_of(name: str) -> str | None:
-    """The version with the alias `champion`, if there is one."""
+def champion_of(name: str, alias: str = "champion") -> str | None:
+    """The version with an alias; None where there is none. `TrackingError` when the store cannot say."""
     try:
-        found = MlflowClient().get_model_version_by_alias(name, "champion")
-    except MlflowException:
-        return None
-    return f"models:/{name}/{found.version}"
+        aliases = MlflowClient().get_registered_model(name).aliases
+    except MlflowException as error:
+        if absent(error):
+            return None
+        raise TrackingError(f"the store could not be asked for {name}@{alias}: {one_line(error, 200)}") from error
+    return f"models:/{name}/{aliases[alias]}" if alias in aliases else None
 
 
 def name_of(uri: str) -> str:

@@ -329,16 +329,22 @@ def finished(context: Context, key: str) -> str | None:
     return next(iter(search(context, {"key": key})[::-1]), None)
 
 
-def search(
-    context: Context, tags: Mapping[str, str], more: str = "", *, ended: bool = True, most: int = 1_000
-) -> list[str]:
-    """The ids of the data set's runs with these `gauntlet.` tags, oldest first; finished ones unless told."""
+def search(context: Context, tags: Mapping[str, str], more: str = "", *, ended: bool = True) -> list[str]:
+    """The ids of all the data set's runs with these `gauntlet.` tags, oldest first; finished ones unless told."""
     uri = connect(context.tracking_uri)
     terms = [f"tags.`gauntlet.{name}` = '{value}'" for name, value in tags.items()]
     same = " and ".join([*terms, *(["attributes.status = 'FINISHED'"] if ended else []), *([more] if more else [])])
-    order = ["attributes.start_time ASC"]
-    found = MlflowClient().search_runs([_experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, most, order)
-    return [str(run.info.run_id) for run in found]
+    order, found, page = ["attributes.start_time ASC"], [], None
+    while True:
+        where = [_experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, PAGE, order
+        runs = MlflowClient().search_runs(*where, page_token=page)
+        found += [str(run.info.run_id) for run in runs]
+        if not (page := runs.token):
+            return found
+
+
+PAGE = 1_000
+"""Runs that the store is asked for at a time."""
 
 
 def newest(tags: Mapping[str, str]) -> Any | None:

@@ -10,7 +10,7 @@ import pytest
 
 from gauntlet.gate.statistics import Paired, judge
 from gauntlet.gate.trend import Night, attributed, changed, figure
-from gauntlet.gate.verdict import new_findings, outcomes, pairs, rows, settle
+from gauntlet.gate.verdict import doubtful, needed, new_findings, one_sided, outcomes, pairs, rows, settle
 
 N = 1_000
 
@@ -29,7 +29,7 @@ CLEAN = frame("", withstood(0.99))
 
 
 def gates(*losses: int, n: int = N) -> dict[str, Any]:
-    conditions = {str(i): Paired(n, n - loss - 10, loss, 0, 10) for i, loss in enumerate(losses)}
+    conditions = {f"{i}": Paired(n, n - loss - 10, loss, 0, 10) for i, loss in enumerate(losses)}
     return judge(conditions)
 
 
@@ -104,9 +104,40 @@ def test_a_loss_fails_and_names_the_condition() -> None:
 
 
 def test_few_images_are_inconclusive_and_say_how_many_would_do() -> None:
-    verdict, (reason,) = settle(gates(0, n=50))
+    verdict, reasons = settle(gates(0, n=50), needed=268)
     assert verdict == "INCONCLUSIVE"
-    assert "images would tell" in reason
+    assert reasons[-1] == "about 268 images would tell"
+    assert settle(gates(0, n=50))[1][-1] == "more images would not tell"
+
+
+def test_the_night_itself_says_how_many_images_would_tell() -> None:
+    right = pd.Series(withstood(0.9, 50))
+    assert needed({"clean": right, "pgd 0.1": right}, {"clean": right, "pgd 0.1": right}, 0.01) == 268
+
+
+def test_clean_accuracy_alone_is_no_pass() -> None:
+    verdict, (reason,) = settle(judge({"clean": Paired(N, N, 0, 0, 0), "pgd 0.3": Paired(N, 0, 0, 0, N)}))
+    assert verdict == "INCONCLUSIVE"
+    assert "nothing but clean accuracy" in reason
+
+
+def test_conditions_of_one_side_alone_are_told_and_no_pass() -> None:
+    series = pd.Series([True])
+    missing = one_sided({"clean": series, "pgd 0.1": series}, {"clean": series, "fgsm 0.1": series})
+    assert missing == ["pgd 0.1: only the champion has it", "fgsm 0.1: only the candidate has it"]
+    assert settle(gates(0, 0), missing=missing)[0] == "INCONCLUSIVE"
+
+
+def test_a_doubtful_evaluation_leaves_conditions_under_attack_open_and_is_told() -> None:
+    lost = Paired(N, N - 40, 40, 0, 0)
+    found = doubtful(judge({"clean": Paired(N, N, 0, 0, 0), "noise-uniform 0.1": lost, "pgd 0.1": lost}))
+    assert {name: gate.verdict for name, gate in found.items()} == {
+        "clean": "PASS",
+        "noise-uniform 0.1": "FAIL",
+        "pgd 0.1": "INCONCLUSIVE",
+    }
+    doubt = "the champion's evaluation is SUSPECT: gradients are masked"
+    assert doubt in settle(found, doubts=[doubt])[1]
 
 
 @pytest.mark.parametrize("kept", ["doubts", "failed"])
