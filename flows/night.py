@@ -23,7 +23,7 @@ class Night:
         self.battery, self.problems = config.battery(), Problems()
         self.runs: dict[str, str] = {}
         self.again: list[str] = []
-        self.told: list[str] = []
+        self.remarks: list[str] = []
 
     @property
     def attacks(self) -> str:
@@ -34,7 +34,7 @@ class Night:
     def notes(self) -> list[str]:
         """What the page tells besides the verdict's reasons."""
         unchanged = f"taken again, as nothing that they depend on changed: {', '.join(self.again)}"
-        return [*self.told, *([unchanged] if self.again else [])]
+        return [*self.remarks, *([unchanged] if self.again else [])]
 
     def stage(self, name: str, make: Any, *inputs: Any, role: str = "", about: Context | None = None) -> str | None:
         """The run of a stage: one with the same inputs, else a fresh one; None when it fails."""
@@ -61,11 +61,13 @@ class Night:
 
     def models(self, asked: str | None, champion: str | None) -> tuple[str | None, str | None]:
         """The versions of candidate and champion, whole; a champion that was trained on other data is refused."""
+        from tasks.promote import check_champion
         from tasks.store import registry
 
         candidate = asked or self._trained()
         if candidate is None:
             return None, None
+        by_alias = champion is None
         champion = champion or registry.champion_of(registry.name_of(candidate))
         for model in {candidate, champion} - {None}:
             registry.check(str(model))
@@ -74,7 +76,35 @@ class Night:
             what = f"the champion {champion} was trained on other data ({digest[:12]})"
             fix = "give --champion, or the data set it was trained on"
             raise SettingError(what, where="champion", fix=fix)
+        if champion:
+            odd = check_champion(self.where, champion, by_alias)
+            self.remarks += [odd] if odd else []
         return candidate, champion
+
+    def anchor(self, champion: Evaluated | None) -> Evaluated | None:
+        """The version that every promotion is held against: the first champion, unless the alias was given another."""
+        from tasks.store import registry
+
+        if champion is None:
+            return None
+        model = registry.champion_of(registry.name_of(champion.model), registry.ANCHOR)
+        return champion if model in (None, champion.model) else self.evaluated("anchor", model)
+
+    def against_anchor(
+        self, candidate: Evaluated | None, champion: Evaluated | None, judged: str
+    ) -> tuple[str, str] | None:
+        """The anchor and the gate's run against it; the night's own where the anchor is the champion."""
+        from tasks.gate import gate
+
+        anchor = self.anchor(champion)
+        if anchor is None or candidate is None:
+            return None
+        if anchor is champion:
+            return anchor.model, judged
+        run_id = gate(self.where, candidate, anchor, allowed=self.config.allowed, name="gate against the anchor")
+        self.runs["gate against the anchor"] = run_id
+        self.remarks.append(_distance(anchor.model, run_id))
+        return anchor.model, run_id
 
     def _trained(self) -> str | None:
         from tasks.store import registry
@@ -128,19 +158,30 @@ class Night:
         if candidate is None or candidate.attack is None:
             return None
         before = champion.model if champion else None
-        facts = self.battery, self.config.trigger, judged, self.runs
+        anchor = self.problems.caught("anchor", self.against_anchor, candidate, champion, judged)
+        facts = self.battery, self.config.trigger, judged, self.runs, anchor
         made = self.problems.caught("card", card, self.where, self.run_id, candidate, before, *facts)
         if not self.config.promote:
-            self.told += [] if champion else ["--promote makes the first candidate the champion"]
+            self.remarks += [] if champion else ["--promote makes the first candidate the champion"]
             return None
         if made:
-            self.told.append(refusal(self.where, self.run_id, made.model) or f"{made.model} becomes the champion")
+            self.remarks.append(refusal(self.where, self.run_id, made.model) or f"{made.model} becomes the champion")
         return made and made.model
 
-    def crown(self, model: str | None) -> None:
+    def promote(self, model: str | None) -> None:
         """Promote, or have it on record that it was refused: the page has said why."""
         from tasks.promote import promote
 
         if model:
             with suppress(GateError, ModelError):
                 promote(self.where, self.run_id, model)
+
+
+def _distance(anchor: str, run_id: str) -> str:
+    """How far the candidate is from the anchor, in a line."""
+    from tasks.store import tracking
+
+    found = tracking.records(run_id)
+    worst = min(found["conditions"], key=lambda row: row["difference"], default=None)
+    at = f"; largest loss {-100 * worst['difference']:.2f} points ({worst['condition']})" if worst else ""
+    return f"against the anchor {anchor}: {found['verdict']}{at}"

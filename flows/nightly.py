@@ -12,7 +12,7 @@ from flows.settings import ROLE, BatterySettings, TrainingSettings, context, res
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
 from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger
-from gauntlet.errors import GateError
+from gauntlet.errors import GateError, SettingError
 
 INCONCLUSIVE = 3
 """Exit status of a night that is neither; FAIL and INVALID fail the flow."""
@@ -31,6 +31,10 @@ class NightlyConfig(TrainingSettings, BatterySettings):
         description="attacks on both models; repeatable",
     )
     allowed: float = Field(0.01, gt=0, lt=1, description="the largest drop that does not matter, as a share")
+    floor: tuple[str, ...] = Field(
+        ("clean=0.5", "trigger=0.9"),
+        description="share a first champion must reach, CONDITION=SHARE (trigger: not sent to the target); repeatable",
+    )
     trigger: tuple[AnyPoisoning, ...] = Field((CornerTrigger(),), description="known triggers; repeatable")
     detector: AnyDetector | None = Field(None, description="NAME or NAME:key=value: what it sees is a condition, too")
     canaries: bool = Field(True, description="try the measuring instrument first")
@@ -43,9 +47,23 @@ class NightlyConfig(TrainingSettings, BatterySettings):
     def check(self) -> None:
         """Refuse as well triggers that no image of this data can carry."""
         super().check()
+        self.floors()
         dataset = self.data()
         for one in self.trigger:
             one.check(dataset.input_shape, dataset.n_classes)
+
+    def floors(self) -> dict[str, float]:
+        """Minimum share by condition; `SettingError` for what is no CONDITION=SHARE."""
+        found = {}
+        for text in self.floor:
+            name, _, share = text.partition("=")
+            try:
+                found[name.strip()] = float(share)
+            except ValueError:
+                found[name.strip()] = -1.0
+            if not name.strip() or not 0 <= found[name.strip()] <= 1:
+                raise SettingError(f"{text!r} is no CONDITION=SHARE", where="--floor", fix="for example clean=0.95")
+        return found
 
 
 @flow(NightlyConfig)
@@ -66,10 +84,10 @@ def nightly(config: NightlyConfig) -> Any:
         findings = night.scan(champion)
         both = night.evaluated("candidate", candidate), night.evaluated("champion", champion)
         told: dict[str, Any] = {"dead_canaries": dead, "failed": night.problems.lines, "findings": findings}
-        judged = gate(night.where, *both, allowed=config.allowed, **told)
+        judged = gate(night.where, *both, allowed=config.allowed, floors=config.floors(), **told)
         wanted = night.card(judged, *both)
         page(night.where, parent.id, *both, judged, night.attacks, night.runs, config.nights, night.notes)
-        night.crown(wanted)  # last of all: a night that is stopped before is repeated against the same champion
+        night.promote(wanted)  # last of all: a night that is stopped before is repeated against the same champion
     notify(where, parent.id, config.notify)
     return _ended(parent.id, config)
 

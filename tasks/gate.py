@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -60,11 +60,16 @@ def gate(
     dead_canaries: Sequence[str] = (),
     failed: Sequence[str] = (),
     findings: Sequence[str] = (),
+    floors: Mapping[str, float] | None = None,
+    name: str = "gate",
 ) -> str:
-    """The verdict on every condition and on the night; returns the run's id, whose `metrics.json` holds both."""
+    """The verdict on every condition and on the night; returns the run's id, whose `metrics.json` holds both.
+
+    `floors` are what a first champion must reach.
+    """
     params = context.params() | {"allowed": allowed, "candidate": candidate and candidate.model}
     params |= {"champion": champion and champion.model}
-    with tracking.run("gate", context, context.load(), name="gate", params=params) as run:
+    with tracking.run("gate", context, context.load(), name=name, params=params) as run:
         before, after = (one.outcomes() if one else {} for one in (champion, candidate))
         found = maths.pairs(before, after)
         doubts = [
@@ -80,7 +85,9 @@ def gate(
         run.tags({"gauntlet.verdict": verdict, "gauntlet.reasons": "; ".join(reasons)})
         if gates:
             run.table("gate.json", frame(maths.rows(gates)))
-        run.record([], {}, verdict=verdict, reasons=reasons, conditions=maths.rows(gates))
+        first = maths.unmet(after, floors or {}, failed) if champion is None else []
+        facts = {"verdict": verdict, "reasons": reasons, "unmet": first, "needed": told["needed"]}
+        run.record([], {}, conditions=maths.rows(gates), **facts)
     return run.id
 
 

@@ -105,7 +105,8 @@ def _tables(found: dict[str, Any], runs: Mapping[str, str]) -> dict[str, pd.Data
 def _log(run: tracking.Run, content: document.Report, found: dict[str, Any], now: Night) -> None:
     run.text("report.html", _html(content, found))
     run.text("report.md", document.to_markdown(content))
-    run.json("metrics.json", document.to_json(content) | {k: found[k] for k in ("verdict", "reasons", "conditions")})
+    kept = ("verdict", "reasons", "conditions", "needed")
+    run.json("metrics.json", document.to_json(content) | {name: found[name] for name in kept})
     shares = {f"{who}/{_plain(k)}": v for who in ("candidate", "champion") for k, v in getattr(now, who).items()}
     run.metrics(shares)
     if found["conditions"]:

@@ -32,8 +32,12 @@ def card(
     triggers: Sequence[AnyPoisoning],
     gate: str,
     runs: Mapping[str, str],
+    anchor: tuple[str, str] | None = None,
 ) -> Card:
-    """Write down all that the night found of the candidate, in the run `night`, and link it from the version."""
+    """Write down all that the night found of the candidate, in the run `night`, and link it from the version.
+
+    `anchor` is the anchor's version and the gate's run against it.
+    """
     dataset, judged = context.load(), tracking.records(gate)
     attacked = tracking.read(str(candidate.attack)).data.tags
     battery = battery.filled(attacked.get("gauntlet.access", "gradients"))
@@ -53,6 +57,9 @@ def card(
         validity=attacked["gauntlet.validity"],
         reasons=[reason for reason in attacked.get("gauntlet.reasons", "").split("; ") if reason],
         champion=champion,
+        anchor=anchor and anchor[0],
+        anchor_verdict=anchor and tracking.records(anchor[1])["verdict"],
+        unmet=judged.get("unmet", []),
         verdict=judged["verdict"],
         conditions=judged["conditions"],
         runs=dict(runs),
@@ -83,7 +90,27 @@ def refusal(context: Context, night: str, model: str) -> str:
         return str(error)
     if made.model != model:
         return f"the card is of {made.model}, not of {model}"
-    return "" if made.may_be_champion else f"{model} is not promoted: {made.verdict}, evaluation {made.validity}"
+    return made.refusal and f"{model} is not promoted: {made.refusal}"
+
+
+def check_champion(context: Context, champion: str, by_alias: bool) -> str:
+    """What is odd about a champion's way to its alias, or nothing.
+
+    Raises `GateError` when its card is missing or does not verify: an alias can be moved by hand, a card cannot. A
+    champion that was named by a person (not `by_alias`) may lack one, and that is told.
+    """
+    text = registry.card_of(champion)
+    if text is None:
+        if by_alias:
+            raise GateError(
+                f"the champion {champion} has no evaluation card: its alias was moved by hand (--champion names one)"
+            )
+        return f"the champion {champion} has no evaluation card"
+    made = Card.model_validate_json(text)
+    made.verify(registry.digest_of(champion), context.load().digest)
+    if made.model != champion:
+        raise GateError(f"the champion's card is of {made.model}, not of {champion}")
+    return f"the champion {champion} was not promoted by its card: {made.refusal}" if made.refusal else ""
 
 
 @task(name="promote", cache_policy=NO_CACHE)
@@ -95,5 +122,5 @@ def promote(context: Context, night: str, model: str) -> None:
     """
     if reason := refusal(context, night, model):
         raise GateError(reason)
-    registry.crown(model)
+    registry.promote(model)
     tracking.Run(night, "").tags({"gauntlet.promoted": model})

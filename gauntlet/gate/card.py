@@ -38,6 +38,9 @@ class Card(BaseModel):
     validity: Literal["VALID", "SUSPECT", "INVALID"]
     reasons: list[str] = Field(default_factory=list, description="why the validity is not VALID")
     champion: str | None = Field(None, description="what it was compared with")
+    anchor: str | None = Field(None, description="the fixed version that promotions are held against")
+    anchor_verdict: Verdict | None = Field(None, description="the gate against the anchor")
+    unmet: list[str] = Field(default_factory=list, description="minima that a first champion must reach and does not")
     verdict: Verdict
     conditions: list[dict[str, Any]] = Field(default_factory=list, description="the gate, condition by condition")
     runs: dict[str, str] = Field(default_factory=dict, description="the MLflow run of every stage")
@@ -67,10 +70,17 @@ class Card(BaseModel):
         check(self.seal.encode(), self.signature)
 
     @property
-    def may_be_champion(self) -> bool:
-        """Whether the model passed, or was the first of all; never on an evaluation or a night that is in doubt."""
-        first = self.champion is None and self.verdict == "INCONCLUSIVE"
-        return self.validity == "VALID" and (self.verdict == "PASS" or first)
+    def refusal(self) -> str:
+        """Why the model may not become the champion; nothing when it may."""
+        if self.validity != "VALID":
+            return f"its evaluation is {self.validity}"
+        if self.champion is None:
+            first = self.verdict == "INCONCLUSIVE"
+            return "; ".join(self.unmet) if first else f"the night is {self.verdict}"
+        if self.verdict != "PASS":
+            return f"the night is {self.verdict}"
+        lost = self.anchor_verdict not in (None, "PASS")
+        return f"against the anchor {self.anchor} the gate says {self.anchor_verdict}" if lost else ""
 
     def _digest(self) -> str:
         content = json.dumps(self.model_dump(mode="json", exclude={"seal", "signature"}), sort_keys=True)

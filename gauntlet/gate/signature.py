@@ -21,8 +21,8 @@ PRIVATE, PUBLIC = "GAUNTLET_SIGNING_KEY", "GAUNTLET_VERIFY_KEY"
 
 def sign(content: bytes) -> str:
     """The signature of `content` in hex, or "" where GAUNTLET_SIGNING_KEY names no key."""
-    path = os.environ.get(PRIVATE)
-    if not path:
+    path = _named(PRIVATE)
+    if path is None:
         return ""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -32,8 +32,8 @@ def sign(content: bytes) -> str:
 
 def check(content: bytes, signature: str) -> None:
     """`GateError` unless `signature` is one by the key of GAUNTLET_VERIFY_KEY; without such a key nothing is asked."""
-    path = os.environ.get(PUBLIC)
-    if not path:
+    path = _named(PUBLIC)
+    if path is None:
         return
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -45,6 +45,14 @@ def check(content: bytes, signature: str) -> None:
         key.verify(bytes.fromhex(signature), content)
     except (InvalidSignature, ValueError) as error:
         raise GateError(f"the card's signature is not by the key that {PUBLIC} names") from error
+
+
+def _named(variable: str) -> str | None:
+    """The file that a variable names; `SettingError` for one that is set to nothing, which looks like safety."""
+    path = os.environ.get(variable)
+    if path is not None and not path.strip():
+        raise SettingError("is set, but empty", where=variable, fix="name a PEM file, or unset it")
+    return path
 
 
 def _read(variable: str, path: str, load: Any) -> Any:

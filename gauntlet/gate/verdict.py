@@ -114,6 +114,26 @@ def settle(
     return "INCONCLUSIVE", reasons or ["nothing was compared"]
 
 
+def unmet(found: Mapping[str, pd.Series], floors: Mapping[str, float], failed: Sequence[str] = ()) -> list[str]:
+    """What keeps a model from being a first champion: minima not reached, or not measured, and stages that failed.
+
+    A floor is of a condition, or of all conditions of a kind: `clean`, `pgd`, `pgd 0.1`, `worst case`, `trigger`.
+    """
+    reasons = [f"a first champion needs every stage: {line}" for line in failed]
+    for name, least in floors.items():
+        shares = {
+            one: float(s.mean()) for one, s in found.items() if one == name or one.startswith((f"{name} ", f"{name}:"))
+        }
+        if not shares:
+            reasons.append(f"a first champion needs {name} at {100 * least:g} %, which was not measured")
+        reasons += [
+            f"a first champion needs {one} at {100 * least:g} %, got {100 * share:.2f} %"
+            for one, share in shares.items()
+            if share < least
+        ]
+    return reasons
+
+
 def doubtful(gates: Mapping[str, Gate]) -> dict[str, Gate]:
     """The gates where an evaluation is in doubt: conditions under attack are told by nobody then."""
     return {

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from gauntlet.assurance.scan.models.configs import NOT_LOADED, scan_config
+from gauntlet.assurance.scan.models.rules import Look
 from gauntlet.data.readers import one_line, open_zip, read_member
 from gauntlet.errors import InputError, ModelError
 from gauntlet.limits import (
@@ -23,6 +25,8 @@ from gauntlet.limits import (
     SUSPICIOUS_BYTES,
     SUSPICIOUS_RATIO,
 )
+from gauntlet.models import trial
+from gauntlet.models.container import Copy, copied
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 """How a function of images is named: `module:function`."""
 _NAME = r"(?!\.+[/@]|\.+$)[^/:@%?#]+"
-_MODELS = re.compile(rf"models:/{_NAME}(/[\w-]+|@[\w-]+)?", re.ASCII)
+_MODELS = re.compile(rf"models:/{_NAME}(/(?!\d{{19}})[\w-]+|@[\w-]+)?", re.ASCII)
 _RUNS = re.compile(r"runs:/[A-Za-z0-9][\w-]*(/(?!\.+(/|$))[\w .-]+)+", re.ASCII)
 
 
@@ -57,72 +61,80 @@ def is_uri(name: str) -> bool:
     return name.startswith(("models:", "runs:"))
 
 
-def load_file(path: Path, *, trust: bool = False) -> keras.Model:
+def load_file(path: Path, *, trust: bool = False, known: bool = False) -> keras.Model:
     """A Keras model from a `.keras` or `.h5` file; only with `trust` is code run that it may carry.
 
-    Raises `ModelError`: no readable Keras model, larger than `limits` allow, or it carries code and is not trusted.
+    Without trust it is first built and asked in a process of its own (`trial`), unless it is `known`: registered by a
+    stage, with a digest that is checked. Raises `ModelError`: no readable Keras model, larger than `limits` allow, not
+    on the allow-list, or the trial failed.
     """
+    with _refusing(path), copied(_there(path)) as copy:
+        config = _config_of(copy)
+        if not trust:
+            _check_config(config)
+            if not known:
+                trial.passed(copy.path, copy.sha256)
+        return build(copy, trust=trust)
+
+
+def check_file(path: Path, *, trust: bool = False) -> None:
+    """Raise `ModelError` unless a file is a Keras model on the allow-list; nothing of it is built here.
+
+    The trial of a file that is not trusted is started, so that it runs beside what comes next.
+    """
+    with _refusing(path), copied(_there(path)) as copy:
+        config = _config_of(copy)
+        if not trust:
+            _check_config(config)
+            trial.ahead(path.absolute(), copy.sha256)
+
+
+def build(copy: Copy, *, trust: bool = False) -> keras.Model:
+    """The model of a file that was checked, its sizes first."""
     import keras
 
-    config = check_file(path, trust=trust)
     if not trust:
-        with _refusing(path):
-            _check_size(config)
-    with _refusing(path), warnings.catch_warnings():
+        _check_size(_config_of(copy))
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of others' saving formats
-        model = keras.models.load_model(path, compile=False, safe_mode=not trust)
-        if not isinstance(model, keras.Model):
-            raise ModelError(f"not a readable Keras model: it holds a {type(model).__name__}")
+        model = keras.models.load_model(copy.path, compile=False, safe_mode=not trust)
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"not a readable Keras model: it holds a {type(model).__name__}")
     return model
 
 
-# --- what is in a model's file, before anything of it is built ------------------------------------------------
-
-NAMESPACES = (
-    "layers",
-    "models",
-    "ops",
-    "initializers",
-    "regularizers",
-    "constraints",
-    "activations",
-    "random",
-    "losses",
-    "metrics",
-    "optimizers",
-    "dtype_policies",
-    "quantizers",
-)
-"""Modules of Keras that a model's description may name: none of these loads, fetches or runs a file."""
-UNSAFE = {"Lambda": "runs Python code", "__lambda__": "runs Python code", "__typespec__": "imports modules"}
-UNSAFE |= {"TorchModuleWrapper": "unpickles", "JaxLayer": "runs Python code", "FlaxLayer": "runs Python code"}
-UNSAFE |= dict.fromkeys(
-    ("TFSMLayer", "StringLookup", "IntegerLookup", "TextVectorization"), "reads files of its choice"
-)
-"""Classes of Keras that do more than compute."""
-_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
-
-
-def check_file(path: Path, *, trust: bool = False) -> Any:
-    """The description (`config`) of a Keras model's file, read without building anything of it.
-
-    Raises `ModelError`: no such file, too large, not Keras', or it carries code and is not trusted.
-    """
+def _there(path: Path) -> Path:
+    """The path of a file that exists; else what people of that format do next."""
     try:
-        there = path.is_file()
+        there, folder = path.is_file(), path.is_dir()
     except (OSError, ValueError):  # too long, or with a NUL
-        there = False
-    if not there:
-        raise ModelError(
-            "no such model file", where=one_line(path, 300), fix="give a .keras file or a models:/ or runs:/ URI"
-        )
-    with _refusing(path):
-        size, config = path.stat().st_size, _config_of(path)
-        if size > MAX_MODEL_BYTES:
-            raise ModelError(f"has {size:,} bytes, more than the {MAX_MODEL_BYTES:,} a model may have")
-        if not trust:
-            _check_config(config)
-    return config
+        there = folder = False
+    if there and path.suffix.lower() not in OTHERS:
+        return path
+    what = OTHERS.get(path.suffix.lower(), "no such model file")
+    if folder:
+        saved = (path / "saved_model.pb").is_file()
+        what = OTHERS["saved_model"] if saved else "no such model file: it is a folder"
+    named, _, fix = what.partition(": ")
+    raise ModelError(named, where=one_line(path, 300), fix=fix or "give a .keras file or a models:/ or runs:/ URI")
+
+
+_FUNCTION = "give module:function, a function of images that runs it"
+_LOG = "log it with mlflow.{0}.log_model and give models:/NAME/VERSION --trust, or " + _FUNCTION
+_SAVE = "load it where it was made and model.save('FILE.keras'), or " + _FUNCTION
+OTHERS = {
+    "saved_model": f"a SavedModel folder is not read: {_SAVE}",
+    ".pb": f"a frozen graph is not read: {_SAVE}",
+    ".safetensors": f"weights alone are no model: build the network, load them and save it, or {_FUNCTION}",
+    ".tflite": f"TensorFlow Lite is not read as a file: {_FUNCTION}",
+    ".onnx": f"ONNX is not read as a file: {_LOG.format('onnx')}",
+    **dict.fromkeys((".pt", ".pth", ".pt2"), f"PyTorch is not read as a file: {_LOG.format('pytorch')}"),
+    **dict.fromkeys((".pkl", ".joblib"), f"a pickle is not read as a file: {_LOG.format('sklearn')}"),
+}
+"""Files of other formats, by suffix: what they are, and what to do."""
+
+
+# --- what is in a model's file, before anything of it is built ------------------------------------------------
 
 
 @contextmanager
@@ -139,18 +151,16 @@ def _refusing(path: Path) -> Iterator[None]:
         raise ModelError(what, where=one_line(path), fix="save it with model.save") from error
 
 
-def _config_of(path: Path) -> Any:
-    """The description in a file, by what the file is, not by what it is called."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head[:4] == _ZIP:
-        return _config_of_zip(path)
-    if head == _HDF5:
-        with path.open("rb") as file:
-            return _config_of_hdf5(file)
-    pickled = head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"
-    what = "a pickle, which runs code when read: refused" if pickled else "neither a .keras archive nor HDF5"
-    raise ModelError(f"not a readable Keras model: {what}", fix="save it with model.save")
+def _config_of(copy: Copy) -> Any:
+    """The description in a file, read without building anything of it."""
+    if copy.kind == "keras":
+        return _config_of_zip(copy.path)
+    with copy.path.open("rb") as file:
+        return _config_of_hdf5(file)
+
+
+MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+"""All that a `.keras` archive holds."""
 
 
 def _config_of_zip(path: Path) -> Any:
@@ -162,6 +172,8 @@ def _config_of_zip(path: Path) -> Any:
             raise ModelError(f"declares {total:,} bytes unpacked, at most {MAX_MODEL_BYTES:,} allowed: a zip bomb?")
         if "config.json" not in members:
             raise ModelError("not a readable Keras model: it lacks config.json", fix="save it with model.save")
+        if others := sorted(name for name in members if name not in MEMBERS and not name.endswith("/")):
+            raise ModelError(f"holds {one_line(others[0], 80)}, which no plain model does: refused")
         for name, info in members.items():
             if name.endswith(".h5"):
                 _check_hdf5(io.BytesIO(read_member(archive, info, MAX_MODEL_BYTES, name)))
@@ -175,7 +187,8 @@ def _config_of_hdf5(file: IO[bytes]) -> Any:
     with h5py.File(file, "r") as content:
         config = content.attrs.get("model_config")
     if config is None:
-        raise ModelError("not a readable Keras model: it holds weights alone", fix="save it with model.save")
+        fix = "build the network, load_weights, and model.save('FILE.keras')"
+        raise ModelError("not a readable Keras model: it holds weights alone", fix=fix)
     return json.loads(config)
 
 
@@ -204,34 +217,12 @@ def _check_hdf5(file: IO[bytes]) -> None:
 
 
 def _check_config(config: Any) -> None:
-    """Refuse whatever would import, unpickle, read a file or run code while the model is built or asked."""
-    left = [config]
-    while left:
-        node = left.pop()
-        if isinstance(node, dict):
-            _check_class(node)
-            left.extend(node.values())
-        elif isinstance(node, list):
-            left.extend(node)
-
-
-def _check_class(node: dict[str, Any]) -> None:
-    """One object of a description: its class must be one of Keras' that only compute."""
-    trust = "ask its maker for plain layers, or pass --trust if you trust where it comes from"
-    name, module, registered = (one_line(node.get(k) or "", 80) for k in ("class_name", "module", "registered_name"))
-    if name in UNSAFE:
-        raise ModelError(f"holds {name}, which {UNSAFE[name]}: refused", fix=trust)
-    if ">" in registered and not registered.startswith("keras"):
-        raise ModelError(f"holds code of its maker's, {registered}: refused", fix=trust)
-    if name and module and not _is_kerass(module):
-        raise ModelError(f"names code outside Keras, {module}.{name}: refused", fix=trust)
-
-
-def _is_kerass(module: str) -> bool:
-    """Whether a module is one of Keras' that a description may name."""
-    parts = module.split(".")
-    parts = [parts[0], *(parts[2:] if parts[1:2] == ["src"] else parts[1:])]
-    return module == "builtins" or (parts[0] == "keras" and (len(parts) == 1 or parts[1] in NAMESPACES))
+    """Refuse whatever is not on the allow-list of classes, operations and functions that only compute."""
+    look = Look()
+    scan_config(config, "model", "config", look, skip=NOT_LOADED)
+    for finding in look.result().findings:
+        fix = "ask its maker for plain layers, or pass --trust if you trust where it comes from"
+        raise ModelError(f"{one_line(finding.message, 300)}: refused", fix=fix)
 
 
 def _check_size(config: Any) -> None:

@@ -97,7 +97,7 @@ def load_model(uri: str, *, trust: bool = False) -> keras.Model:
             # a copy: what was looked into is what is loaded, and MLflow leaves its mark on no one's folder
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()
-                model = load_file(_plain_file(uri, folder))
+                model = load_file(_plain_file(uri, folder), known=registered_digest(uri) is not None)
     except (MlflowException, OSError) as error:
         raise _no_model(uri, error) from error
     expected = registered_digest(uri)
@@ -232,9 +232,16 @@ def _version(uri: str) -> Any:
     try:
         if at:
             return client.get_model_version_by_alias(name, alias)
-        return client.get_model_version(name, _latest(name) if version == "latest" else version)
+        version = _latest(name) if version == "latest" else version
+        if not version.isdigit() or len(version) > DIGITS:
+            raise ModelError(f"no such model: {one_line(version, 60)} is no version", where=uri, fix="give a number")
+        return client.get_model_version(name, version)
     except MlflowException as error:
         raise _no_model(uri, error) from error
+
+
+DIGITS = 18
+"""Of a version's number: a database holds no longer ones."""
 
 
 def _latest(name: str) -> str:
@@ -290,12 +297,18 @@ def poison_digests(uri: str) -> list[str]:
     return [hashlib.sha256(found.read_bytes()).hexdigest()] if found else []
 
 
-def runs_of_card(uri: str) -> dict[str, str]:
-    """The runs that a version's evaluation card names, by stage; none where it has no card, or its run is gone."""
+def card_of(uri: str) -> str | None:
+    """The evaluation card of a version as JSON; None where it has none, or its run is gone."""
     card = tags_of(uri).get("gauntlet.card", "")
     night, _, name = card.removeprefix("runs:/").partition("/")
     path = tracking.find(night, name) if night else None
-    return dict(json.loads(path.read_text())["runs"]) if path else {}
+    return path.read_text() if path else None
+
+
+def runs_of_card(uri: str) -> dict[str, str]:
+    """The runs that a version's evaluation card names, by stage; none where it has no card."""
+    card = card_of(uri)
+    return dict(json.loads(card)["runs"]) if card else {}
 
 
 def tags_of(uri: str) -> dict[str, str]:
@@ -310,10 +323,16 @@ def link(uri: str, tags: dict[str, str]) -> None:
         MlflowClient().set_model_version_tag(found.name, str(found.version), key, value)
 
 
-def crown(uri: str) -> None:
-    """Give a version the alias `champion`; the one before keeps `previous-champion`."""
+ANCHOR = "anchor"
+"""The alias of the first champion: every later one is held against it, so that small losses do not add up."""
+
+
+def promote(uri: str) -> None:
+    """Give a version the alias `champion`; the one before keeps `previous-champion`, the first of all `anchor`."""
     found, client = _version(uri), MlflowClient()
     before = champion_of(found.name)
+    if champion_of(found.name, ANCHOR) is None:
+        client.set_registered_model_alias(found.name, ANCHOR, (before or uri).rpartition("/")[2])
     if before and before != uri:
         client.set_registered_model_alias(found.name, "previous-champion", before.rpartition("/")[2])
     client.set_registered_model_alias(found.name, "champion", str(found.version))

@@ -118,7 +118,7 @@ def test_a_model_is_entered_once_and_anchored_on_its_version(where: Context, tmp
 class Allowed:
     """A card that verifies."""
 
-    may_be_champion, verdict, validity = True, "PASS", "VALID"
+    refusal = ""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -133,7 +133,7 @@ def test_a_promotion_and_its_refusal_are_entered(where: Context, may: bool, monk
     night = registry._version(uri).run_id
     tracking.Run(night, "").text(promote.FILE, "{}")
     made: Any = Allowed(uri)
-    made.may_be_champion = may
+    made.refusal = "" if may else "the night is FAIL"
     monkeypatch.setattr(promote.Card, "model_validate_json", lambda _: made)
     if may:
         promote.promote.fn(where, night, uri)

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
-from gauntlet.errors import GateError, ModelError, SettingError
+from gauntlet.errors import GateError, ModelError, SettingError, TrackingError
 from gauntlet.validity import canaries
+from tasks.store import registry
 
 pytestmark = pytest.mark.slow
 
@@ -183,7 +185,54 @@ def test_too_few_images_are_inconclusive_and_say_how_many_would_do(night: Any) -
     found = night(n=50)
     assert (found["verdict"], found["exit_status"]) == ("INCONCLUSIVE", 3)
     assert any("images would tell" in reason for reason in found["reasons"])
-    assert {row["needed"] for row in found["conditions"] if row["n"] == 50} != {None}
+    assert found["needed"] == 268  # equal weights: as many as a pass takes, whatever the number of conditions
+
+
+@pytest.mark.usefixtures("second")
+def test_a_champion_without_a_card_was_moved_by_hand(night: Any) -> None:
+    version = champion()
+    kept = client().get_model_version(NAME, version).tags["gauntlet.card"]
+    client().delete_model_version_tag(NAME, version, "gauntlet.card")
+    try:
+        with pytest.raises(GateError, match="has no evaluation card: its alias was moved by hand"):
+            night()
+    finally:
+        client().set_model_version_tag(NAME, version, "gauntlet.card", kept)
+
+
+@pytest.mark.usefixtures("second")
+def test_a_version_that_lost_its_digest_is_refused(night: Any) -> None:
+    version = champion()
+    kept = client().get_model_version(NAME, version).tags["gauntlet.model_digest"]
+    client().delete_model_version_tag(NAME, version, "gauntlet.model_digest")
+    try:
+        with pytest.raises(ModelError, match="registered without the digest of its weights"):
+            night()
+    finally:
+        client().set_model_version_tag(NAME, version, "gauntlet.model_digest", kept)
+
+
+@pytest.mark.usefixtures("second")
+def test_a_store_that_cannot_say_who_is_champion_is_no_first_night(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def locked(*_: Any) -> None:
+        raise MlflowException("(sqlite3.OperationalError) database is locked")
+
+    assert registry.champion_of("gauntlet-nothing-there") is None
+    monkeypatch.setattr(MlflowClient, "get_registered_model", locked)
+    with pytest.raises(TrackingError, match="database is locked"):
+        registry.champion_of(NAME)
+
+
+@pytest.mark.usefixtures("second")
+def test_every_form_of_a_versions_uri_is_checked_against_its_digest() -> None:
+    known = registry.registered_digest(f"models:/{NAME}/1")
+    source = client().get_model_version(NAME, "1").source
+    forms = [f"models:/{NAME}@champion", f"models:/{NAME}@anchor", source]
+    assert known is not None
+    assert {registry.registered_digest(uri) for uri in forms} == {known}
+    assert registry.registered_digest(f"models:/{NAME}/latest") is not None
 
 
 @pytest.mark.usefixtures("second")

@@ -294,9 +294,9 @@ def model(name: str, says: str, make: Callable[[Path], Path], *more: str) -> Non
     add("model", name, says, lambda f: ["--model", make(f), *(w.format(folder=f) for w in words)], flow="attack")
 
 
-def keras(name: str, says: str, content: Any, weights: bytes | None = None) -> None:
+def keras(name: str, says: str, content: Any, weights: bytes | None = None, *more: tuple[str, bytes]) -> None:
     """A `.keras` archive with a description of one's own."""
-    model(name, says, lambda f: m.described(f / "m.keras", content, weights))
+    model(name, says, lambda f: m.described(f / "m.keras", content, weights, *more))
 
 
 def linked(content: Any) -> None:
@@ -378,26 +378,58 @@ model("HDF5 of weights alone", "weights alone", lambda f: written(f, "m.h5", m.e
 model("a Lambda layer", "Lambda|Python code|--trust", partial(lambda_layer, suffix=".keras"))
 model("a Lambda layer in HDF5", "Lambda|Python code|--trust", partial(lambda_layer, suffix=".h5"))
 model("a Lambda layer in HDF5, undressed", "Lambda|Python code", lambda f: legacy(f, m.config(m.named("Lambda", None))))
-keras("a Lambda inside a layer", "__lambda__|Python code", m.config(activation=m.named("__lambda__", "builtins")))
-keras("a layer of its maker's", "Evil>Layer|its maker's", m.config(m.named("Layer", "evil", "Evil>Layer")))
-keras("a module for a layer", "os.function|outside Keras", m.config(activation=function))
-keras("a fetcher for a layer", "keras.utils.get_file|outside Keras", m.config(m.named("get_file", "keras.utils")))
+keras("a Lambda inside a layer", "__lambda__|bytecode", m.config(activation=m.named("__lambda__", "builtins")))
+keras("a layer of its maker's", "evil.Layer|allow-list", m.config(m.named("Layer", "evil", "Evil>Layer")))
+keras("a module for a layer", "os.system|dangerous", m.config(activation=function))
+keras("a fetcher for a layer", "keras.utils.get_file|fetches", m.config(m.named("get_file", "keras.utils")))
 keras(
-    "a switch for a layer", "keras.config|outside", m.config(m.named("enable_unsafe_deserialization", "keras.config"))
+    "a switch for a layer", "keras.config|safe mode", m.config(m.named("enable_unsafe_deserialization", "keras.config"))
 )
 keras("the loader for a layer", "keras.src.saving", m.config(m.named("load_model", "keras.src.saving.saving_api")))
-keras("a type that imports", "__typespec__|imports", m.config(m.named("__typespec__", "os") | {"spec_name": "system"}))
-keras("a SavedModel for a layer", "TFSMLayer|reads files", m.config(m.named("TFSMLayer", filepath="/tmp/evil")))
-keras("PyTorch for a layer", "TorchModuleWrapper|unpickles", m.config(m.named("TorchModuleWrapper", module="gASV")))
+keras("a type that imports", "os.system|refused", m.config(m.named("__typespec__", "os") | {"spec_name": "system"}))
+keras("a SavedModel for a layer", "TFSMLayer|reads another file", m.config(m.named("TFSMLayer", filepath="/tmp/evil")))
+keras("PyTorch for a layer", "TorchModuleWrapper|refused", m.config(m.named("TorchModuleWrapper", module="gASV")))
 keras(
     "a dictionary read from a file",
-    "StringLookup|reads files",
+    "vocabulary|/etc/passwd",
     m.config(m.named("StringLookup", vocabulary="/etc/passwd")),
 )
+keras(
+    "a class called as a function",
+    "TFSMLayer|refused",
+    m.config(activation={"class_name": "function", "module": "keras.layers", "config": "TFSMLayer"}),
+)
+keras(
+    "an operation that calls functions",
+    "keras.src.ops.core.Switch|refused",
+    m.config(m.named("Switch", "keras.src.ops.core")),
+)
+keras("an operation that loops", "WhileLoop|refused", m.config(m.named("WhileLoop", "keras.src.ops.core")))
+keras(
+    "an operation that makes tensors of any size",
+    "Arange|allow-list",
+    m.config(m.named("Arange", "keras.src.ops.numpy")),
+)
+keras("a lookup", "vocabulary|refused", m.config(m.named("IndexLookup", vocabulary="/etc/passwd")))
+keras("a layer without an input", "has no tensor as its input|refused", m.graph(inbound=[]))
+keras(
+    "a layer called on numbers alone",
+    "has no tensor as its input|refused",
+    m.graph(inbound=[{"args": [1.0], "kwargs": {}}]),
+)
+keras("a member of its own", "assets/evil|refused", m.config(), None, ("assets/evil", b"x"))
+model("an archive called .h5", "name says otherwise", lambda f: m.described(f / "m.h5", m.config()))
+model("HDF5 called .keras", "name says otherwise", lambda f: written(f, "m.keras", m.empty_hdf5()))
+model("HDF5 in front, an archive behind", "archive behind|refused", lambda f: m.behind(f, m.empty_hdf5(), "m.h5"))
+model("an archive behind something", "refused", lambda f: m.behind(f, b"PK\x03\x04" + b"x" * 96, "m.keras"))
+model("an archive with HDF5 at 1,024 bytes", "HDF5 at byte|refused", lambda f: m.two_models(f))
+model("ONNX", "ONNX|log_model", lambda f: written(f, "m.onnx", b"x"))
+model("PyTorch", "PyTorch|mlflow.pytorch", lambda f: written(f, "m.pt", b"x"))
+model("TensorFlow Lite", "TensorFlow Lite|module:function", lambda f: written(f, "m.tflite", b"x"))
 keras("a billion units", "declares|weights|allowed", m.config(units=10**9))
 keras("an answer of 10**11 units", "declares|weights|allowed", m.config(units=10**11))
 keras("a layer of 10**10 numbers", "numbers an image|allowed", m.config(wide))
-keras("no such layer", "not a readable Keras model", m.config(m.named("Nothing")))
+keras("no such layer", "Nothing|allow-list", m.config(m.named("Nothing")))
 keras("settings that are none", "not a readable Keras model", m.config(units="many"))
 keras("brackets without end", "not a readable Keras model", deep)
 keras("a list for a model", "not a readable Keras model", [1, 2, 3])
@@ -453,7 +485,7 @@ uri("a model that is none", "no such model", "models:/no-such-model/1")
 uri("an alias that is none", "no such model", "models:/no-such-model@champion")
 uri("an alias of a model that is", "no such model|no-such-alias", "models:/gauntlet-tiny@no-such-alias")
 uri("a version that is none", "no such model", "models:/gauntlet-tiny/99")
-uri("a version beyond all numbers", "no such model", f"models:/gauntlet-tiny/{'9' * 40}")
+uri("a version beyond all numbers", "no such form", f"models:/gauntlet-tiny/{'9' * 40}")
 uri("a file's URI", "not fetched from there", "file:///etc/passwd")
 uri("the network", "not fetched from there", "http://127.0.0.1:1/m.keras")
 uri("a bucket", "not fetched from there", "s3://bucket/m.keras")

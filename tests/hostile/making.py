@@ -194,6 +194,33 @@ def named(class_name: str, module: str | None = "keras.layers", registered: str 
     return {"module": module, "class_name": class_name, "config": facts, "registered_name": registered}
 
 
+def graph(inbound: Any) -> dict[str, Any]:
+    """The description of a functional model whose only layer behind the images has these nodes."""
+    first = named("InputLayer", batch_shape=[None, 28, 28, 1], dtype="float32", name="images")
+    layers = [first | {"name": "images", "inbound_nodes": []}]
+    layers.append(named("Flatten", name="flat") | {"name": "flat", "inbound_nodes": inbound})
+    ends = {"input_layers": [["images", 0, 0]], "output_layers": [["flat", 0, 0]]}
+    return named("Functional", "keras", name="m", trainable=True, layers=layers, **ends)
+
+
+def behind(folder: Path, front: bytes, name: str) -> Path:
+    """A model's archive behind other bytes: readers of archives look at the end."""
+    archive = described(folder / "inner.keras", config()).read_bytes()
+    (folder / name).write_bytes(front + archive)
+    (folder / "inner.keras").unlink()
+    return folder / name
+
+
+def two_models(folder: Path) -> Path:
+    """An archive in which readers of HDF5 find a file of theirs at 1,024 bytes, in a comment of the archive."""
+    path = zipped(folder / "m.keras", ("config.json", b"{}"), method=zipfile.ZIP_STORED)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"x" * 2_000
+    content = path.read_bytes()
+    path.write_bytes(content[:1_024] + empty_hdf5()[:64] + content[1_088:])
+    return path
+
+
 def described(path: Path, content: Any, weights: bytes | None = None, *more: tuple[str, bytes]) -> Path:
     """A `.keras` archive of a description, made without Keras."""
     text = content if isinstance(content, bytes) else json.dumps(content).encode()

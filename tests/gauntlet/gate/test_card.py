@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,22 +49,31 @@ def test_a_card_that_was_touched_is_refused(card: Card) -> None:
         card.model_copy(update={"seal": ""}).verify("a" * 64, "d" * 64)
 
 
-@pytest.mark.parametrize(
-    ("verdict", "champion", "validity", "may"),
-    [
-        ("PASS", "models:/m/0", "VALID", True),
-        ("INCONCLUSIVE", None, "VALID", True),
-        ("INCONCLUSIVE", "models:/m/0", "VALID", False),
-        ("FAIL", "models:/m/0", "VALID", False),
-        ("INVALID", None, "VALID", False),
-        ("PASS", "models:/m/0", "SUSPECT", False),
-    ],
-)
-def test_only_what_passed_or_came_first_may_be_champion(
-    card: Card, verdict: str, champion: str | None, validity: str, may: bool
-) -> None:
-    judged = {"verdict": verdict, "champion": champion, "validity": validity}
-    assert card.model_copy(update=judged).may_be_champion is may
+REFUSALS = [
+    ({}, ""),
+    ({"champion": None, "verdict": "INCONCLUSIVE"}, ""),
+    ({"champion": None, "verdict": "INCONCLUSIVE", "unmet": ["clean at 95 %"]}, "clean at 95 %"),
+    ({"champion": None, "verdict": "INVALID"}, "the night is INVALID"),
+    ({"verdict": "INCONCLUSIVE"}, "the night is INCONCLUSIVE"),
+    ({"verdict": "FAIL"}, "the night is FAIL"),
+    ({"validity": "SUSPECT"}, "its evaluation is SUSPECT"),
+    ({"anchor": "models:/m/0", "anchor_verdict": "PASS"}, ""),
+    ({"anchor": "models:/m/0", "anchor_verdict": "INCONCLUSIVE"}, "against the anchor models:/m/0"),
+    ({"anchor": "models:/m/0", "anchor_verdict": "FAIL"}, "the gate says FAIL"),
+]
+
+
+@pytest.mark.parametrize(("facts", "reason"), REFUSALS)
+def test_only_what_passed_twice_or_came_first_may_be_champion(card: Card, facts: dict[str, Any], reason: str) -> None:
+    made = card.model_copy(update={"champion": "models:/m/1", "verdict": "PASS"} | facts)
+    assert (reason in made.refusal) if reason else made.refusal == ""
+
+
+@pytest.mark.parametrize("variable", ["GAUNTLET_VERIFY_KEY", "GAUNTLET_SIGNING_KEY"])
+def test_a_key_that_is_set_to_nothing_is_no_safety(card: Card, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, " ")
+    with pytest.raises(SettingError, match=f"{variable}: is set, but empty"):
+        card.sealed().verify("a" * 64, "d" * 64)
 
 
 # --- signatures ---------------------------------------------------------------------------------------------

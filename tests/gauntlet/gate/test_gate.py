@@ -10,7 +10,7 @@ import pytest
 
 from gauntlet.gate.statistics import Paired, judge
 from gauntlet.gate.trend import Night, attributed, changed, figure
-from gauntlet.gate.verdict import doubtful, needed, new_findings, one_sided, outcomes, pairs, rows, settle
+from gauntlet.gate.verdict import doubtful, needed, new_findings, one_sided, outcomes, pairs, rows, settle, unmet
 
 N = 1_000
 
@@ -113,6 +113,15 @@ def test_few_images_are_inconclusive_and_say_how_many_would_do() -> None:
 def test_the_night_itself_says_how_many_images_would_tell() -> None:
     right = pd.Series(withstood(0.9, 50))
     assert needed({"clean": right, "pgd 0.1": right}, {"clean": right, "pgd 0.1": right}, 0.01) == 268
+
+
+def test_a_first_champion_must_reach_its_floors_on_every_stage() -> None:
+    found = {"clean": pd.Series(withstood(0.9)), "trigger patch": pd.Series(withstood(0.0))}
+    assert unmet(found, {"clean": 0.9}) == []
+    assert unmet(found, {"clean": 0.95}) == ["a first champion needs clean at 95 %, got 90.00 %"]
+    assert "trigger patch at 90 %, got 0.00 %" in unmet(found, {"trigger": 0.9})[0]
+    assert "which was not measured" in unmet(found, {"pgd": 0.1})[0]
+    assert unmet(found, {}, ["attack failed"]) == ["a first champion needs every stage: attack failed"]
 
 
 def test_clean_accuracy_alone_is_no_pass() -> None:

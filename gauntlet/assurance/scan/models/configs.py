@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from gauntlet.assurance.scan.models import allowed
 from gauntlet.assurance.scan.models.objects import is_dangerous
 from gauntlet.assurance.scan.models.rules import Look, escapes
 
-_KERAS = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
 _GADGETS = {
     "enable_unsafe_deserialization", "set_global_attribute", "load_model", "load_weights", "get_file", "func_load",
     "model_from_json", "deserialize_keras_object", "clone_model", "extract_archive", "SafeModeScope",
 }  # fmt: skip
 """Functions of Keras that a configuration has no business with."""
-_OWN_FUNCTIONS = {
-    "binary_accuracy", "binary_crossentropy", "binary_focal_crossentropy", "categorical_accuracy",
-    "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_generalized_cross_entropy",
-    "categorical_hinge", "celu", "circle", "concordance_correlation", "cosine_similarity", "ctc", "dice", "elu",
-    "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hinge",
-    "huber", "kl_divergence", "leaky_relu", "linear", "log_cosh", "log_sigmoid", "log_softmax",
-    "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error",
-    "mish", "pearson_correlation", "poisson", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softmax",
-    "softplus", "softsign", "sparse_categorical_accuracy", "sparse_categorical_crossentropy", "sparse_plus",
-    "sparse_sigmoid", "sparse_top_k_categorical_accuracy", "sparsemax", "squared_hinge", "squareplus", "swish",
-    "tanh", "tanh_shrink", "threshold", "top_k_categorical_accuracy", "tversky",
-}  # fmt: skip
-"""Losses, metrics and activations of Keras: it files them under `builtins`, like a function of somebody's own."""
-_LOOKUPS = {"StringLookup", "IntegerLookup", "TextVectorization"}
+_LOOKUPS = {"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"}
+NOT_LOADED = ("compile_config", "optimizer_config")
+"""Parts that loading leaves out: models are read with `compile=False`."""
 _LOADERS = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 """Layers around another framework's model: loading them loads or builds that."""
 
@@ -47,22 +36,26 @@ def scan_text(text: str | bytes, file: str, where: str, look: Look) -> None:
     scan_config(config, file, where, look)
 
 
-def scan_config(config: Any, file: str, where: str, look: Look) -> None:
-    """Note what a configuration holds, however deep: layers lie within layers, losses within compile settings."""
-    for entry in mappings(config):
+def scan_config(config: Any, file: str, where: str, look: Look, skip: Collection[str] = ()) -> None:
+    """Note what a configuration holds, however deep: layers lie within layers, losses within compile settings.
+
+    What lies under a key in `skip` is left out.
+    """
+    for entry in mappings(config, skip):
         _code(entry, file, where, look)
         _object(entry, file, where, look)
         _files(entry, file, where, look)
+        _nodes(entry, file, where, look)
 
 
-def mappings(config: Any) -> Iterator[Mapping[str, Any]]:
+def mappings(config: Any, skip: Collection[str] = ()) -> Iterator[Mapping[str, Any]]:
     """Every mapping at any depth; a stack, since a stranger chooses the depth."""
     left = [config]
     while left:
         node = left.pop()
         if isinstance(node, dict):
             yield node
-            left.extend(node.values())
+            left.extend(value for key, value in node.items() if key not in skip)
         elif isinstance(node, list):
             left.extend(node)
 
@@ -90,23 +83,62 @@ def _function(function: Any) -> str:
 
 
 def _object(entry: Mapping[str, Any], file: str, where: str, look: Look) -> None:
-    """An object by the module it comes from."""
-    module, name = entry.get("module"), _called(entry)
-    if isinstance(module, str) and name:
-        is_builtin_function = module == "builtins" and entry.get("class_name") == "function"
-        if any(module == own or module.startswith(f"{own}.") for own in _KERAS):
-            if name in _GADGETS:
-                look.hit("GM005", file, f"{where}: {module}.{name}")
-        elif is_dangerous(module, name) and (hasattr(builtins, name) or not is_builtin_function):
-            look.hit("GM003", file, f"{where}: {module}.{name}")
-        elif module != "builtins" or (is_builtin_function and name not in _OWN_FUNCTIONS):
-            look.hit("GM004", file, f"{where}: {module}.{name}")
+    """An object by its name and module: both must be allowed, and of a function its own name, too."""
+    kind, module, name = entry.get("class_name"), entry.get("module"), _called(entry)
+    shown = f"{where}: {module}.{name}" if module is not None else f"{where}: {name}"
+    if isinstance(kind, str) and kind not in allowed.VALUES and ("config" in entry or "module" in entry):
+        known = name in allowed.COMPILED or name in (allowed.FUNCTIONS if kind == "function" else allowed.CLASSES)
+        place = module is None or (isinstance(module, str) and allowed.is_module(module))
+        if not (known and place) and kind not in (*_LOADERS, *_LOOKUPS, "Lambda", "__lambda__"):
+            look.hit(_rule(module, name), file, shown)
     registered = entry.get("registered_name")
-    package = registered if isinstance(registered, str) else entry.get("class_name")
+    package = registered if isinstance(registered, str) else kind
     # An object of no module is one that the reader must bring; older files write `package>name` for a class.
     is_brought = "module" in entry and module is None and isinstance(registered, str)
     if isinstance(package, str) and (is_brought or ">" in package):
         look.hit("GM004", file, f"{where}: registered as {package}")
+
+
+def _rule(module: Any, name: str) -> str:
+    """How bad an object is that is not allowed."""
+    if not isinstance(module, str):
+        return "GM004"
+    if any(module == own or module.startswith(f"{own}.") for own in allowed.ROOTS):
+        return "GM005" if name in _GADGETS or name[:1].islower() or name in _CALLING else "GM004"
+    return "GM003" if is_dangerous(module, name) and (module != "builtins" or hasattr(builtins, name)) else "GM004"
+
+
+_CALLING = {"AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "VectorizedMap", "WhileLoop"}
+"""Operations that call functions they are given, past safe mode."""
+
+
+def _nodes(entry: Mapping[str, Any], file: str, where: str, look: Look) -> None:
+    """A layer of a graph without a tensor as its input is called while the graph is built, on values of its choice."""
+    if not isinstance(entry.get("layers"), list) or "input_layers" not in entry:
+        return
+    for layer in entry["layers"]:
+        if isinstance(layer, dict) and layer.get("class_name") != "InputLayer" and "inbound_nodes" in layer:
+            nodes = layer["inbound_nodes"]
+            if not isinstance(nodes, list) or not nodes or not all(_has_tensor(node) for node in nodes):
+                look.hit(
+                    "GM005", file, f"{where}: {layer.get('class_name')} {_name(layer)!r} has no tensor as its input"
+                )
+
+
+def _has_tensor(node: Any) -> bool:
+    """Whether a node refers to a layer's output: `keras_history`, or in older files `[name, node, tensor, ...]`."""
+    left = [node]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            if "keras_history" in part:
+                return True
+            left.extend(part.values())
+        elif isinstance(part, list):
+            if len(part) >= 3 and isinstance(part[0], str) and all(isinstance(each, int) for each in part[1:3]):
+                return True
+            left.extend(part)
+    return False
 
 
 def _files(entry: Mapping[str, Any], file: str, where: str, look: Look) -> None:

@@ -26,7 +26,7 @@ _TABLE: tuple[Rule, ...] = (
     Rule("GM001", "lambda-layer", "high", "a Lambda layer runs Python code", "CVE-2024-3660"),
     Rule("GM002", "code-in-config", "high", "Python bytecode in a configuration", "CVE-2024-3660, CVE-2025-9905"),
     Rule("GM003", "foreign-object", "high", "the configuration names a dangerous object", "CVE-2025-1550"),
-    Rule("GM004", "custom-object", "medium", "the configuration needs code from outside Keras", "Keras: saving"),
+    Rule("GM004", "custom-object", "medium", "the configuration names what is not on the allow-list", "Keras: saving"),
     Rule(
         "GM005",
         "keras-gadget",

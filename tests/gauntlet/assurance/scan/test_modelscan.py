@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from gauntlet.assurance.scan.findings import Scanned
-from gauntlet.assurance.scan.models import RULES, Limits, configs, scan
+from gauntlet.assurance.scan.models import RULES, Limits, allowed, scan
 from gauntlet.errors import ModelError
 from gauntlet.state import PROJECT_ROOT
 
@@ -112,12 +112,29 @@ def test_a_sound_model_has_no_findings(tmp_path: Path, name: str) -> None:
     assert scan(tmp_path / name) == Scanned()
 
 
-def test_functions_of_keras_are_not_somebodys_own() -> None:
-    import keras
+def test_every_allowed_name_is_one_of_keras_and_takes_no_callable() -> None:
+    import inspect
 
-    modules = (keras.losses, keras.metrics, keras.activations)
-    assert {name for name in configs._OWN_FUNCTIONS if any(hasattr(m, name) for m in modules)} == configs._OWN_FUNCTIONS
-    assert "sparse_categorical_crossentropy" in configs._OWN_FUNCTIONS
+    import keras
+    from keras.src import layers, ops
+
+    modules = (layers, keras.initializers, keras.regularizers, keras.constraints, keras.dtype_policies, keras.random)
+    older = {"Policy", "TensorShape", "ThresholdedReLU"}
+    known = {name for module in modules for name in vars(module)} | older
+    operations = {
+        name: kind
+        for module in vars(ops).values()
+        if inspect.ismodule(module)
+        for name, kind in vars(module).items()
+        if inspect.isclass(kind) and issubclass(kind, keras.Operation)
+    }
+    assert known >= allowed.LAYERS | allowed.PARTS
+    assert set(operations) >= allowed.OPERATIONS
+    assert all(hasattr(keras.activations, name) for name in allowed.FUNCTIONS)
+    callables = {"f", "func", "function", "cond", "body", "true_fn", "false_fn", "body_fun", "cond_fun", "branches"}
+    for name in allowed.OPERATIONS:
+        taken = {*inspect.signature(operations[name]).parameters, *inspect.signature(operations[name].call).parameters}
+        assert not taken & callables, name
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "", "\xff"])

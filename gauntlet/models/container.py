@@ -1,0 +1,101 @@
+"""Which format a model's file is, so that whoever checks it and whoever loads it see the same bytes the same way.
+
+Readers of archives look at the end of a file, readers of HDF5 at its beginning and at 512, 1024, 2048 ... bytes: one
+file can be two models. Suffix, beginning and end must agree, and what is loaded is a copy of what was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gauntlet.errors import ModelError
+from gauntlet.limits import MAX_MODEL_BYTES
+
+ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+SUFFIXES = {".keras": "keras", ".h5": "h5", ".hdf5": "h5"}
+_LOCAL_HEADER = 30
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A private copy of a model's file, which nobody else changes."""
+
+    path: Path
+    kind: str
+    """`keras` (an archive) or `h5` (HDF5)."""
+    sha256: str
+
+
+@contextmanager
+def copied(path: Path) -> Iterator[Copy]:
+    """The file, copied once, with its format; `ModelError` for what is neither format, or both."""
+    if (size := path.stat().st_size) > MAX_MODEL_BYTES:
+        raise ModelError(f"has {size:,} bytes, more than the {MAX_MODEL_BYTES:,} a model may have")
+    with tempfile.TemporaryDirectory(prefix="gauntlet-model-") as folder:
+        held = Path(folder) / "model"
+        shutil.copyfile(path, held)
+        kind = _kind(held, path.suffix.lower())
+        named = held.rename(held.with_suffix(f".{kind}"))
+        with named.open("rb") as file:
+            yield Copy(named, kind, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _kind(path: Path, suffix: str) -> str:
+    with path.open("rb") as file:
+        head = file.read(8)
+    found = "keras" if head[:4] == ZIP else "h5" if head == HDF5 else None
+    if found is None:
+        pickled = head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"
+        what = "a pickle, which runs code when read: refused" if pickled else "neither a .keras archive nor HDF5"
+        raise ModelError(f"not a readable Keras model: {what}", fix="save it with model.save")
+    named = SUFFIXES.get(suffix)
+    if named != found:
+        what = "a .keras archive" if found == "keras" else "HDF5"
+        raise ModelError(f"it is {what}, and its name says otherwise: refused", fix=f"name it .{found}")
+    if found == "h5" and zipfile.is_zipfile(path):
+        raise ModelError("it is HDF5 in front and an archive behind: refused", fix="save it with model.save")
+    if found == "keras":
+        _check_archive(path)
+    return found
+
+
+def _check_archive(path: Path) -> None:
+    """The archive begins with the file, and no reader of HDF5 finds anything in it but a member's own bytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        raise ModelError(
+            f"not a readable Keras model: it cannot be read as an archive: {error}", fix="save it with model.save"
+        ) from error
+    if not members or min(member.header_offset for member in members) != 0:
+        raise ModelError("something stands in front of the archive: refused", fix="save it with model.save")
+    if stray := _hdf5_places(path) - {_data_offset(path, member) for member in members}:
+        raise ModelError(f"it is an archive with HDF5 at byte {min(stray):,}: refused", fix="save it with model.save")
+
+
+def _hdf5_places(path: Path) -> set[int]:
+    """Where readers of HDF5 look for its signature, and it is: at 512 * 2 ** n bytes."""
+    found, place, size = set(), 512, path.stat().st_size
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            if file.read(8) == HDF5:
+                found.add(place)
+            place *= 2
+    return found
+
+
+def _data_offset(path: Path, member: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member begin: behind its local header, whose two lengths may differ from the directory's."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset + 26)
+        name, extra = file.read(2), file.read(2)
+    return member.header_offset + _LOCAL_HEADER + int.from_bytes(name, "little") + int.from_bytes(extra, "little")

@@ -1,0 +1,163 @@
+"""A stranger's model is built and asked for the first time in a process of its own, with limits of time and memory.
+
+The allow-list keeps code out; what a description can still do is cost: layers that allocate gigabytes, graphs that do
+not end. The child has no secrets in its environment, may write no file, and is killed when it takes too much. It is
+started ahead, so that it runs beside the parent's own imports, and a file that passed is remembered by its digest.
+
+    python -m gauntlet.models.trial FILE SHA256      the child
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import resource
+import signal
+import subprocess  # nosec B404: the command is this module
+import sys
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+from gauntlet.errors import ModelError
+from gauntlet.models.container import Copy, copied
+from gauntlet.state import PROJECT_ROOT, state_dir
+
+SECONDS = 60
+"""Of the wall clock and of the processor."""
+MEMORY = 4 << 30
+"""Bytes that building and asking may allocate, beyond what the libraries have."""
+IMAGES = 2
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "KERAS_HOME")
+"""Of the environment: what Python and TensorFlow need, nothing secret."""
+_running: dict[str, subprocess.Popen[str]] = {}
+
+
+def ahead(file: Path, sha256: str) -> None:
+    """Start the trial of a file, unless it passed before; `passed` waits for it."""
+    if not _mark(sha256).is_file() and sha256 not in _running:
+        _running[sha256] = _started(file, sha256)
+
+
+def passed(file: Path, sha256: str) -> None:
+    """Return when the model could be built and asked within the limits; `ModelError` says why not."""
+    if _mark(sha256).is_file():
+        return
+    ahead(file, sha256)
+    process = _running.pop(sha256)
+    try:
+        told, _ = process.communicate(timeout=SECONDS + 30)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        raise ModelError(f"it was not built and asked within {SECONDS} s: refused") from None
+    if process.returncode != 0:
+        raise ModelError(_reason(process.returncode, told))
+    _remember(sha256)
+
+
+def _started(file: Path, sha256: str) -> subprocess.Popen[str]:
+    told = {name: os.environ[name] for name in KEPT if name in os.environ}
+    told |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
+    command = [sys.executable, "-m", "gauntlet.models.trial", str(file), sha256]
+    return subprocess.Popen(  # nosec B603
+        command,
+        cwd=PROJECT_ROOT,
+        env=told,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _reason(status: int, told: str) -> str:
+    line = next((line for line in told.splitlines() if line.startswith("error: ")), "")
+    if line:
+        reason = line.removeprefix("error: ")
+        return (
+            reason
+            if reason.startswith(("declares", "its layer", "the file"))
+            else f"not a readable Keras model: {reason}"
+        )
+    why = {-signal.SIGXCPU: f"more than {SECONDS} s", -signal.SIGKILL: "too much memory or time"}
+    return f"it takes {why.get(status, 'too much, or breaks the process')} to build and ask: refused"
+
+
+@lru_cache
+def _version() -> str:
+    """What a verdict depends on besides the file."""
+    here = Path(__file__).with_name("files.py").read_bytes() + Path(__file__).read_bytes()
+    told = hashlib.sha256(here).hexdigest()
+    return hashlib.sha256(f"{told} {version('keras')} {version('tensorflow')}".encode()).hexdigest()[:16]
+
+
+def _mark(sha256: str) -> Path:
+    return state_dir() / "checked" / f"{sha256}-{_version()}"
+
+
+def _remember(sha256: str) -> None:
+    """Keep the verdict in the state folder, where only who runs this may write; without room it is tried again."""
+    with contextlib.suppress(OSError):
+        _mark(sha256).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _mark(sha256).touch(mode=0o600)
+
+
+# --- the child ----------------------------------------------------------------------------------------------
+
+
+def _limit() -> None:
+    """From here on: so many seconds, so much more address space, and no file of any size."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _try(copy: Copy) -> None:
+    """Build the model and ask it about grey images."""
+    import numpy as np
+
+    from gauntlet.models.files import build
+
+    model = build(copy)
+    shapes = [tuple(n or 32 for n in tensor.shape[1:]) for tensor in model.inputs or ()]
+    images = [np.full((IMAGES, *shape), 0.5, np.float32) for shape in shapes]
+    if images:
+        model(images[0] if len(images) == 1 else images, training=False)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Try the file of this digest: 0 it could be built and asked, 1 it could not."""
+    from gauntlet.quiet import load_tensorflow
+
+    name, sha256 = sys.argv[1:] if words is None else words
+    load_tensorflow()
+    import keras  # noqa: F401
+
+    try:
+        with copied(Path(name)) as copy:
+            if copy.sha256 != sha256:  # the verdict is about these bytes, not about this path
+                raise ModelError("the file changed while it was checked")
+            if Path("/proc/self/statm").exists():
+                _limit()
+            _try(copy)
+    except BaseException as error:
+        told = error.what if isinstance(error, ModelError) else str(error).strip()
+        print(f"error: {(told.splitlines() or [type(error).__name__])[0][:300]}", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # nothing of the model outlives it
