@@ -20,6 +20,7 @@ import gc
 import inspect
 import json
 import os
+import re
 import signal
 import sys
 import traceback
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self, get_o
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from gauntlet.assurance.audit.secrets import mask
 from gauntlet.data.readers import one_line
 from gauntlet.errors import GauntletError, InputError, SettingError
 from gauntlet.limits import MAX_TEXT
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 hush()
 
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""What libraries put into the texts of their errors to colour them."""
 COLLECTING = (200_000, 50, 50)
 """Thresholds of Python's garbage collector: at its own (700), importing the libraries takes half as long again."""
 
@@ -113,7 +117,9 @@ def _with_fields(function: Callable[..., Any], config: type[Settings]) -> Callab
     """`function`, called with keywords and described by a signature and a docstring made of the config's fields."""
 
     def call(**fields: Any) -> Any:
-        return function(config(**fields))
+        made = config(**fields)
+        _check_trust(made)
+        return function(made)
 
     fields = config.model_fields
     call.__name__ = call.__qualname__ = function.__name__
@@ -122,6 +128,19 @@ def _with_fields(function: Callable[..., Any], config: type[Settings]) -> Callab
     call.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Args:", *lines])
     call.__signature__ = inspect.Signature([_parameter(*item) for item in fields.items()])  # type: ignore[attr-defined]
     return call
+
+
+TRUST = "GAUNTLET_ALLOW_TRUST"
+"""Set to 1 in a worker's environment, deployments may ask for `trust`; whoever reaches the API may start them."""
+
+
+def _check_trust(config: Settings) -> None:
+    """Refuse `trust` that came over the API, unless the worker's own environment allows it; `SettingError`."""
+    from prefect.runtime import deployment
+
+    if getattr(config, "trust", False) and deployment.id and os.environ.get(TRUST) != "1":
+        fix = f"start the worker with {TRUST}=1, if you trust all who can reach Prefect"
+        raise SettingError("a deployment may not run code that comes with a model", where="trust", fix=fix)
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
@@ -270,13 +289,14 @@ def _explain(error: BaseException, debug: bool) -> int:
         print("stopped", file=sys.stderr)
         return 1
     if isinstance(cause, GauntletError):
-        print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {one_line(cause)}", file=sys.stderr)
+        told = one_line(mask(COLOURS.sub("", str(cause))))
+        print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {told}", file=sys.stderr)
         return cause.exit_status
     if trouble := disk_trouble(error):
         print(f"failed: {trouble}", file=sys.stderr)
     elif not debug:
         where = traceback.extract_tb(cause.__traceback__)[-1]
-        told = one_line(f"{type(cause).__name__}: {cause}", 1_000)
+        told = one_line(mask(COLOURS.sub("", f"{type(cause).__name__}: {cause}")), 1_000)
         print(f"failed: {told} ({where.name}; --debug shows all)", file=sys.stderr)
     return 1
 

@@ -48,6 +48,12 @@ class Night:
         self.again += [told] if again else []
         return self.runs[told]
 
+    def check_audit(self) -> None:
+        """A night whose audit log is broken cannot pass."""
+        from tasks.store import audit, tracking
+
+        self.problems.caught("audit log", audit.require_whole, tracking.connect(self.where.tracking_uri))
+
     def instrument(self) -> list[str]:
         """What is wrong with the canaries; nothing when they are alive. They are the same whatever the night's data."""
         from tasks import canaries

@@ -80,6 +80,7 @@ def nightly(config: NightlyConfig) -> Any:
     with tracking.run("nightly", where, where.load(), name="nightly", params=params) as parent:
         night = Night(config, where.below(parent.id), parent.id)
         candidate, champion = night.models(*given)
+        night.check_audit()
         dead = night.instrument()
         findings = night.scan(champion)
         both = night.evaluated("candidate", candidate), night.evaluated("champion", champion)

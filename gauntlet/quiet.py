@@ -9,6 +9,16 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+
+def printable(text: str) -> str:
+    """A text whose every character shows: no terminal's escapes, no marks that turn lines round; lines and tabs stay.
+
+    >>> printable("red\\x1b[31m, turned\\u202e")
+    'red?[31m, turned?'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "DO_NOT_TRACK": "true",

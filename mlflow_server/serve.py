@@ -67,7 +67,7 @@ def distribute() -> Secrets:
     client = {auth.PREFECT: string}
     return Secrets(
         mlflow={auth.ADMIN_PASSWORD: auth.password(auth.ADMIN_PASSWORD), auth.WORKER_PASSWORD: worker},
-        prefect={"PREFECT_SERVER_API_AUTH_STRING": string, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"},
+        prefect={"PREFECT_SERVER_API_AUTH_STRING": string},
         client=client,
         worker=client | {"MLFLOW_TRACKING_USERNAME": auth.WORKER, "MLFLOW_TRACKING_PASSWORD": worker},
     )
@@ -90,6 +90,7 @@ def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(prefect_port),
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{prefect_port},http://localhost:{prefect_port}",
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "INFO",
         "DO_NOT_TRACK": "true",
@@ -138,8 +139,8 @@ async def bring_up(children: Children, options: argparse.Namespace, told: Secret
     mlflow_port, prefect_port = options.mlflow_port, options.prefect_port
     say(f"Starting MLflow and Prefect; logs in {children.logs}")
     await children.start("mlflow", *module("mlflow_server", *mlflow_flags(options)), told=told.mlflow)
-    flags = ["--host", HOST, "--port", str(prefect_port)]
-    await children.start("prefect", *module("prefect", "server", "start", *flags), told=told.prefect)
+    flags = ["--factory", "mlflow_server.orchestrator:create_app", "--host", HOST, "--port", str(prefect_port)]
+    await children.start("prefect", *module("uvicorn", *flags), told=told.prefect)
     await wait_for("MLflow", lambda: get(mlflow_port, "/health"), children)
     say(f"MLflow   http://{HOST}:{mlflow_port}")
     await wait_for("Prefect", lambda: get(prefect_port, "/api/health"), children)

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from gauntlet.evaluation.provenance import code_digest
 from gauntlet.gate import trend
 from gauntlet.gate.trend import Night
+from gauntlet.quiet import printable
 from gauntlet.report import document
 from tasks import gate
 from tasks.context import Context
@@ -147,6 +148,6 @@ def show(night: str, uri: str) -> None:
         console.print(grid)
     console.print(f"[bold]{found['verdict']}[/bold]", highlight=False)
     for line in found["notes"]:
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {printable(line)}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Report: {tracking.find(night, 'report.html')}", soft_wrap=True, highlight=False)
     console.print(f"MLflow: {tracking.ui_command(uri)}", soft_wrap=True, highlight=False)

@@ -392,10 +392,14 @@ def marked(checkout: Path) -> list[int]:
 
 
 def post(port: int, path: str, body: str = "{}") -> str:
-    """The answer, or nothing when it was not a success."""
+    """The answer, or nothing when it was not a success; with the token that writes need."""
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
-        connection.request("POST", path, body, {"content-type": "application/json"})
+        client = "tests"
+        connection.request("GET", f"/api/csrf-token?client={client}")
+        token = json.loads(connection.getresponse().read()).get("token", "")
+        headers = {"content-type": "application/json", "Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+        connection.request("POST", path, body, headers)
         response = connection.getresponse()
         body = response.read().decode()
         # Prefect on SQLite says 503 when it is busy, and then nothing was done.

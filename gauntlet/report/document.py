@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from gauntlet.measurement import MISSING, Measurement, cells, columns, counts, doubts, models, table
+from gauntlet.quiet import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +97,7 @@ def to_markdown(report: Report) -> str:
         parts += [f"## {_markdown(caption)}", _grid(header, [list(map(_text, row)) for row in rows])]
     if report.notes:
         parts += ["## Notes", _bullets(map(_markdown, report.notes))]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return printable("\n\n".join(part for part in parts if part) + "\n")
 
 
 def _fact_lines(report: Report) -> list[str]:
@@ -181,7 +182,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"text": _text, "markdown": _markdown}
-    return environment.get_template(template).render(**values)
+    return printable(environment.get_template(template).render(**values))
 
 
 def _spans(measurements: Sequence[Measurement]) -> list[tuple[str, int]]:

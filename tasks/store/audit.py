@@ -20,7 +20,8 @@ from mlflow.exceptions import MlflowException
 
 from gauntlet.assurance.audit import trail
 from gauntlet.assurance.audit.trail import Receipt
-from gauntlet.errors import GauntletError
+from gauntlet.errors import GateError, GauntletError, InputError
+from gauntlet.state import store_uri
 
 if TYPE_CHECKING:
     from tasks.context import Context
@@ -189,3 +190,18 @@ def _all(search: Callable[..., Any], *words: Any) -> list[Any]:
         token = page.token
         if not token:
             return found
+
+
+def known(uri: str) -> list[Receipt]:
+    """The anchors in a store."""
+    return anchors(MlflowClient(uri))
+
+
+def require_whole(uri: str) -> None:
+    """Raise `GateError` when the audit log is broken, by its own chain or by the store's anchors."""
+    try:
+        found = trail.verify(anchors=known(uri), alone=uri == store_uri())
+    except InputError:  # no log yet
+        return
+    if found.problem:
+        raise GateError(found.problem)

@@ -23,7 +23,15 @@ _NAMES = re.compile(
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 FORMATS: Mapping[str, re.Pattern[str]] = {
-    "password in a URL": re.compile(r"(?<=://)[^\s/?#@:'\"]*:(?!\*\*\*@)[^\s/?#@'\"]+(?=@)"),
+    "password in a URL": re.compile(r"(?<=://)[^\s/?#@:'\"]*:(?!\*\*\*@)(?!\d{1,5}/)[^\s'\"]+(?=@)"),
+    "secret in a query": re.compile(
+        r"(?i)(?<=[?&])(?:[\w-]*(?:token|secret|passw(?:or)?d|pwd|signature|api[_-]?key|access[_-]?key)|sig|code)"
+        r"=(?!\*\*\*)[^&#\s'\"]+"
+    ),
+    "password in a text": re.compile(
+        r"(?i)(?<![\w?&])(?:passw(?:or)?d|passphrase|pwd|secret|api[_-]?key|account_?key|shared_?access_?key"
+        r"|access_?token)\s*[=:]\s*(?!\*\*\*)['\"]?[^\s'\";,]{3,}"
+    ),
     "private key": re.compile(
         r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----(?:[\s\S]*?-----END (?:[A-Z]+ )*PRIVATE KEY-----)?"
     ),
@@ -31,6 +39,12 @@ FORMATS: Mapping[str, re.Pattern[str]] = {
     "GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})"),
     "GitLab token": re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}"),
     "Slack token": re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
+    "Slack webhook": re.compile(r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[\w/-]{10,}"),
+    "Azure storage key": re.compile(r"(?i)(?<=accountkey=)[A-Za-z0-9+/=]{40,}"),
+    "Azure client secret": re.compile(r"\b[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{31,34}"),
+    "Stripe key": re.compile(r"\b(?:sk|rk|whsec)_(?:live_|test_)?[A-Za-z0-9]{16,}"),
+    "npm token": re.compile(r"\bnpm_[A-Za-z0-9]{36}"),
+    "Databricks token": re.compile(r"\bdapi[0-9a-f]{32}(?:-\d)?"),
     "Google API key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}"),
     "Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),
     "OpenAI or Anthropic key": re.compile(r"\bsk-[A-Za-z0-9_-]{20,}"),
@@ -67,12 +81,22 @@ def mask(text: str) -> str:
     'postgresql://gauntlet:***@db/mlflow'
     """
     for kind, pattern in FORMATS.items():
-        text = pattern.sub(_masked_url if kind == "password in a URL" else MASK, text)
+        text = pattern.sub(_KEPT.get(kind, lambda _: MASK), text)
     return text
 
 
-def _masked_url(found: re.Match[str]) -> str:
+def _user(found: re.Match[str]) -> str:
     return f"{found.group().partition(':')[0]}:{MASK}"
+
+
+def _name(found: re.Match[str]) -> str:
+    """`name=***`: one sees what it was."""
+    name, sign, _ = re.split(r"([=:])", found.group(), maxsplit=1)
+    return f"{name}{sign}{MASK}"
+
+
+_KEPT = {"password in a URL": _user, "secret in a query": _name, "password in a text": _name}
+"""What of a secret's surroundings stays readable."""
 
 
 def masked(value: Any, name: str = "") -> Any:

@@ -28,7 +28,7 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -38,11 +38,14 @@ from typing import Any
 from gauntlet.assurance.audit import journal
 from gauntlet.assurance.audit.secrets import masked
 from gauntlet.errors import GauntletError, InputError, SettingError
+from gauntlet.quiet import printable
 from gauntlet.state import state_dir
 
 VARIABLE, KEY = "GAUNTLET_AUDIT", "GAUNTLET_AUDIT_KEY"
 NOTHING = "0" * 64
 """`previous` of the first entry."""
+HEADLESS = "the head file was missing"
+"""The event of an entry that follows a log whose head was gone."""
 TORN = "half-written line set aside"
 
 Entry = dict[str, Any]
@@ -81,6 +84,8 @@ def append(event: str, path: Path | None = None, **facts: Any) -> Receipt:
         if torn := journal.set_aside_torn(file, _beside(path, "torn")):
             found = {"bytes": len(torn), "sha256": hashlib.sha256(torn).hexdigest(), "file": _beside(path, "torn").name}
             _write(file, path, {"event": TORN, "outputs": found})
+        if journal.last_line(file) and read_head(path) is None:
+            _write(file, path, {"event": HEADLESS})
         return _write(file, path, {"event": event, **facts})
 
 
@@ -134,7 +139,7 @@ def _hash(entry: Mapping[str, Any], key: str) -> str:
 
 
 def _parsed(line: bytes) -> Entry | None:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):  # a line may nest as deep as its writer likes
         found = json.loads(line)
         if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _FIELDS.items()):
             return found
@@ -172,10 +177,11 @@ class Verdict:
         return f"{count}, {first['time']} to {last['time']}, head {last['seq']}:{last['hash']}{note}"
 
 
-def verify(path: Path | None = None, anchors: Sequence[Receipt] = ()) -> Verdict:
+def verify(path: Path | None = None, anchors: Sequence[Receipt] = (), *, alone: bool = False) -> Verdict:
     """Follow the chain from the first line to the head and to what others know of it (`anchors`).
 
-    Anchors of other logs are passed over. Raises `InputError` when there is no such log.
+    Anchors of other logs are passed over, unless the store is this log's `alone`: then another log was begun anew in
+    the place of the one that the store knows. Raises `InputError` when there is no such log.
     """
     path, key = path or log_path(), os.environ.get(KEY, "")
     head = read_head(path)
@@ -188,7 +194,7 @@ def verify(path: Path | None = None, anchors: Sequence[Receipt] = ()) -> Verdict
         if problem or entry is None:
             break
         whole.append(entry)
-    problem = problem or _end_flaw(whole, head, anchors, key)
+    problem = problem or _end_flaw(whole, head, anchors, key) or _gap_flaw(whole, anchors, alone)
     return Verdict(tuple(whole), problem, 0 if key else sum(bool(entry.get("keyed")) for entry in whole))
 
 
@@ -239,10 +245,22 @@ def _end_flaw(whole: Sequence[Entry], head: Receipt | None, anchors: Sequence[Re
     return ""
 
 
+def _gap_flaw(whole: Sequence[Entry], anchors: Sequence[Receipt], alone: bool) -> str:
+    """What a whole chain cannot show by itself: that it was begun anew, or that its head was taken away before."""
+    if gap := next((entry["seq"] for entry in whole if entry["event"] == HEADLESS), None):
+        return f"before entry {gap} the head file was missing, so an end cut off there could not be seen"
+    own = {entry["log"] for entry in whole}
+    others = [anchor for anchor in anchors if anchor.log not in own]
+    if alone and others:
+        other = max(others, key=lambda anchor: anchor.sequence)
+        return f"the log was begun anew: MLflow knows entry {other.sequence} of another one ({other.log})"
+    return ""
+
+
 # The command
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, store: bool = False) -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser("gauntlet audit", description="Verify the audit log.")
     parse.add_argument("file", nargs="?", type=Path, help=f"the log (default: {VARIABLE}, else the state folder's)")
     parse.add_argument("--tail", type=int, metavar="N", help="show the last N entries")
@@ -253,6 +271,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LOG:SEQ:HASH",
         help="what a run in MLflow knows: its tag gauntlet.audit_head (repeatable)",
     )
+    if store:
+        told = "compare with every anchor in MLflow: in the store of this URI, else the usual one"
+        parse.add_argument("--store", nargs="?", const="", metavar="URI", help=told)
     return parse
 
 
@@ -275,23 +296,31 @@ def show(entries: Sequence[Entry]) -> None:
         outputs = entry.get("outputs") or {}
         told = ", ".join(f"{name} {value}" for name, value in outputs.items() if not isinstance(value, dict | list))
         who, commit = f"{entry['user']}@{entry['host']}", entry.get("commit", "")[:8]
-        table.add_row(str(entry["seq"]), entry["time"][:19], who, entry["event"], commit, told)
+        cells = str(entry["seq"]), entry["time"][:19], who, entry["event"], commit, told
+        table.add_row(*(" ".join(printable(cell).split()) for cell in cells))
     Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line: 0 the log is whole, 1 it is broken, 2 the user's input."""
-    options = _parser().parse_args(words)
+def main(words: Sequence[str] | None = None, known: Callable[[str], tuple[list[Receipt], bool]] | None = None) -> int:
+    """Run the command line: 0 the log is whole, 1 it is broken, 2 the user's input.
+
+    `known` gives the anchors of a store by its URI, and whether that store is this log's alone.
+    """
+    options = _parser(store=known is not None).parse_args(words)
     try:
         if options.tail is not None and options.tail < 1:
             raise SettingError(f"must be 1 or more, got {options.tail}", where="--tail")
-        verdict = verify(options.file, [anchor(text) for text in options.anchor])
+        anchors, alone = [anchor(text) for text in options.anchor], False
+        if known and options.store is not None:
+            stored, alone = known(options.store)
+            anchors += stored
+        verdict = verify(options.file, anchors, alone=alone)
     except GauntletError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_status
     if options.tail:
         show(verdict.entries[-options.tail :])
-    print(verdict)
+    print(printable(str(verdict)))
     return 1 if verdict.problem else 0
 
 

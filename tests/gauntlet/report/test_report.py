@@ -227,3 +227,9 @@ def test_terminal_fits_eighty_columns_and_takes_names_literally() -> None:
     assert "[bold]Night" in text
     assert "98.00" in text
     assert "96.9\N{EN DASH}98.7" in text
+
+
+def test_no_way_out_drives_a_terminal_or_turns_lines_round() -> None:
+    evil = Report("a\x1b[2Jb\u202ec", {"name": "x\x1b]0;t\x07"}, [], {}, {}, ["note \x9b31m"])
+    for text in (to_html(evil), to_markdown(evil)):
+        assert not {"\x1b", "\u202e", "\x07", "\x9b"} & set(text)

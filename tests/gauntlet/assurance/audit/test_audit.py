@@ -275,3 +275,32 @@ def test_an_anchor_is_spelt_as_runs_carry_it(log: Path) -> None:
         trail.anchor("a:b:c")
     with pytest.raises(InputError):
         verify(log.with_name("none"))
+
+
+def test_a_log_begun_anew_is_caught_by_a_store_of_its_own(log: Path) -> None:
+    known = trail.Receipt(verify(log).entries[0]["log"], 6, verify(log).entries[5]["hash"])
+    for path in (log, log.with_name("audit.jsonl.head")):
+        path.unlink()
+    append("run started")
+    assert verify(log, [known]).problem == ""  # of another log, maybe another machine's
+    assert "begun anew: MLflow knows entry 6" in verify(log, [known], alone=True).problem
+
+
+def test_a_head_that_was_taken_away_stays_visible_when_the_log_goes_on(log: Path) -> None:
+    rewrite(log, lambda lines: lines[:4])
+    log.with_name("audit.jsonl.head").unlink()
+    append("run started")
+    assert "before entry 5 the head file was missing" in verify(log).problem
+
+
+def test_a_line_as_deep_as_its_writer_likes_is_no_entry(log: Path) -> None:
+    with log.open("ab") as file:
+        file.write(b"[" * 200_000 + b"\n")
+    assert "line 7 is no entry" in verify(log).problem
+
+
+def test_what_is_shown_drives_no_terminal(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    append("run \x1b[2J\u202e started", outputs={"x": "\x1b]0;title\x07"})
+    assert main([str(log), "--tail", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\u202e", "\x07"} & set(shown)

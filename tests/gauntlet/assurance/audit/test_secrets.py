@@ -111,3 +111,27 @@ def test_masking_twice_changes_nothing_more(text: str) -> None:
 @given(st.text(alphabet="abcXYZ019_.!-", min_size=1), st.sampled_from(["http", "postgresql+asyncpg", "s3"]))
 def test_no_password_survives_in_a_url(password: str, scheme: str) -> None:
     assert mask(f"{scheme}://user:{password}@host/") == f"{scheme}://user:***@host/"
+
+
+HIDDEN = [
+    ("postgresql://u:p@ss/w#rd@db:5432/x", "p@ss"),
+    ("https://host/a?token=abcdef&x=1", "abcdef"),
+    ("https://host/a?x=1&sig=AbC%2Fd", "AbC"),
+    ("could not connect: password=hunter2; user=x", "hunter2"),
+    ("DefaultEndpointsProtocol=https;AccountKey=" + "A" * 86 + "==;EndpointSuffix=x", "AAAA"),
+    ("https://hooks.slack.com/services/T000/B000/XXXXXXXXXXXX", "XXXX"),
+    ("sk_live_" + "a" * 24, "aaaa"),
+    ("npm_" + "a" * 36, "aaaa"),
+    ("dapi" + "0" * 32, "0000"),
+]
+
+
+@pytest.mark.parametrize(("text", "secret"), HIDDEN)
+def test_what_issuers_and_drivers_write_is_masked(text: str, secret: str) -> None:
+    assert secret not in mask(text)
+    assert mask(mask(text)) == mask(text)
+
+
+@pytest.mark.parametrize("text", ["max_tokens=5", "tokens: 12", "https://host/path:80/x@y", "secret scanning: none"])
+def test_plain_words_stay(text: str) -> None:
+    assert mask(text) == text
