@@ -143,11 +143,20 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str, look: 
             configs.scan_text(opened.read(look.limits.text_bytes + 1), file, name, look)
         elif member.filename == "schema.json":
             _skops(opened.read(look.limits.text_bytes + 1), file, name, look)
-        elif member.filename.startswith("assets/"):
-            return  # vocabularies of layers: text that is read as text
         else:
             with _copy(opened, look.limits.member_bytes) as copy:
-                scan_stream(copy, file, look, name, depth + 1)
+                if not (member.filename.startswith("assets/") and is_text(copy)):
+                    scan_stream(copy, file, look, name, depth + 1)
+
+
+def is_text(stream: BinaryIO) -> bool:
+    """Whether a stream is printable text, such as a vocabulary."""
+    stream.seek(0)
+    try:
+        text = stream.read().decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return all(c.isprintable() or c in "\n\r\t" for c in text)
 
 
 def _skops(text: bytes, file: str, where: str, look: Look) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,8 @@ def _model(path: Path, file: str, look: Look) -> None:
 
 def _is_inert(path: Path, file: str, look: Look) -> bool:
     """Whether nothing runs or unpickles the file: text, or the numbers of a SavedModel."""
-    if (path.parent.parent / "saved_model.pb").is_file() and path.parent.name in ("variables", "assets"):
-        return True
+    if (path.parent.parent / "saved_model.pb").is_file() and path.parent.name == "variables":
+        return _is_variables(path)
     if path.name == "fingerprint.pb" and path.with_name("saved_model.pb").is_file():
         return True
     if path.suffix.lower() not in _TEXTS or path.stat().st_size > look.limits.text_bytes:
@@ -82,7 +83,29 @@ def _is_inert(path: Path, file: str, look: Look) -> bool:
         return False
     if path.suffix == ".json":
         configs.scan_text(content, file, "the file", look)
+    for rule, pattern in _SPEAKING:
+        if found := pattern.search(content):
+            look.hit(rule, file, f"holds {found.group().decode('utf-8', 'replace')!r}")
     return not _is_pickle(path, file, look)
+
+
+_SPEAKING = (
+    ("GM003", re.compile(rb"!!python/[\w/.:]{1,80}")),
+    (
+        "GM015",
+        re.compile(rb"(?m)^\s*(?:- )?(?:--(?:extra-)?index-url|--find-links|--trusted-host|-i|-f)[ =][^\n]{0,80}"),
+    ),
+)
+"""What makes a text run or fetch code: YAML that builds Python objects, packages from somebody's own index."""
+
+
+def _is_variables(path: Path) -> bool:
+    """Whether a file beside a SavedModel is what TensorFlow keeps variables in: a table, or bare numbers."""
+    if path.name.endswith(".index"):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8))
+            return file.read(8) == bytes.fromhex("57fb808b247547db")  # of LevelDB's tables
+    return re.fullmatch(r"variables\.data-\d{5}-of-\d{5}", path.name) is not None
 
 
 def _is_pickle(path: Path, file: str, look: Look) -> bool:
@@ -97,23 +120,28 @@ def _is_pickle(path: Path, file: str, look: Look) -> bool:
 
 
 def _described(root: Path, look: Look) -> set[str]:
-    """Judge what `MLmodel` says of the flavors; returns the files that they name."""
-    path = root / "MLmodel"
-    if not path.is_file():
-        return set()
+    """Judge what every `MLmodel` below the folder says of the flavors; returns the files that they name."""
+    named: set[str] = set()
+    for path in sorted(root.rglob("MLmodel"))[: look.limits.files]:
+        below = path.parent.relative_to(root)
+        named |= {(below / text).as_posix() for text in _one_described(path, (below / "MLmodel").as_posix(), look)}
+    return named
+
+
+def _one_described(path: Path, file: str, look: Look) -> set[str]:
     try:
         content = yaml.safe_load(path.read_bytes()[: look.limits.text_bytes])
         flavors = dict(content["flavors"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
-        look.error("MLmodel", f"not a description that can be read: {type(error).__name__}")
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
+        look.error(file, f"not a description that can be read: {type(error).__name__}")
         return set()
     for name, settings in flavors.items():
         _flavor(str(name), settings if isinstance(settings, dict) else {}, look)
     named = {text for settings in flavors.values() for text in _texts(settings)}
     for text in sorted(named):
         if escapes(text) and (text.startswith(("/", "\\")) or ".." in text):
-            look.hit("GM007", "MLmodel", f"names {text!r}")
-    return {Path(text).as_posix() for text in named}
+            look.hit("GM007", file, f"names {text!r}")
+    return named
 
 
 def _flavor(name: str, settings: dict[Any, Any], look: Look) -> None:
@@ -123,6 +151,8 @@ def _flavor(name: str, settings: dict[Any, Any], look: Look) -> None:
         look.error("MLmodel", f"flavor {name}: how it loads is not known here")
     if stored in ("pickle", "cloudpickle") or name == "pytorch" or "python_model" in settings:
         look.hit("GM014", "MLmodel", f"flavor {name}, {stored or settings.get('python_model') or 'torch.load'}")
+    if str(settings.get("keras_module", "keras")) not in ("keras", "tensorflow.keras", "tf_keras"):
+        look.hit("GM015", "MLmodel", f"flavor {name}, keras_module {settings['keras_module']}")
     if not loader.startswith("mlflow."):
         look.hit("GM015", "MLmodel", f"flavor {name}, loader_module {loader}")
     for key in ("code", "model_code_path"):

