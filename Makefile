@@ -16,7 +16,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run nightly serve test check lock clean clean-state
+.PHONY: help run nightly serve test test-all test-portable check lock clean clean-state
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,8 +30,18 @@ nightly: $(VENV)/.installed ## Candidate against champion: [DATASET=digits] [DAT
 serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARGS="--mlflow-port 5001"]
 	@$(BIN)/python -m mlflow_server.serve $(ARGS)
 
-test: $(VENV)/.installed-dev ## Run the tests, a file to a processor: [ARGS="-m 'not slow'"]
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+NUMERIC := tests/gauntlet/attacks tests/gauntlet/evaluation tests/gauntlet/models
+
+test: $(VENV)/.installed-dev ## Run the quick tests, a file to a processor: [ARGS="-k name"]
+	@$(PYTEST) -m "not slow and not server" $(ARGS)
+
+test-all: $(VENV)/.installed-dev ## Run every test: servers, whole nights, kills, reports
+	@$(PYTEST) $(ARGS)
+
+test-portable: $(VENV)/.installed-dev ## Run the numeric tests as processors without AVX-512 and without oneDNN would
+	@ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "not slow" $(NUMERIC) $(ARGS)
+	@TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) -m "not slow" $(NUMERIC) $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, security
 	$(BIN)/ruff check .
@@ -64,6 +74,7 @@ $(BIN)/python:
 $(VENV)/.installed: requirements.txt constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (some minutes the first time)"
 	@$(PIP) install -r requirements.txt -c constraints.txt
+	@$(PIP) install --no-deps --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed

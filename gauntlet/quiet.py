@@ -39,6 +39,8 @@ def hush() -> None:
     """Set the environment and the libraries' loggers; call it before they are imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # attacks are compiled by TensorFlow, whatever else Keras could use
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ECHOING:
@@ -51,7 +53,11 @@ def load_tensorflow() -> None:
     if "tensorflow" not in sys.modules:
         hush()
         with no_standard_error():
+            import keras
             import tensorflow  # noqa: F401
+        # a person's keras.json is for the person's own code
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_floatx("float32")
 
 
 @contextlib.contextmanager

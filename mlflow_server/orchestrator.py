@@ -49,7 +49,7 @@ class OwnPagesOnly:
 def hosts() -> tuple[str, ...]:
     """The names under which the server answers: this machine's, and those of GAUNTLET_PREFECT_HOSTS."""
     named = [name.strip().lower() for name in os.environ.get(HOSTS, "").split(",")]
-    return (*OWN, *(name for name in named if name))
+    return (*OWN, *(name.partition(":")[0] for name in named if name))
 
 
 def create_app() -> Any:

@@ -22,6 +22,7 @@ from gauntlet.errors import GauntletError
 from gauntlet.state import PROJECT_ROOT, ensure_state, shipped
 from mlflow_server import auth
 from mlflow_server.children import ChildDied, Children
+from mlflow_server.orchestrator import HOSTS
 from mlflow_server.port import port, require_free
 
 HOST = "127.0.0.1"
@@ -140,7 +141,8 @@ async def bring_up(children: Children, options: argparse.Namespace, told: Secret
     say(f"Starting MLflow and Prefect; logs in {children.logs}")
     await children.start("mlflow", *module("mlflow_server", *mlflow_flags(options)), told=told.mlflow)
     flags = ["--factory", "mlflow_server.orchestrator:create_app", "--host", HOST, "--port", str(prefect_port)]
-    await children.start("prefect", *module("uvicorn", *flags), told=told.prefect)
+    named = ",".join(filter(None, (os.environ.get(HOSTS), options.allowed_hosts)))
+    await children.start("prefect", *module("uvicorn", *flags), told=dict(told.prefect) | {HOSTS: named})
     await wait_for("MLflow", lambda: get(mlflow_port, "/health"), children)
     say(f"MLflow   http://{HOST}:{mlflow_port}")
     await wait_for("Prefect", lambda: get(prefect_port, "/api/health"), children)

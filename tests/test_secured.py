@@ -95,6 +95,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             patch.delenv(variable)
         patch.setenv("GAUNTLET_STATE", str(found.state))
         patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
+        patch.setenv("GAUNTLET_PREFECT_HOSTS", "prefect.example.org")
         patch.setenv(auth.ADMIN_PASSWORD, PASSWORD)
         with running("mlflow_server.serve", *flags, log=found.log) as process:
             wait_until(lambda: "Ready." in found.log.read_text() or process.poll() is not None, found.log, 180)

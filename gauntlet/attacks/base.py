@@ -1,7 +1,8 @@
 """What every evasion attack promises; the author of one writes only its maths.
 
-Images stay within bounds and budget, NaN and wrong shapes are refused, an image gets the same result in whatever
-batch it stands, and success is counted elsewhere, never by the attack itself.
+Images stay within bounds and budget, NaN and wrong shapes are refused, an image draws the same random numbers in
+whatever batch it stands (its result is then the same up to rounding), and success is counted elsewhere, never by the
+attack itself.
 """
 
 from __future__ import annotations

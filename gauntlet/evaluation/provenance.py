@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +21,28 @@ def code_digest() -> str:
     for path in sorted([*root.rglob("*.py"), *root.rglob("*.yaml"), *root.rglob("*.j2")]):
         found.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return found.hexdigest()
+
+
+ISAS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+"""Instruction sets for which the libraries have kernels of their own, the newest first."""
+SWITCHES = ("ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS", "TF_DETERMINISTIC_OPS")
+"""Environment variables that choose other kernels."""
+
+
+@lru_cache
+def machine() -> str:
+    """The kind of machine: results of two kinds agree up to rounding, not to the last bit.
+
+    >>> machine().split()[0] in ("x86_64", "aarch64", "arm64", "AMD64")
+    True
+    """
+    info = Path("/proc/cpuinfo")
+    flags = (
+        set(re.findall(r"\w+", info.read_text().partition("flags")[2].partition("\n")[0])) if info.exists() else set()
+    )
+    isa = next((name for name in ISAS if name in flags), "")
+    switches = [f"{name}={os.environ[name]}" for name in SWITCHES if name in os.environ]
+    return " ".join(part for part in (platform.machine(), isa, *switches) if part)
 
 
 def identity(model: Target) -> str | None:

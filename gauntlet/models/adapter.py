@@ -13,6 +13,7 @@ import numpy as np
 
 from gauntlet.errors import ModelError
 from gauntlet.models.chance import CLEARLY, balanced_accuracy, dependence, informative
+from gauntlet.models.layout import channels_last
 from gauntlet.models.outputs import LOGITS, as_graph, one_output, run, unsquashed
 from gauntlet.threat import Images, Labels
 
@@ -86,7 +87,7 @@ def adapt(
     The input range is found by `settle`. A model whose answers do not depend on the labels at any range is refused,
     unless `accept_chance`. A stated range is used; without `doubt` nobody looks whether another fits better.
     """
-    model = one_output(as_graph(model, x.shape[1:]), n_classes)
+    model = one_output(channels_last(as_graph(model, x.shape[1:])), n_classes)
     layouts = _check_shapes(model, x, outputs, layout)
     near, far = _given(model, x[:256], layouts[0]), _given(model, _far(x[:64]), layouts[0])
     check_finite(run(model, near))

@@ -26,7 +26,8 @@ ZERO = tf.UnconnectedGradients.ZERO
 CHUNK = 128
 """Images per compiled call; ART's default of 32 is slower, 256 no faster, and memory stays flat."""
 MULTIPLE = 16
-"""Batches are filled up to a multiple of this: an image's numbers then do not depend on its batch, to the last bit."""
+"""Batches are filled up to a multiple of this: fewer shapes are compiled, and an image's numbers depend on its batch by
+rounding alone. With oneDNN and AVX-512 they do not depend on it at all; no processor is promised to do so."""
 
 
 class Seen(NamedTuple):

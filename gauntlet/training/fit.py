@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +68,13 @@ def usual_epochs(n_train: int) -> int:
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether the processor has the instructions: with them training is over twice as fast, else far slower."""
+    """Whether the processor has the instructions, and they are not switched off: training is then twice as fast.
+
+    `ONEDNN_MAX_CPU_ISA` and `TF_ENABLE_ONEDNN_OPTS=0` make another processor of this one, which has no such kernels.
+    """
+    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or (limited not in ("ALL", "DEFAULT") and "BF16" not in limited):
+        return False
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 
 from gauntlet.assurance.audit.secrets import mask, masked
 from gauntlet.errors import SettingError, TrackingError
+from gauntlet.evaluation.provenance import machine
 from gauntlet.measurement import Measurement
 from gauntlet.state import CHECKOUT, PROJECT_ROOT, ensure_state, store_uri, tracking_uri
 from mlflow_server.store import SQLITE, initialise
@@ -425,9 +426,9 @@ def tasks_digest() -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that the numbers depend on."""
+    """The versions of the libraries that the numbers depend on, and the kind of machine."""
     packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "foolbox", "numpy", "scipy", "scikit-learn")
-    return {package: importlib.metadata.version(package) for package in packages}
+    return {package: importlib.metadata.version(package) for package in packages} | {"machine": machine()}
 
 
 def ui_command(uri: str) -> str:

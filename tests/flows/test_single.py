@@ -65,8 +65,9 @@ def test_images_are_kept_when_asked(trained: dict[str, Any], small_npz: str, sto
     settings = {"attack": ["fgsm"], "eps": ["25/255"], "n": 30, "save_images": True}
     result = attack(model=trained["model_uri"], dataset=small_npz, tracking_uri=store, **settings)
     saved = tracking.arrays(result["run_id"], "adversarial.npz")
-    assert saved["images fgsm inf 0.0980392"].shape == (30, 28, 28, 1)
-    assert len(np.unique(saved["index fgsm inf 0.0980392"])) == 30
+    key = f"{result['results'][0]['attack_id']} 0.0980392"
+    assert saved[f"images {key}"].shape == (30, 28, 28, 1)
+    assert len(np.unique(saved[f"index {key}"])) == 30
 
 
 def test_source_makes_it_a_transfer(trained: dict[str, Any], small_npz: str, store: str) -> None:

@@ -14,8 +14,10 @@ import pytest
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import ModelError
 from gauntlet.models.adapter import RANGES, Expects, Fit, adapt, settle
+from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.models.digest import digest
 from gauntlet.models.files import load_file
+from gauntlet.models.layout import channels_last
 
 Layers = list[keras.Layer]
 
@@ -306,12 +308,22 @@ def test_a_layout_that_the_model_does_not_take_is_refused(coloured: Coloured) ->
         adapt(network, coloured.x, coloured.y, 10, layout="hwc")
 
 
-def test_channels_first_convolutions_run_here(coloured: Coloured) -> None:
-    layers = [keras.layers.Conv2D(4, 3, data_format="channels_first"), keras.layers.Flatten(), keras.layers.Dense(10)]
-    network = keras.Sequential([keras.Input((3, 28, 28)), *layers])
-    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    network.fit(coloured.x.transpose(0, 3, 1, 2), coloured.y, epochs=3, batch_size=20, verbose=0)
-    assert adapt(network, coloured.x, coloured.y, 10).layout == "chw"
+def test_channels_first_convolutions_run_on_any_processor(coloured: Coloured) -> None:
+    first = [
+        keras.layers.Conv2D(4, 3, data_format="channels_first"),
+        keras.layers.MaxPooling2D(data_format="channels_first"),
+    ]
+    inner = keras.Sequential([keras.Input((3, 28, 28)), *first])
+    network = keras.Sequential([keras.Input((3, 28, 28)), inner, keras.layers.Flatten(), keras.layers.Dense(10)])
+    made = channels_last(network)
+    made.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    made.fit(coloured.x.transpose(0, 3, 1, 2), coloured.y, epochs=3, batch_size=20, verbose=0)
+    network.set_weights(made.get_weights())
+    adapted = adapt(network, coloured.x, coloured.y, 10)
+    assert adapted.layout == "chw"
+    gradient = CompiledClassifier(adapted.model).look(coloured.x[:4], coloured.y[:4]).gradient
+    assert gradient.any(axis=(1, 2, 3)).all()
+    assert channels_last(adapted.model) is adapted.model
 
 
 # --- digests ------------------------------------------------------------------------------------------------

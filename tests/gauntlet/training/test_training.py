@@ -216,7 +216,10 @@ def test_a_perturbation_gets_the_network_that_is_trained_and_the_labels(tiny: Da
     assert seen
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+NO_KERNELS = pytest.mark.skipif(not computes_in_bfloat16(), reason="this processor has no bfloat16 kernels")
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=NO_KERNELS)])
 def test_the_precision_is_of_the_training_and_not_of_the_model(tiny: Dataset, precision: str) -> None:
     trained = train(tiny, Training(epochs=1, precision=precision))
     assert {array.dtype for array in trained.model.get_weights()} == {np.dtype("float32")}
