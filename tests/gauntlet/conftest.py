@@ -10,7 +10,7 @@ import pytest
 
 from gauntlet.data.datasets import Dataset, read_dataset
 from gauntlet.quiet import load_tensorflow
-from gauntlet.training.fit import Training, train
+from tests.frozen import frozen
 
 if TYPE_CHECKING:
     import keras
@@ -37,13 +37,10 @@ def small(digits: Dataset) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def model(digits: Dataset) -> keras.Model:
-    """A 3×3 CNN that knows its digits; nobody may change its weights."""
+def model() -> keras.Model:
+    """A small 3×3 CNN that knows its digits; nobody may change its weights."""
     load_tensorflow()
-    network = train(digits, Training(architecture="cnn3x3", epochs=4, batch_size=32, seed=0)).model
-    accuracy = (network.predict(digits.x_test, verbose=0).argmax(axis=1) == digits.y_test).mean()
-    assert accuracy > 0.9, f"the model all tests share reaches {100 * accuracy:.1f} % only"
-    return network
+    return frozen()
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,12 @@ def usual(kind: type[Defense]) -> Defense:
 
 
 @pytest.fixture(scope="module")
+def classifier(digits: Dataset) -> CompiledClassifier:
+    """A baseline of the architecture that the defenses train: adversarial training may start from its weights."""
+    return CompiledClassifier(train(digits, Training(epochs=4, batch_size=32, seed=0)).model)
+
+
+@pytest.fixture(scope="module")
 def told() -> dict[type[Defense], list[float]]:
     """The progress that each defense told."""
     return {}
@@ -160,11 +166,9 @@ def test_the_budget_is_the_data_sets_largest_usual_one(small: Dataset) -> None:
 # --- FGSM inside a training step ----------------------------------------------------------------------------
 
 
-def test_the_step_makes_the_images_that_fgsm_makes(
-    model: keras.Model, classifier: CompiledClassifier, small: Dataset
-) -> None:
+def test_the_step_makes_the_images_that_fgsm_makes(classifier: CompiledClassifier, small: Dataset) -> None:
     x, y = small.x_test[:16], small.y_test[:16]
-    images = fgsm_step(EPS, 1.0, (0.0, 1.0))(model, tf.constant(x), tf.constant(y)).numpy()
+    images = fgsm_step(EPS, 1.0, (0.0, 1.0))(classifier.model, tf.constant(x), tf.constant(y)).numpy()
     np.testing.assert_allclose(images, Fgsm().run(classifier, x, y, EPS, seed=0).images, atol=1e-6)
 
 
