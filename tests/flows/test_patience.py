@@ -10,6 +10,13 @@ from gauntlet.errors import SettingError
 from tasks.store import patience
 
 
+@pytest.fixture(autouse=True)
+def nothing_set_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered goes with the variable: a number that only stays behind looks like a user's own."""
+    monkeypatch.setattr(patience, "_ours", {})
+    monkeypatch.delenv(patience.RETRIES, raising=False)
+
+
 @pytest.mark.parametrize(("seconds", "expected"), [(0, 0), (1, 1), (2, 1), (10, 3), (240, 7), (1e6, 10)])
 def test_pauses_last_at_least_so_long(seconds: float, expected: int) -> None:
     assert patience.retries(seconds) == expected
@@ -23,7 +30,6 @@ def test_what_is_no_number_of_seconds_is_refused(text: str, monkeypatch: pytest.
 
 
 def test_the_first_contact_is_short_and_the_rest_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(patience.RETRIES, raising=False)
     monkeypatch.setenv("GAUNTLET_PATIENCE", "60")
     with patience.first_contact():
         assert os.environ[patience.RETRIES] == "3"
