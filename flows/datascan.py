@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from flows.command import Settings, flow, main
-from flows.settings import context, result
+from flows.settings import check_poisoning, context, result
 from gauntlet.data.datascan import DataScan
 from gauntlet.defenses.poisoning import AnyPoisoning
 
@@ -28,6 +28,12 @@ class DataScanConfig(Settings):
         DataScan.model_fields["p_value"].default, gt=0, lt=1, description="labels unlike the test set's alarm below it"
     )
     fail_on_suspects: bool = Field(False, description="exit with status 1 when a check alarms")
+
+    def check(self) -> None:
+        """Refuse as well a poisoning that this data cannot carry."""
+        super().check()
+        if self.poisoning:
+            check_poisoning(self.poisoning, self.data())
 
 
 @flow(DataScanConfig)

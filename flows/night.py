@@ -21,6 +21,7 @@ class Night:
         """`run_id` is the night's own run, whose children the stages are."""
         self.config, self.where, self.run_id = config, where, run_id
         self.battery, self.problems = config.battery(), Problems()
+        self.known = tuple(one.aimed(where.load().n_classes) for one in config.trigger)
         self.runs: dict[str, str] = {}
         self.again: list[str] = []
         self.remarks: list[str] = []
@@ -34,7 +35,7 @@ class Night:
     def notes(self) -> list[str]:
         """What the page tells besides the verdict's reasons."""
         unchanged = f"taken again, as nothing that they depend on changed: {', '.join(self.again)}"
-        return [*self.remarks, *([unchanged] if self.again else [])]
+        return [*self.battery.left_out, *self.remarks, *([unchanged] if self.again else [])]
 
     def stage(self, name: str, make: Any, *inputs: Any, role: str = "", about: Context | None = None) -> str | None:
         """The run of a stage: one with the same inputs, else a fresh one; None when it fails."""
@@ -132,7 +133,7 @@ class Night:
 
         if model is None:
             return None
-        source, battery, known, detector = Source(model=model), self.battery, self.config.trigger, self.config.detector
+        source, battery, known, detector = Source(model=model), self.battery, self.known, self.config.detector
         weights, bank = registry.digest_of(model), entries(self.where)
         name = model.removeprefix("models:/").removeprefix(f"gauntlet-{self.where.title}-")
 
@@ -165,7 +166,7 @@ class Night:
             return None
         before = champion.model if champion else None
         anchor = self.problems.caught("anchor", self.against_anchor, candidate, champion, judged)
-        facts = self.battery, self.config.trigger, judged, self.runs, anchor
+        facts = self.battery, self.known, judged, self.runs, anchor
         made = self.problems.caught("card", card, self.where, self.run_id, candidate, before, *facts)
         if not self.config.promote:
             self.remarks += [] if champion else ["--promote makes the first candidate the champion"]

@@ -7,14 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from flows.command import flow, main
-from flows.settings import GivenModel, TrainingSettings, context, result
-from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger
+from flows.settings import GivenModel, PoisoningSettings, TrainingSettings, context, result
 
 
-class PoisonConfig(TrainingSettings, GivenModel):
+class PoisonConfig(TrainingSettings, PoisoningSettings, GivenModel):
     """Settings of the flow `poison`."""
 
-    poisoning: AnyPoisoning = Field(CornerTrigger(), description="NAME or NAME:key=value,key=value")
     model: str | None = Field(None, description="the clean model to compare with; trained first when not given")
 
 

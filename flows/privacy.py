@@ -8,7 +8,7 @@ from pydantic import Field
 
 from flows.command import flow, main
 from flows.settings import ModelSettings, TrainingSettings, context, result
-from gauntlet.privacy import Thefts
+from gauntlet.privacy import Thefts, usual
 
 
 class PrivacyConfig(ModelSettings, TrainingSettings):
@@ -20,6 +20,13 @@ class PrivacyConfig(ModelSettings, TrainingSettings):
         description="NAME or NAME:key=value,key=value; repeatable; else membership by gap and loss, and a copy",
     )
     n: int | None = Field(None, ge=2, description="training and test images each; else all of the smaller set")
+
+    def check(self) -> None:
+        """Refuse as well thefts that need more images than there are."""
+        super().check()
+        dataset = self.data()
+        for one in self.theft or usual("gradients"):
+            one.check(dataset, self.n)
 
 
 @flow(PrivacyConfig)

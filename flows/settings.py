@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
 from flows.command import Settings
 from gauntlet.attacks import Attacks
+from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger, Poisoning
 from gauntlet.evaluation.battery import Battery
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
 from gauntlet.models.adapter import InputRange, Layout, Outputs
@@ -17,6 +19,7 @@ from gauntlet.threat import Budget
 from gauntlet.training.fit import Training
 
 if TYPE_CHECKING:
+    from gauntlet.data.datasets import Dataset
     from tasks.context import Context
 
 
@@ -72,11 +75,32 @@ class BatterySettings(Settings):
         """Refuse as well budgets and numbers of images that cannot be meant on this data."""
         super().check()
         dataset = self.data()
-        self.battery().check(dataset.input_shape, len(dataset.x_test))
+        battery = self.battery()
+        battery.check(dataset.input_shape, len(dataset.x_test))
+        for line in battery.left_out:
+            print(f"note: {line}", file=sys.stderr)
 
     def battery(self) -> Battery:
-        """The battery; without an attack's name, the usual ones for what the model shows."""
-        return Battery(**{name: getattr(self, name) for name in Battery.model_fields})
+        """The battery on this data; without an attack's name, the usual ones for what the model shows."""
+        asked = {name: getattr(self, name) for name in Battery.model_fields if name in type(self).model_fields}
+        return Battery(**asked).fitted(self.data().n_classes)
+
+
+class PoisoningSettings(Settings):
+    """How the training set is poisoned."""
+
+    poisoning: AnyPoisoning = Field(CornerTrigger(), description="NAME or NAME:key=value,key=value")
+
+    def check(self) -> None:
+        """Refuse as well a poisoning that this data cannot carry."""
+        super().check()
+        check_poisoning(self.poisoning, self.data())
+
+
+def check_poisoning(poisoning: Poisoning, dataset: Dataset) -> None:
+    """`SettingError` when the trigger does not fit, its target does not exist, or too few images can be poisoned."""
+    poisoning.check(dataset.input_shape, dataset.n_classes)
+    poisoning.poisonable(dataset.y_train, dataset.n_classes)
 
 
 class GivenModel(Settings):

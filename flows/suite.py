@@ -8,15 +8,13 @@ from pydantic import Field
 
 from flows.command import flow, main
 from flows.problems import Problems
-from flows.settings import BatterySettings, TrainingSettings, context
-from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger
+from flows.settings import BatterySettings, PoisoningSettings, TrainingSettings, context
 from gauntlet.defenses.training import AdversarialTraining, AnyDefense, OnTheFly
 
 
-class SuiteConfig(TrainingSettings, BatterySettings):
+class SuiteConfig(TrainingSettings, BatterySettings, PoisoningSettings):
     """Settings of the flow `suite`."""
 
-    poisoning: AnyPoisoning = Field(CornerTrigger(), description="NAME or NAME:key=value,key=value")
     defense: tuple[AnyDefense, ...] = Field(
         (AdversarialTraining(), OnTheFly()), description="NAME or NAME:key=value,key=value; repeatable"
     )

@@ -61,6 +61,8 @@ def attack(
     battery = battery.filled(loaded.classifier.access)
     battery = battery.lasting() if transfer or save_images else battery
     battery.check(dataset.input_shape, len(dataset.x_test))
+    for one in battery.attack:
+        one.check_access((other or loaded).classifier)
     name, scenario = f"{'transfer to' if transfer else 'attack'} {role}", _knowledge(loaded, transfer)
     params = _params(context, target, battery, dataset) | {"source": source.model if source else images_of}
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
@@ -76,7 +78,7 @@ def attack(
                 )
                 results = run_battery(battery, job, lambda n: dataset.test_subset(n, context.seed), progress, first)
         with limits.within("the probes", battery.max_seconds, battery.max_memory):
-            findings = _judge(role, dataset, loaded, clean, job, results)
+            findings = _judge(role, dataset, loaded, clean, job, results, battery.left_out)
         log(run, context, dataset, findings, params)
         if bank:
             deposit(run, context, dataset, results)
@@ -138,7 +140,15 @@ def _key(attack: Attack, eps: float) -> str:
     return f"{attack.id} {eps:.6g}"
 
 
-def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, job: Job, results: list[Attacked]) -> Findings:
+def _judge(
+    role: str,
+    dataset: Dataset,
+    loaded: Loaded,
+    clean: Clean,
+    job: Job,
+    results: list[Attacked],
+    left_out: Sequence[str],
+) -> Findings:
     """The results and what speaks against them."""
     probes = probe(
         job.target, job.x, job.y, job.clean, results=results, better_range=loaded.better_range, seed=job.seed
@@ -151,5 +161,5 @@ def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, job: Job, 
         accept_chance=loaded.accept_chance,
         bounds=dataset.bounds,
     )
-    notes = [*checks.notes(evidence), *([TRUSTED] if loaded.trusted else [])]
+    notes = [*left_out, *checks.notes(evidence), *([TRUSTED] if loaded.trusted else [])]
     return Findings(role, clean, loaded, results, checks.doubts(evidence), notes)

@@ -37,6 +37,7 @@ def inspect(
     Raises `GateError`, after logging, when a check alarms and `fail_on_suspects` is set.
     """
     dataset = context.load()
+    poisoning = poisoning and poisoning.aimed(dataset.n_classes)
     planted = poisoning.poison(dataset.x_train, dataset.y_train, context.seed) if poisoning else None
     looked_at = replace(dataset, x_train=planted.x, y_train=planted.y) if planted else dataset
     scenario = poisoning.name if poisoning else "as it is"

@@ -37,7 +37,7 @@ def poison(
     """Train on poisoned data and compare with the clean `baseline` on the same triggered images; the run's id."""
     load_tensorflow()
     dataset = context.load()
-    settings = training.resolved(len(dataset.x_train))
+    settings, poisoning = training.resolved(len(dataset.x_train)), poisoning.aimed(dataset.n_classes)
     params = (
         context.params()
         | settings.model_dump()

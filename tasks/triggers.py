@@ -27,6 +27,7 @@ def triggers(context: Context, target: Source, known: Sequence[AnyPoisoning], ro
     dataset = context.load()
     for one in known:
         one.check(dataset.input_shape, dataset.n_classes)
+    known = [one.aimed(dataset.n_classes) for one in known]
     with limits.within("loading the model"):
         loaded = target.load(dataset)
     params = context.params() | target.model_dump() | {"trigger": [one.model_dump() for one in known]}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from gauntlet.attacks.base import Crafted, Targeted
+from gauntlet.attacks.base import Attack, Crafted, Targeted
 from gauntlet.attacks.search import Search, State, direction, walk
 from gauntlet.attacks.streams import Rows, Streams
 from gauntlet.errors import SettingError
@@ -70,6 +70,12 @@ class ApgdDlr(_Apgd):
 
     name: Literal["apgd-dlr"] = "apgd-dlr"
     targets: int = Field(9, ge=0, le=1_000, description="Likeliest wrong classes to aim at; 0 for the untargeted loss")
+
+    def fitted(self, n_classes: int) -> Attack | None:
+        """Untargeted where there are three classes (equation 6), nothing where there are two."""
+        if super().fitted(n_classes) is None or n_classes < 3 or (n_classes == 3 and self.target is not None):
+            return None
+        return self.model_copy(update={"targets": 0}) if n_classes == 3 else self
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Climb the ratio towards one target after the other, or away from the true class."""

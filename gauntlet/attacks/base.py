@@ -106,6 +106,10 @@ class Attack(BaseModel, ABC):
                 fix="eps is in units of the pixel range [0, 1]: write 8/255 as 0.03137",
             )
 
+    def fitted(self, n_classes: int) -> Attack | None:
+        """The attack on data of so many classes: None where it needs more, `SettingError` for a class there is not."""
+        return self
+
     def check_access(self, model: Target) -> None:
         """Raise `SettingError` when the model does not show what the attack must see."""
         if not suffices(model.access, self.access):
@@ -130,12 +134,17 @@ class Targeted(Attack):
 
     target: int | None = Field(None, ge=0, description="Class aimed at; any wrong class when not given")
 
-    def aims(self, y: Labels, n_classes: int) -> Labels:
-        """The class that each image is aimed at, (n,); `SettingError` when there is no such class."""
+    def fitted(self, n_classes: int) -> Attack | None:
+        """The same, once there is such a class as the target."""
         if self.target is not None and self.target >= n_classes:
             raise SettingError(
                 f"there is no class {self.target} among {n_classes}", where=f"target of {self.name}", fix="from 0 on"
             )
+        return super().fitted(n_classes)
+
+    def aims(self, y: Labels, n_classes: int) -> Labels:
+        """The class that each image is aimed at, (n,); `SettingError` when there is no such class."""
+        self.fitted(n_classes)
         return y if self.target is None else np.full(len(y), self.target, np.int64)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Poisoning(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    target: int = Field(7, ge=0, description="Class that the attacker wants for triggered images")
+    target: int | None = Field(None, ge=0, description="Class wanted for triggered images; the last one if not given")
     count: int | None = Field(None, ge=1, description="Poisoned images; give this or rate")
     rate: float | None = Field(None, gt=0, lt=1, description="Poisoned share of the whole training set, in (0, 1)")
 
@@ -51,11 +51,25 @@ class Poisoning(BaseModel, ABC):
     def poison(self, x: Images, y: Labels, seed: int) -> Poisoned:
         """A poisoned copy of a training set."""
 
+    def aim(self, n_classes: int) -> int:
+        """The target, filled in; `SettingError` when there is no such class."""
+        target = n_classes - 1 if self.target is None else self.target
+        if target >= n_classes:
+            fix = f"a class from 0 to {n_classes - 1}"
+            raise SettingError(f"there is no class {target}", where=f"{self.name}:target", fix=fix)
+        return target
+
+    def aimed(self, n_classes: int) -> Self:
+        """The same with its target filled in."""
+        return self.model_copy(update={"target": self.aim(n_classes)})
+
     def check(self, shape: tuple[int, ...], n_classes: int) -> None:
         """`SettingError` unless images of `shape` (h, w, c) can carry the trigger and there is a class `target`."""
-        if self.target >= n_classes:
-            raise SettingError(f"there is no class {self.target}", where=f"{self.name}:target")
-        self.trigger(np.zeros((1, *shape), np.float32))
+        self.aimed(n_classes).trigger(np.zeros((1, *shape), np.float32))
+
+    @abstractmethod
+    def poisonable(self, y: Labels, n_classes: int) -> NDArray[np.int64]:
+        """Which of the images with labels `y` (n,) may be poisoned; `SettingError` when they are too few."""
 
     def number(self, n: int) -> int:
         """How many of `n` training images are poisoned: `count`, or `rate` of all; 1 % when neither is given."""
@@ -74,7 +88,16 @@ class _Square(Poisoning):
 
     @abstractmethod
     def victims_of(self, y: Labels) -> NDArray[np.int64]:
-        """Which training images may be poisoned."""
+        """Which training images may be poisoned, once the target is known."""
+
+    def poisonable(self, y: Labels, n_classes: int) -> NDArray[np.int64]:
+        """Those of the other classes, of the target's own, or any."""
+        one, wanted = self.aimed(n_classes), self.number(len(y))
+        found = one.victims_of(y)
+        if wanted > len(found):
+            only = f"{len(found)} are {'' if (y[found] == one.target).any() else 'not '}of class {one.target}"
+            raise SettingError(f"{wanted} images wanted, {only}", where=self.name, fix="ask for fewer")
+        return found
 
     @property
     def relabels(self) -> bool:
@@ -98,16 +121,14 @@ class _Square(Poisoning):
 
     def poison(self, x: Images, y: Labels, seed: int) -> Poisoned:
         """Triggers victims drawn by `seed`, and relabels them to the target."""
-        self.check(x.shape[1:], int(y.max()) + 1)
-        victims, wanted = self.victims_of(y), self.number(len(x))
-        if wanted > len(victims):
-            only = f"{len(victims)} are {'' if (y[victims] == self.target).any() else 'not '}of class {self.target}"
-            raise SettingError(f"{wanted} images wanted, {only}", where=self.name)
-        index = np.sort(np.random.default_rng(seed).choice(victims, wanted, replace=False))
+        n_classes = int(y.max()) + 1
+        self.check(x.shape[1:], n_classes)
+        victims = self.poisonable(y, n_classes)
+        index = np.sort(np.random.default_rng(seed).choice(victims, self.number(len(x)), replace=False))
         x, y = x.copy(), y.copy()
         x[index] = self.trigger(x[index])
         if self.relabels:
-            y[index] = self.target
+            y[index] = self.aim(n_classes)
         return Poisoned(x, y, index)
 
 

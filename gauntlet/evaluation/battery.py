@@ -42,6 +42,8 @@ class Battery(BaseModel):
     max_memory: float = Field(GIB, gt=0, le=MAX_GIB)
     """Of the process, in GiB."""
     cascade: bool | None = None
+    left_out: tuple[str, ...] = ()
+    """What was asked for and cannot be done on this data, and why."""
 
     @property
     def is_cascade(self) -> bool:
@@ -57,6 +59,20 @@ class Battery(BaseModel):
     def filled(self, access: Access) -> Battery:
         """The same with the usual attacks on a model that shows so much, where none is named."""
         return self if self.attack else self.model_copy(update={"attack": usual(access)})
+
+    def fitted(self, n_classes: int) -> Battery:
+        """The same without the attacks that need more classes; `SettingError` where no other adversary is left."""
+        fits = [one.fitted(n_classes) for one in self.attack]
+        attacks = tuple(one for one in fits if one is not None)
+        short = [one.name for one, fit in zip(self.attack, fits, strict=True) if fit is None]
+        if short and not any(one.adversary for one in attacks):
+            what = f"{short[0]} needs more than the {n_classes} classes of this data"
+            raise SettingError(what, where="attack", fix="take apgd-ce")
+        if attacks == self.attack:
+            return self
+        out = tuple(f"{name} is left out: it needs more than {n_classes} classes" for name in short)
+        changes = {"attack": attacks, "cascade": self.is_cascade, "left_out": (*self.left_out, *out)}
+        return self.model_copy(update=changes)
 
     def lasting(self) -> Battery:
         """The same, for images that are to fool other models."""

@@ -49,6 +49,10 @@ class Extraction(Theft):
     epochs: int | None = Field(None, ge=1, le=10_000, description="Passes over the answers; at most 15 by itself")
     batch_size: int = Field(32, ge=1, le=65_536, description="Images a step")
 
+    def check(self, dataset: Dataset, n: int | None) -> None:
+        """Images to ask about, and others to compare on."""
+        self._wanted(_split(dataset, n, 0))
+
     @abstractmethod
     def answers(self, victim: Target, x: Images) -> Labels | Images:
         """What the victim gives away of images (n, h, w, c): classes (n,) or probabilities (n, n_classes)."""
@@ -75,13 +79,17 @@ class Extraction(Theft):
         return Evidence(self, rates, {"queries": len(queries), "labelled": labelled, "held_out": len(said)})
 
     def _queries(self, split: _Split, seed: int) -> Images:
-        wanted = self.queries or len(split.x)
+        wanted = self._wanted(split)
         if self.pool == "noise":
             return np.random.default_rng([seed, 1]).random((wanted, *split.x.shape[1:]), dtype=np.float32)
-        if wanted > len(split.x):
+        return split.x[:wanted]
+
+    def _wanted(self, split: _Split) -> int:
+        wanted = self.queries or len(split.x)
+        if self.pool == "images" and wanted > len(split.x):
             what = f"{wanted:,} asked for, half of the test set has {len(split.x):,}"
             raise SettingError(what, where=f"{self.name}:queries", fix="ask for fewer, or pool=noise")
-        return split.x[:wanted]
+        return wanted
 
     def _trained(self, dataset: Dataset, x: Images, y: Labels | Images, seed: int, progress: Progress) -> Target:
         from gauntlet.models.classifier import CompiledClassifier

@@ -37,6 +37,10 @@ class MembershipGap(Theft):
     needs: ClassVar[Access] = "labels"
     knows: ClassVar[str] = "predicted classes and true labels"
 
+    def check(self, dataset: Dataset, n: int | None) -> None:
+        """As many members as non-members."""
+        sample(dataset, n, 0)
+
     def run(self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent) -> Evidence:
         """Advantage over all images: nothing is fitted."""
         members, others = (victim.labels(x) == y for x, y in sample(dataset, n, seed))
@@ -56,6 +60,10 @@ class MembershipLoss(Theft):
     headline: ClassVar[str] = "advantage"
     needs: ClassVar[Access] = "scores"
     knows: ClassVar[str] = "scores, true labels, and for half of the images who is a member"
+
+    def check(self, dataset: Dataset, n: int | None) -> None:
+        """As many members as non-members."""
+        sample(dataset, n, 0)
 
     def run(self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent) -> Evidence:
         """Advantage, area and true positive rates on the second half of the images."""

@@ -62,6 +62,10 @@ class Theft(BaseModel, ABC):
         return ":".join([self.name, *([",".join(chosen)] if chosen else [])])
 
     @abstractmethod
+    def check(self, dataset: Dataset, n: int | None) -> None:
+        """Raise `SettingError` when there are not so many images, before anything is trained."""
+
+    @abstractmethod
     def run(self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent) -> Evidence:
         """Attack `victim`, measured on `n` images (of each kind; None: as many as there are); same seed, same numbers.
 

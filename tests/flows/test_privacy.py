@@ -97,7 +97,7 @@ def test_planted_poison_is_found_listed_and_fails_the_gate(small_npz: str, store
     patches = result["checks"][-1]
     assert (patches["alarm"], patches["recall"], patches["false_positives"]) == (True, 1.0, 0)
     listed = pd.read_parquet(Path(str(tracking.find(result["run_id"], "suspects.parquet"))))
-    assert (listed[listed["patches"]]["label"] == 7).all()
+    assert (listed[listed["patches"]]["label"] == 9).all()
     assert listed["patches"].sum() == patches["planted"] == 24
     assert tracking.find(result["run_id"], "suspects.png")
     assert "24 of 24" in capsys.readouterr().err

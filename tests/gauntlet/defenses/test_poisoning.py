@@ -103,9 +103,9 @@ def test_an_unknown_target_is_refused(kind: type[Poisoning], small: Dataset) -> 
 
 @every_poisoning
 def test_more_images_than_there_are_is_refused(kind: type[Poisoning], small: Dataset) -> None:
-    others = int((small.y_train != 7).sum())
+    others = int((small.y_train != 9).sum())
     assert len(kind(count=others).poison(small.x_train, small.y_train, seed=0).index) == others
-    with pytest.raises(SettingError, match=f"{others + 1} images wanted, {others} are not of class 7"):
+    with pytest.raises(SettingError, match=f"{others + 1} images wanted, {others} are not of class 9"):
         kind(count=others + 1).poison(small.x_train, small.y_train, seed=0)
 
 
@@ -156,8 +156,8 @@ def test_the_trigger_on_the_targets_own_images_keeps_their_label(small: Dataset)
 
 
 def test_more_of_the_targets_images_than_there_are_is_refused(small: Dataset) -> None:
-    own = int((small.y_train == 7).sum())
-    with pytest.raises(SettingError, match=f"{own + 1} images wanted, {own} are of class 7"):
+    own = int((small.y_train == 9).sum())
+    with pytest.raises(SettingError, match=f"{own + 1} images wanted, {own} are of class 9"):
         CornerTrigger(victims="target", count=own + 1).poison(small.x_train, small.y_train, seed=0)
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from gauntlet.attacks import Fgsm, GaussianNoise, Pgd, UniformNoise, attack
+from gauntlet.attacks import ATTACKS, Fgsm, GaussianNoise, Pgd, UniformNoise, attack
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import SettingError
 from gauntlet.evaluation import battery as module
@@ -275,3 +275,39 @@ def test_two_settings_of_one_attack_keep_apart(job: Job) -> None:
 def test_the_same_settings_twice_are_refused() -> None:
     with pytest.raises(SettingError, match="pgd is given twice"):
         battery("pgd", "pgd:max_iter=40").check((28, 28, 1), 360)
+
+
+# --- few classes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_runs_on_few_classes_or_is_left_out(name: str, n_classes: int, small: Dataset) -> None:
+    fitted = attack(name).fitted(n_classes)
+    if fitted is None:
+        assert (name, n_classes) == ("apgd-dlr", 2)
+        return
+    changes = {"max_iter": 2, "num_random_init": 1, "binary_search_steps": 1, "angles": 1, "shifts": 1}
+    few = fitted.model_copy(update={k: v for k, v in changes.items() if k in type(fitted).model_fields})
+    kept = np.flatnonzero(small.y_test < n_classes)[:4]
+    images = keras.Input((28, 28, 1))
+    linear = keras.Model(images, keras.layers.Dense(n_classes)(keras.layers.Flatten()(images)))
+    x = small.x_test[kept]
+    made = few.run(CompiledClassifier(linear), x, small.y_test[kept], few.budgets((), 1)[0], 0)
+    assert made.images.shape == x.shape
+
+
+def test_a_preset_without_its_ratio_is_still_a_cascade() -> None:
+    few = Battery(attack=("autoattack",)).fitted(2)
+    assert [one.name for one in few.attack] == ["apgd-ce", "fab", "square"]
+    assert few.is_cascade
+    assert few.left_out == ("apgd-dlr is left out: it needs more than 2 classes",)
+    three = Battery(attack=("autoattack",)).fitted(3)
+    assert (len(three.attack), three.left_out) == (4, ())
+    assert Battery(attack=("autoattack",)).fitted(4) == Battery(attack=("autoattack",))
+
+
+@pytest.mark.parametrize("asked", [("apgd-dlr",), ("noise-uniform", "apgd-dlr")])
+def test_nothing_but_what_cannot_run_is_refused(asked: tuple[str, ...]) -> None:
+    with pytest.raises(SettingError, match="apgd-dlr needs more than the 2 classes of this data"):
+        Battery(attack=asked).fitted(2)
