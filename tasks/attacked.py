@@ -140,7 +140,8 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, severa
     verdict, reasons = checks.verdict(findings.doubts)
     run.tags({"gauntlet.validity": verdict, "gauntlet.reasons": "; ".join(reasons)})
     loaded = findings.loaded
-    run.tags({f"gauntlet.{name}": getattr(loaded, name) for name in ("input_range", "outputs", "layout")})
+    found = ("input_range", "outputs", "layout", "temperature")
+    run.tags({f"gauntlet.{name}": str(getattr(loaded, name)) for name in found})
     run.tags({"gauntlet.access": loaded.classifier.access, "gauntlet.notes": "; ".join(findings.notes)})
     for case in (case for case in worst if case.norm == worst[0].norm):
         metrics = {
@@ -172,6 +173,7 @@ def _summary(findings: Findings, verdict: str, reasons: Sequence[str]) -> dict[s
         "input_range": findings.loaded.input_range,
         "outputs": findings.loaded.outputs,
         "layout": findings.loaded.layout,
+        "temperature": findings.loaded.temperature,
         "access": findings.loaded.classifier.access,
         "results": [_row(result, findings) for result in findings.results],
         "worst_case": [{"robust_accuracy": m.value, "n": m.n} | m.model_dump(include=set(shares)) for m in worst],

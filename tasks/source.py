@@ -17,6 +17,7 @@ from gauntlet.data.readers import one_line
 from gauntlet.errors import LimitError, ModelError, SettingError
 from gauntlet.models.adapter import InputRange, Layout, Outputs, adapt
 from gauntlet.models.files import FUNCTION, check_name, is_uri, load_file
+from gauntlet.models.scale import divided
 from tasks.store import registry
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Loaded:
     """Whether code that came with the model was allowed to run."""
     accept_chance: bool = False
     """Whether a model at chance level is meant to be evaluated."""
+    temperature: float = 1.0
+    """What the logits of a white box are divided by."""
 
     @property
     def white_box(self) -> CompiledClassifier:
@@ -106,9 +109,9 @@ class Source(BaseModel):
         adapted = adapt(
             model, x, y, dataset.n_classes, *expects, doubt=not ours, accept_chance=self.accept_chance or ours
         )
-        classifier = CompiledClassifier(adapted.model, dataset.bounds)
+        classifier = CompiledClassifier(divided(adapted.model, adapted.temperature), dataset.bounds)
         found = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
-        return Loaded(classifier, *found, accept_chance=self.accept_chance)
+        return Loaded(classifier, *found, accept_chance=self.accept_chance, temperature=adapted.temperature)
 
     def _black_box(self, function: Function, dataset: Dataset, x: Images, y: Labels) -> Loaded:
         from gauntlet.models.blackbox import open_blackbox

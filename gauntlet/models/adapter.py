@@ -14,7 +14,8 @@ import numpy as np
 from gauntlet.errors import ModelError
 from gauntlet.models.chance import CLEARLY, balanced_accuracy, dependence, informative
 from gauntlet.models.layout import channels_last
-from gauntlet.models.outputs import LOGITS, as_graph, one_output, run, unsquashed
+from gauntlet.models.outputs import LOGITS, as_graph, kind_of, one_output, run, unsquashed
+from gauntlet.models.scale import calibrated, temperature
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Fit(NamedTuple):
     predictions: Labels
     informative: bool
     """Whether the predictions, or the scores, depend on the labels."""
+    calibrated: float
+    """The loss at the temperature that suits it best: free of the scores' scale."""
 
 
 class Settled(NamedTuple):
@@ -68,6 +71,8 @@ class Adapted:
     layout: str = "hwc"
     better_range: str | None = None
     """The input range that fits clearly better than the one stated."""
+    temperature: float = 1.0
+    """What the logits are to be divided by, so that no attack depends on their scale (`scale.divided`)."""
 
 
 def adapt(
@@ -108,7 +113,11 @@ def adapt(
         accept_chance=accept_chance,
     )
     how = f"{how}{INVERTED}" if inverted else how
-    return Adapted(_wrapped(logits, x.shape[1:], found), found.input_range, how, found.layout, better)
+    wrapped = _wrapped(logits, x.shape[1:], found)
+    # What is squashed all the same is judged as it is: a probe tells it by its bounds.
+    free = kind_of([run(logits, near), run(logits, far)]) == LOGITS
+    divisor = temperature(wrapped.predict(x[:256], batch_size=256, verbose=0)) if free else 1.0
+    return Adapted(wrapped, found.input_range, how, found.layout, better, divisor)
 
 
 # --- what fits ----------------------------------------------------------------------------------------------
@@ -122,7 +131,7 @@ def fit(scores: np.ndarray, y: Labels) -> Fit:
     predictions = scores.argmax(axis=1).astype(np.int64)
     depends = informative(predictions, y, scores.shape[1]) or dependence(finite, y) > CLEARLY
     loss, accuracy = float(-finite[np.arange(len(y)), y].mean()), float((predictions == y).mean())
-    return Fit(loss, accuracy, predictions, depends)
+    return Fit(loss, accuracy, predictions, depends, calibrated(scores, y))
 
 
 def settle(
@@ -136,7 +145,7 @@ def settle(
     doubt: bool = True,
     accept_chance: bool = False,
 ) -> Settled:
-    """Of the ways asked for, the first within `tie` of the lowest loss among those that are as often right as any.
+    """The first way within `tie` of the lowest calibrated loss, of those asked for that are as often right as any.
 
     The loss alone does not decide: an overconfident model can have the lower cross-entropy where it is less often
     right. It does where it contradicts (`_contradicts`): a network fed pixels 255 times too large has a loss far beyond
@@ -150,8 +159,8 @@ def settle(
     able = {way: f for way, f in able.items() if not any(_contradicts(o, f, n_classes) for o in able.values())}
     highest = max(found.accuracy for found in able.values())
     able = {way: found for way, found in able.items() if found.accuracy >= highest - _noise(highest, len(y))}
-    lowest = min(found.loss for found in able.values())
-    best = next(way for way, found in able.items() if found.loss <= lowest + tie)
+    lowest = min(found.calibrated for found in able.values())
+    best = next(way for way, found in able.items() if found.calibrated <= lowest + tie)
     rivals = {way: measure(way) for way in others if doubt and way.layout == best.layout}
     clearly = [way for way, found in rivals.items() if _is_better(found, tried[best], len(y), n_classes)]
     return Settled(best, max(clearly, key=lambda way: rivals[way].accuracy).input_range if clearly else None)
@@ -166,7 +175,7 @@ def _contradicts(one: Fit, other: Fit, n_classes: int) -> bool:
 def _is_better(rival: Fit, stated: Fit, n: int, n_classes: int) -> bool:
     """Whether more images are right beyond noise, or no fewer at a loss clearly lower."""
     more_right = rival.accuracy > stated.accuracy + _noise(rival.accuracy, n)
-    lower_loss = rival.loss < min(0.8 * stated.loss, stated.loss - 0.05)
+    lower_loss = rival.calibrated < min(0.8 * stated.calibrated, stated.calibrated - 0.05)
     better = more_right or (rival.accuracy >= stated.accuracy and lower_loss)
     return better and rival.informative and not _contradicts(stated, rival, n_classes)
 

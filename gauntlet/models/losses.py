@@ -13,14 +13,18 @@ import tensorflow as tf
 Loss = Literal["ce", "ce-targeted", "dlr", "dlr-targeted", "difference"]
 
 
-def cross_entropy(logits: Any, y: Any, _target: Any) -> Any:
-    """Of the true class, in nats."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+def log_odds(logits: Any, y: Any, _target: Any) -> Any:
+    """Of all other classes against the true one, in nats: cross-entropy is its softplus.
+
+    The gradient is that of cross-entropy times a positive number, so that every attack that follows its direction does
+    the same; it does not vanish where float32 rounds the true class's probability to one.
+    """
+    return tf.reduce_logsumexp(_others(logits, y), axis=1) - _at(logits, y)
 
 
-def targeted_cross_entropy(logits: Any, _y: Any, target: Any) -> Any:
-    """Minus that of the target."""
-    return -tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits)
+def targeted_log_odds(logits: Any, _y: Any, target: Any) -> Any:
+    """Of the target against all other classes."""
+    return -log_odds(logits, target, target)
 
 
 def dlr(logits: Any, y: Any, _target: Any) -> Any:
@@ -47,13 +51,18 @@ def _at(logits: Any, classes: Any) -> Any:
 
 
 def _best_other(logits: Any, y: Any) -> Any:
-    hidden = tf.one_hot(y, tf.shape(logits)[1], on_value=-tf.float32.max, off_value=0.0)
-    return tf.reduce_max(logits + hidden, axis=1)
+    return tf.reduce_max(_others(logits, y), axis=1)
+
+
+def _others(logits: Any, y: Any) -> Any:
+    """The logits, with the lowest number there is at the class."""
+    classes = tf.shape(logits)[1]
+    return tf.where(tf.one_hot(y, classes, on_value=True, off_value=False), logits.dtype.min, logits)
 
 
 LOSSES: dict[Loss, Callable[[Any, Any, Any], Any]] = {
-    "ce": cross_entropy,
-    "ce-targeted": targeted_cross_entropy,
+    "ce": log_odds,
+    "ce-targeted": targeted_log_odds,
     "dlr": dlr,
     "dlr-targeted": targeted_dlr,
     "difference": difference,

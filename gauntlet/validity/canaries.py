@@ -18,6 +18,7 @@ from gauntlet.errors import ModelError
 from gauntlet.evaluation.battery import Battery, Job
 from gauntlet.evaluation.battery import run as run_battery
 from gauntlet.models.adapter import adapt
+from gauntlet.models.scale import divided
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import default_budgets
 from gauntlet.training.fit import Training, train
@@ -50,11 +51,6 @@ def battery(channels: int = 1) -> Battery:
 
 
 # --- broken ---------------------------------------------------------------------------------------------------
-
-
-def scaled_logits(model: keras.Model) -> keras.Model:
-    """Logits a hundred times too large: the softmax is one-hot in float32 (Carlini & Wagner 2016)."""
-    return _behind(model, lambda logits: 100.0 * logits)
 
 
 def double_softmax(model: keras.Model) -> keras.Model:
@@ -130,7 +126,6 @@ class Broken:
 
 
 CANARIES: dict[str, Broken] = {
-    "softmax-saturated": Broken(scaled_logits, "softmax saturated"),
     "double-softmax": Broken(double_softmax, "probabilities passed as logits"),
     "quantised-inputs": Broken(quantised_inputs, "quantises or detaches its input"),
     "sign-activation": Broken(sign_activation, "of the images have no loss gradient"),
@@ -153,6 +148,11 @@ def _plain(name: str) -> Make:
     return make
 
 
+def _huge_logits(_dataset: Dataset, _training: Training, base: keras.Model, _progress: Progress) -> keras.Model:
+    """A hundred times as large: the softmax is one-hot in float32, and no decision changes (Carlini & Wagner 2016)."""
+    return _behind(base, lambda logits: 100.0 * logits)
+
+
 def _defended(name: str, share: float = 1.0) -> Make:
     """Trained with a defense at the smallest usual budget, for a share of the epochs."""
 
@@ -171,6 +171,7 @@ HONEST: dict[str, Make] = {
     "cnn3x3": _plain("cnn3x3"),
     "cnn5x5": _plain("cnn5x5"),
     "cnn3x3-deep": _plain("cnn3x3-deep"),
+    "huge-logits": _huge_logits,
     "fgsm-trained": _defended("on-the-fly"),
     "pgd-trained": _defended("pgd-training", share=0.5),  # it goes on from the trained network
 }
@@ -269,7 +270,7 @@ def evaluate(
         adapted = adapt(model, x[:LOOKED_AT], y[:LOOKED_AT], dataset.n_classes, "0..1", "logits")
     except ModelError as error:
         return "INVALID", (str(error),)
-    classifier = CompiledClassifier(adapted.model, dataset.bounds)
+    classifier = CompiledClassifier(divided(adapted.model, adapted.temperature), dataset.bounds)
     clean = classifier.labels(x)
     job = Job(classifier, x, y, clean, seed)
     results = run_battery(tried, job, lambda n: dataset.test_subset(n, seed), part(progress, 0, 0.7))

@@ -187,11 +187,9 @@ def masked_gradients(evidence: Evidence) -> Iterator[Doubt]:
     or if the logits are squashed: the cross-entropy then saturates (Carlini & Wagner 2016). Squashed outputs that were
     inverted are believed when no gradient is missing and a search without gradients finds nothing more.
     """
-    probes, none = evidence.probes, "of the images have no loss gradient"
-    if probes.saturated > SHARE:
-        yield Doubt("SUSPECT", f"softmax saturated: {100 * probes.saturated:.1f} % {none}, though their logits have")
-    if (masked := probes.zero_gradients - probes.saturated) > SHARE:
-        yield Doubt("SUSPECT", f"{100 * masked:.1f} % {none}")
+    probes = evidence.probes
+    if probes.zero_gradients > SHARE:
+        yield Doubt("SUSPECT", f"{100 * probes.zero_gradients:.1f} % of the images have no loss gradient")
     if probes.probabilities:
         yield Doubt("SUSPECT", "probabilities passed as logits: a second softmax flattens the loss")
     if evidence.inverted and not _vouched(evidence):
@@ -202,7 +200,7 @@ def _vouched(evidence: Evidence) -> bool:
     """Whether no gradient is missing and a search without gradients broke nothing that gradients had left."""
     blind = any(r.attack.access != "gradients" for r in _direct(evidence.results)) or bool(evidence.probes.square)
     broke = any(retry.broken for retry in evidence.probes.square)
-    return blind and not broke and max(evidence.probes.zero_gradients, evidence.probes.saturated) == 0
+    return blind and not broke and evidence.probes.zero_gradients == 0
 
 
 def false_gradients(evidence: Evidence) -> Iterator[Doubt]:

@@ -72,7 +72,6 @@ class Probes:
     disagreement: float = 0.0
     probabilities: bool = False
     zero_gradients: float = 0.0
-    saturated: float = 0.0
     detached: float = 0.0
     disagreeing: float = 0.0
     half_range: float | None = None
@@ -123,7 +122,7 @@ def probe(
 def _gradients(model: Any, x: Images, y: Labels, *, random: bool) -> dict[str, Any]:
     """The probes of gradients; what is random has no finite differences."""
     found: dict[str, Any] = {"probabilities": probabilities(model, x)}
-    found |= {"zero_gradients": zero_gradients(model, x, y), "saturated": saturated(model, x, y)}
+    found |= {"zero_gradients": zero_gradients(model, x, y)}
     return found if random else found | {"detached": detached(model, x, y), "disagreeing": disagreeing(model, x, y)}
 
 
@@ -151,12 +150,6 @@ def probabilities(target: Target, x: Images) -> bool:
 def zero_gradients(model: CompiledClassifier, x: Images, y: Labels) -> float:
     """Share of images whose cross-entropy has no gradient, or one that is not finite."""
     return float(_none(model.look(x, y).gradient).mean())
-
-
-def saturated(model: CompiledClassifier, x: Images, y: Labels) -> float:
-    """Share of images whose cross-entropy has no gradient in float32 while the logits have one."""
-    other = _none(model.look(x, y, "difference", _runner_up(model, x, y)).gradient)
-    return float((_none(model.look(x, y).gradient) & ~other).mean())
 
 
 def detached(model: CompiledClassifier, x: Images, y: Labels) -> float:

@@ -54,7 +54,7 @@ def test_the_ratio_is_free_of_the_scale_of_the_logits(
     plain, scaled = (fooled(each, case, x, y, 0.1) for each in (classifier, steep))
     assert abs(plain.mean() - scaled.mean()) <= 1.5 / N
     assert plain.mean() > 0.8
-    assert fooled(steep, Pgd(max_iter=STEPS), x, y, 0.1).mean() < scaled.mean() - 0.3
+    assert fooled(steep, Pgd(max_iter=STEPS), x, y, 0.1).mean() > 0.5  # log-odds do not saturate
 
 
 @pytest.mark.parametrize("case", [ApgdCe(), ApgdDlr(targets=2), ApgdDlr(targets=0)])

@@ -232,10 +232,13 @@ def test_more_images_right_count_more_than_a_lower_loss() -> None:
     # an overconfident network trained on pixels to 255: wrong, it is wrong by far
     ways = [Expects(pixels, "hwc") for pixels in RANGES]
     y = np.arange(360) % 10
-    fits = {way: Fit(*seen, y, True) for way, seen in zip(ways, ((0.7, 0.81), (1.5, 0.92), (9.0, 0.1)), strict=True)}
+    fits = {
+        way: Fit(*seen, y, True, seen[0])
+        for way, seen in zip(ways, ((0.7, 0.81), (1.5, 0.92), (9.0, 0.1)), strict=True)
+    }
     assert settle(fits.__getitem__, ways, [], y, 10) == (ways[1], None)
     assert settle(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], "0..255")
-    fits[ways[0]] = Fit(0.7, 0.91, y, True)
+    fits[ways[0]] = Fit(0.7, 0.91, y, True, 0.7)
     assert settle(fits.__getitem__, ways, [], y, 10) == (ways[0], None)
     assert settle(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], None)
 

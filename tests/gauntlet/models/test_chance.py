@@ -47,7 +47,13 @@ def test_more_right_images_at_an_absurd_loss_do_not_win() -> None:
     """Two classes, a shifted bias: at [0, 255] the bias vanishes, and wrong images are wrong by hundreds of nats."""
     y = np.arange(100) % 2
     ways = [Expects(name, "hwc") for name in RANGES]
-    fits = dict(zip(ways, (Fit(0.9, 0.62, y, True), Fit(40.0, 0.95, y, True), Fit(0.8, 0.5, y, False)), strict=True))
+    fits = dict(
+        zip(
+            ways,
+            (Fit(0.9, 0.62, y, True, 0.6), Fit(40.0, 0.95, y, True, 0.3), Fit(0.8, 0.5, y, False, 0.7)),
+            strict=True,
+        )
+    )
     assert settle(fits.__getitem__, ways, [], y, 2).expects.input_range == "0..1"
     stated = settle(fits.__getitem__, ways[:1], ways[1:], y, 2)
     assert (stated.expects.input_range, stated.better_range) == ("0..1", None)
@@ -55,7 +61,7 @@ def test_more_right_images_at_an_absurd_loss_do_not_win() -> None:
 
 def test_chance_can_be_accepted() -> None:
     y = np.arange(40) % 2
-    way, fits = Expects("0..1", "hwc"), Fit(0.7, 0.5, np.zeros(40, np.int64), False)
+    way, fits = Expects("0..1", "hwc"), Fit(0.7, 0.5, np.zeros(40, np.int64), False, 0.7)
     with pytest.raises(ModelError, match="--accept-chance"):
         settle(lambda _: fits, [way], [], y, 2)
     assert settle(lambda _: fits, [way], [], y, 2, accept_chance=True).expects == way

@@ -188,7 +188,6 @@ CASES: dict[str, dict[str, tuple[Evidence, str | None]]] = {
     "masked_gradients": {
         "zero gradients": (evidence(zero_gradients=0.06), "SUSPECT"),
         "few zero gradients": (evidence(zero_gradients=0.05), None),
-        "saturated": (evidence(zero_gradients=0.06, saturated=0.06), "SUSPECT"),
         "probabilities": (evidence(probabilities=True), "SUSPECT"),
         "log probabilities": (evidence(logs=True), "SUSPECT"),
     },
