@@ -1,0 +1,114 @@
+"""The same decisions in another dress give the same number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from gauntlet.attacks import ApgdCe, Fgsm, Pgd
+from gauntlet.data.datasets import Dataset
+from gauntlet.models.adapter import Adapted, adapt
+from gauntlet.models.classifier import CompiledClassifier
+from gauntlet.models.scale import calibrated, divided, temperature
+from tests.gauntlet.attacking import fooled
+
+N, EPS = 100, 0.1
+ATTACKS = (Fgsm(), Pgd(max_iter=10), ApgdCe(max_iter=10))
+nn = keras.layers
+
+Dress = Callable[[keras.Model], keras.Model]
+
+
+def times(factor: float, plus: float = 0.0) -> Dress:
+    """Another last layer: logits · factor + plus."""
+
+    def dress(model: keras.Model) -> keras.Model:
+        copy = keras.models.clone_model(model)
+        *before, kernel, bias = model.get_weights()
+        copy.set_weights([*before, factor * kernel, factor * bias + plus])
+        return copy
+
+    return dress
+
+
+def on_pixels(scale: float, offset: float) -> Dress:
+    """The model that takes pixels · scale + offset."""
+
+    def dress(model: keras.Model) -> keras.Model:
+        images = keras.Input(model.input_shape[1:])
+        return keras.Model(images, model(nn.Rescaling(1 / scale, -offset / scale)(images)))
+
+    return dress
+
+
+def behind(step: Callable[[keras.KerasTensor], keras.KerasTensor]) -> Dress:
+    """The model with one more step."""
+    return lambda model: keras.Model(model.inputs[0], step(model.outputs[0]))
+
+
+DRESSES: dict[str, Dress] = {f"times {factor:g}": times(factor) for factor in (1e-3, 0.02, 0.7, 3, 50, 1e3)}
+DRESSES |= {"plus 100": times(1, 100), "softmax": behind(nn.Softmax()), "log-softmax": behind(keras.ops.log_softmax)}
+DRESSES |= {"times 1000, softmax": lambda model: behind(nn.Softmax())(times(1e3)(model))}
+DRESSES |= {"0..255": on_pixels(255, 0), "-1..1": on_pixels(2, -1), "nested": lambda model: keras.Sequential([model])}
+
+
+def _adapted(model: keras.Model, digits: Dataset) -> Adapted:
+    return adapt(model, digits.x_test, digits.y_test, 10)
+
+
+def _broken(model: keras.Model, digits: Dataset) -> list[float]:
+    found = _adapted(model, digits)
+    classifier = CompiledClassifier(divided(found.model, found.temperature))
+    x, y = digits.x_test[:N], digits.y_test[:N]
+    return [fooled(classifier, attack, x, y, EPS).mean() for attack in ATTACKS]
+
+
+@pytest.fixture(scope="module")
+def plain(model: keras.Model, digits: Dataset) -> list[float]:
+    """What each attack breaks of the model as it is."""
+    return _broken(model, digits)
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_the_same_decisions_give_the_same_number(
+    dress: str, model: keras.Model, digits: Dataset, plain: list[float]
+) -> None:
+    assert 0.1 < min(plain) < max(plain) < 0.95  # else nothing could differ
+    np.testing.assert_allclose(_broken(DRESSES[dress](model), digits), plain, atol=0.0101)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1, 1e3])
+def test_pixels_are_not_taken_for_larger_because_the_scores_are_small(
+    factor: float, model: keras.Model, digits: Dataset
+) -> None:
+    """Squared error on one-hot labels gives scores of about 1: pixels 255 times as large would lower the loss."""
+    *before, _, _ = model.layers
+    hidden = keras.Model(model.inputs[0], before[-1].output).predict(digits.x_train, verbose=0)
+    hidden = np.hstack([hidden, np.ones((len(hidden), 1), np.float32)])
+    weights = np.linalg.lstsq(hidden, np.eye(10)[digits.y_train], rcond=None)[0]
+    squared = keras.models.clone_model(model)
+    squared.set_weights([*model.get_weights()[:-2], factor * weights[:-1], factor * weights[-1]])
+    found = _adapted(squared, digits)
+    assert (found.input_range, found.better_range) == ("0..1", None)
+
+
+def test_a_temperature_is_one_of_ten_steps_a_decade() -> None:
+    logits = np.array([[0.0, 8.0, -3.0], [8.5, 0.0, 0.2], [1.0, 1.0, 10.0]])
+    assert temperature(logits) == 1
+    for power in (-3, -0.5, 2):
+        assert temperature(logits * 10**power) == pytest.approx(10**power)
+    assert temperature(np.zeros((3, 2))) == 1
+
+
+def test_calibration_finds_the_temperature() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (5_000, 4))
+    y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # drawn from their softmax: the best temperature is 1
+    at_one = -log_softmax(logits, axis=1)[np.arange(len(y)), y].mean()
+    for factor in (1e-3, 1, 40):
+        assert calibrated(logits * factor, y) == pytest.approx(at_one, rel=2e-3)
+    assert calibrated(np.zeros((6, 3)), np.zeros(6, np.int64)) == pytest.approx(np.log(3))
