@@ -12,13 +12,15 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 from prefect import Flow, State
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, ServerDefaultResultStorage, StateDetails
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus, StateAcceptDetails
 from prefect.context import SyncClientContext
 from prefect.settings import (
     PREFECT_API_KEY,
+    PREFECT_API_REQUEST_TIMEOUT,
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_EPHEMERAL_ENABLED,
@@ -26,12 +28,28 @@ from prefect.settings import (
 )
 from prefect.states import Pending
 
+from gauntlet.errors import SettingError
+
 SETTINGS: dict[Any, Any] = {
     PREFECT_SERVER_EPHEMERAL_ENABLED: False,
     PREFECT_LOGGING_TO_API_ENABLED: False,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
     PREFECT_API_KEY: "none",  # Prefect starts a temporary server for its events where there is neither key nor address
 }
+
+
+PATIENCE: dict[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
+"""Seconds, and no second try, that a Prefect server has to say that it is there."""
+
+
+def check_server(address: str) -> None:
+    """`SettingError` when no Prefect server answers at the address of an API."""
+    with temporary_settings(PATIENCE), get_client(sync_client=True) as client:
+        trouble = client.api_healthcheck()
+    if trouble is not None:
+        reason = str(trouble).splitlines()[0] if str(trouble) else type(trouble).__name__
+        fix = "start it (`make serve`), or unset PREFECT_API_URL to run without one"
+        raise SettingError(f"no Prefect server answers: {reason}", where=address, fix=fix)
 
 
 class LocalClient(SyncPrefectClient):
@@ -77,8 +95,9 @@ class LocalClient(SyncPrefectClient):
 
 @contextmanager
 def local_engine() -> Iterator[None]:
-    """Flows called inside need no Prefect server, unless the address of one is set."""
-    if PREFECT_API_URL.value():
+    """Flows called inside need no Prefect server, unless the address of one is set: it must then answer."""
+    if address := PREFECT_API_URL.value():
+        check_server(address)
         yield
         return
     with temporary_settings(SETTINGS), SyncClientContext.model_construct(client=LocalClient()):

@@ -117,7 +117,7 @@ def _experiment(uri: str, dataset: str) -> str:
     name = f"gauntlet-{dataset}"
     found = mlflow.get_experiment_by_name(name)
     if found:
-        return str(found.experiment_id)
+        return _living(found)
     is_file = uri.startswith(SQLITE)
     location = (Path(uri.removeprefix(SQLITE)).absolute().parent / "artifacts" / name).as_uri() if is_file else None
     try:
@@ -126,7 +126,15 @@ def _experiment(uri: str, dataset: str) -> str:
         found = mlflow.get_experiment_by_name(name)
         if found is None:
             raise
-        return str(found.experiment_id)
+        return _living(found)
+
+
+def _living(experiment: Any) -> str:
+    """The experiment's id; `SettingError` when it was deleted: MLflow neither uses it nor gives its name again."""
+    if experiment.lifecycle_stage == "active":
+        return str(experiment.experiment_id)
+    fix = f"`mlflow experiments restore -x {experiment.experiment_id}`, or `mlflow gc` to remove it for good"
+    raise SettingError(f"the experiment {experiment.name} was deleted", where=mlflow.get_tracking_uri(), fix=fix)
 
 
 def _experiment_tags(dataset: str) -> dict[str, str]:
@@ -235,6 +243,8 @@ def run(
 ) -> Iterator[Run]:
     """Open a run of `gauntlet-<dataset>`, below the context's parent; an error ends it FAILED, with itself as a tag."""
     model = model or (name if stage in TRAINS else "")
+    for variable in FOREIGN:
+        os.environ.pop(variable, None)
     uri, title = connect(context.tracking_uri), dataset.name if dataset else context.title
     with mlflow.start_run(
         experiment_id=_experiment(uri, title),
@@ -259,6 +269,8 @@ def run(
             raise
 
 
+FOREIGN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+"""By these MLflow would continue a run that is not ours, or look for an experiment elsewhere."""
 TRUSTED = "gauntlet.trusted"
 """The tag of a run that was allowed to run code that came with a model."""
 KEY = "gauntlet.key"
