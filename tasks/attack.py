@@ -22,6 +22,7 @@ from gauntlet.models.adapter import INVERTED
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
 from gauntlet.validity import checks
+from gauntlet.validity.notes import notes as notes_of
 from gauntlet.validity.probes import probe
 from tasks.attacked import Findings, log
 from tasks.context import Context
@@ -151,5 +152,5 @@ def _judge(role: str, dataset: Dataset, loaded: Loaded, clean: Clean, job: Job, 
         accept_chance=loaded.accept_chance,
         bounds=dataset.bounds,
     )
-    notes = [*checks.notes(evidence), *([TRUSTED] if loaded.trusted else [])]
+    notes = [*notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
     return Findings(role, clean, loaded, results, checks.doubts(evidence), notes)

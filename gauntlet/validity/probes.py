@@ -1,7 +1,7 @@
 """What a look at the model says about the attacks on it: gradients, outputs, and a few attacks of our own.
 
 Every probe is one small function from a model and images that it classifies correctly to a number; what to make of
-the numbers is `validity.py`'s. A probe that can say nothing, as no image is left to it, says nothing.
+the numbers is for `checks.py` to say. A probe that can say nothing, as no image is left to it, says nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from gauntlet.models.chance import informative
 from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
+from gauntlet.validity.samples import Sample, Side, sample
 
 if TYPE_CHECKING:
     from gauntlet.models.classifier import CompiledClassifier
 
 SAMPLE = 256
 """Correct images whose gradients are looked at."""
-RETRIED, EXPOSED = 128, 64
-"""Images that further attacks get at most: those of the battery's, and those at half the range and beyond."""
+RETRIED, EXPOSED = 128, 384
+"""Images that further attacks get at most: those of the battery's, and those at half the range and beyond.
+
+384 of which none is left exclude that 1 % would be; as many for the others would take as long as the battery.
+"""
 LEAST = 16
 """Images with fewer of which a further attack says nothing."""
 GRADIENTS = 16_000
@@ -60,6 +64,15 @@ class Retry:
         """By how much the robust accuracy would fall, in points."""
         return 100 * self.robust * self.broken / self.tried
 
+    @property
+    def most(self) -> float:
+        """By how much at most, by the upper end of the interval, in points."""
+        return 100 * self.robust * Sample(self.broken, self.tried).ends[1]
+
+    def side(self, points: float) -> Side:
+        """Whether it would surely fall by less than so many points, surely by more, or neither."""
+        return Sample(self.broken, self.tried).side(min(1.0, points / 100 / self.robust))
+
 
 @dataclass(frozen=True)
 class Probes:
@@ -77,10 +90,25 @@ class Probes:
     disagreeing: float = 0.0
     half_range: float | None = None
     unbounded: float | None = None
-    sample: int = SAMPLE
+    looked: int = SAMPLE
+    """Images that the shares of gradients are of."""
+    sample: int = EXPOSED
     """Images that the last two are shares of."""
     stronger: tuple[Retry, ...] = ()
     square: tuple[Retry, ...] = ()
+
+    @property
+    def masked(self) -> float:
+        """The share without a gradient whose logits have none either."""
+        return max(0.0, self.zero_gradients - self.saturated)
+
+    def of_gradients(self, share: float) -> Sample:
+        """A share of the images whose gradients were looked at."""
+        return sample(share, self.looked)
+
+    def exposed(self, share: float | None) -> Sample | None:
+        """A share of the images attacked at half the range and beyond; None when it was not tried."""
+        return None if share is None else sample(share, self.sample)
 
 
 def probe(
@@ -107,7 +135,7 @@ def probe(
     if target.access == "gradients":
         model: Any = target
         progress("gradients looked at", 0.1)
-        found |= _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
+        found |= {"looked": len(rows)} | _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
         fewer = rows[:EXPOSED]
         half, whole = half_range(model, x[fewer], y[fewer], seed)
         found |= {"half_range": half, "unbounded": whole, "sample": len(fewer)}
