@@ -130,15 +130,15 @@ def probe(
     accuracy = float((clean == y).mean())
     if not informative(clean, y, target.nb_classes):
         return Probes(at_chance=accuracy, better_range=better_range)
-    rows = np.random.default_rng(seed).permutation(np.flatnonzero(clean == y))[:SAMPLE]
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(clean == y))
+    rows, exposed = drawn[:SAMPLE], drawn[:EXPOSED]
     found: dict[str, Any] = {"better_range": better_range, "disagreement": disagreement(target, x[rows])}
     if target.access == "gradients":
         model: Any = target
         progress("gradients looked at", 0.1)
         found |= {"looked": len(rows)} | _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
-        fewer = rows[:EXPOSED]
-        half, whole = half_range(model, x[fewer], y[fewer], seed)
-        found |= {"half_range": half, "unbounded": whole, "sample": len(fewer)}
+        half, whole = half_range(model, x[exposed], y[exposed], seed)
+        found |= {"half_range": half, "unbounded": whole, "sample": len(exposed)}
         progress("attacked without a bound", 0.4)
         if found["zero_gradients"] < 0.5:  # else there is nothing to follow for longer
             found["stronger"] = tuple(strengthened(model, x, y, results, seed))

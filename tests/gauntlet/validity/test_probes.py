@@ -215,6 +215,8 @@ def test_an_honest_network_raises_nothing_and_the_same_twice(
     assert [retry.attack.name for retry in (*found.stronger, *found.square)] == ["apgd-ce", "square"]
     assert said == sorted(said)
     assert said[-1] == 1
+    correct = int((job.clean == job.y).sum())
+    assert (found.looked, found.sample) == (min(probes.SAMPLE, correct), min(probes.EXPOSED, correct))
     again = probe(*data, results=results)
     assert [(r.tried, r.broken, r.rise) for r in again.stronger] == [
         (r.tried, r.broken, r.rise) for r in found.stronger
