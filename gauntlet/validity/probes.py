@@ -21,17 +21,17 @@ from gauntlet.models.chance import informative
 from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
-from gauntlet.validity.samples import Sample, Side, sample
+from gauntlet.validity.samples import FEW, Sample, Side, sample
 
 if TYPE_CHECKING:
     from gauntlet.models.classifier import CompiledClassifier
 
 SAMPLE = 256
 """Correct images whose gradients are looked at."""
-RETRIED, EXPOSED = 128, 384
+RETRIED, FIRST, EXPOSED = 128, 64, 384
 """Images that further attacks get at most: those of the battery's, and those at half the range and beyond.
 
-384 of which none is left exclude that 1 % would be; as many for the others would take as long as the battery.
+384 of which none is left exclude that 1 % would be; more than a few left of the first 64 show it.
 """
 LEAST = 16
 """Images with fewer of which a further attack says nothing."""
@@ -137,8 +137,7 @@ def probe(
         model: Any = target
         progress("gradients looked at", 0.1)
         found |= {"looked": len(rows)} | _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
-        half, whole = half_range(model, x[exposed], y[exposed], seed)
-        found |= {"half_range": half, "unbounded": whole, "sample": len(exposed)}
+        found |= _beyond(model, x[exposed], y[exposed], seed)
         progress("attacked without a bound", 0.4)
         if found["zero_gradients"] < 0.5:  # else there is nothing to follow for longer
             found["stronger"] = tuple(strengthened(model, x, y, results, seed))
@@ -242,6 +241,16 @@ def _runner_up(model: CompiledClassifier, x: Images, y: Labels) -> Labels:
 
 
 # --- attacks of our own ---------------------------------------------------------------------------------------
+
+
+def _beyond(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> dict[str, Any]:
+    """`half_range` of the first images, and of all where those leave next to nothing: who survives costs the most."""
+    parts = [half_range(model, x[:FIRST], y[:FIRST], seed)]
+    if len(x) > FIRST and round(parts[0][1] * FIRST) <= FEW:
+        parts.append(half_range(model, x[FIRST:], y[FIRST:], seed))
+    sizes = [FIRST, len(x) - FIRST][: len(parts)] if len(x) > FIRST else [len(x)]
+    half, whole = np.average(parts, axis=0, weights=sizes)
+    return {"half_range": float(half), "unbounded": float(whole), "sample": sum(sizes)}
 
 
 def half_range(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> tuple[float, float]:
