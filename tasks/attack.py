@@ -22,6 +22,7 @@ from gauntlet.models.adapter import INVERTED
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
 from gauntlet.validity import checks
+from gauntlet.validity.notes import notes as notes_of
 from gauntlet.validity.probes import probe
 from tasks.attacked import Findings, log
 from tasks.context import Context
@@ -161,5 +162,5 @@ def _judge(
         accept_chance=loaded.accept_chance,
         bounds=dataset.bounds,
     )
-    notes = [*left_out, *checks.notes(evidence), *([TRUSTED] if loaded.trusted else [])]
+    notes = [*left_out, *notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
     return Findings(role, clean, loaded, results, checks.doubts(evidence), notes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gauntlet.evaluation.clean import Clean, share, tables
+from gauntlet.evaluation.clean import Clean, loss_metrics, share, tables
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
 from gauntlet.report import curves, figures, pictures
 from gauntlet.validity import checks
@@ -84,7 +84,7 @@ def _metrics(result: Attacked, findings: Findings) -> dict[str, float]:
     if not result.alone:
         return effort | {"cascade/tried": int(result.tried.sum()), "cascade/broken": int(result.broken.sum())}
     if result.knowledge == "transfer":
-        names = {"transfer/accuracy": accuracy.value, "transfer/loss": result.loss}
+        names = {"transfer/accuracy": accuracy.value} | loss_metrics("transfer/loss", result.losses)
         return names | {"transfer/accuracy_low": accuracy.low, "transfer/accuracy_high": accuracy.high}
     success = result.success_rate(findings.model)
     return (
@@ -92,10 +92,10 @@ def _metrics(result: Attacked, findings: Findings) -> dict[str, float]:
             "robust/accuracy": accuracy.value,
             "robust/accuracy_low": accuracy.low,
             "robust/accuracy_high": accuracy.high,
-            "robust/loss": result.loss,
             "robust/linf_max": float(result.linf.max()),
             "robust/l2_mean": float(result.l2.mean()),
         }
+        | loss_metrics("robust/loss", result.losses)
         | effort
         | ({"robust/attack_success_rate": success.value} if success else {})
     )
@@ -126,7 +126,7 @@ def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix:
         pictures.adversarial_examples(shown_clean, images, *predictions, dataset.class_names, title),
     )
     counts, report = tables(result.labels, result.predictions, dataset.class_names)
-    attacked = Clean(result.labels, result.predictions, 0.0, counts, report)
+    attacked = Clean(result.labels, result.predictions, result.losses, counts, report)
     log_predictions(run, attacked, dataset, f"{title}, n = {len(result.index):,}", suffix)
 
 
@@ -156,7 +156,7 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, severa
     run.table("clean.parquet", pd.DataFrame({"index": np.arange(len(clean.labels))} | whole))
     title = f"{run.model}: robust accuracy by budget"
     run.figure("robustness_curve.png", figures.robustness_curves(measured, title, 1 / dataset.n_classes))
-    metrics = {"clean/accuracy": measured[0].value, "clean/loss": clean.loss}
+    metrics = {"clean/accuracy": measured[0].value} | loss_metrics("clean/loss", clean.losses)
     run.record(measured, metrics, **_summary(findings, verdict, reasons))
 
 

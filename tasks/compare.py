@@ -142,6 +142,7 @@ def _verdicts(stages: list[dict[str, Any]]) -> pd.DataFrame:
             "evaluation": stage["name"],
             "verdict": stage["tags"]["gauntlet.validity"],
             "reasons": stage["tags"].get("gauntlet.reasons") or "none",
+            "notes": stage["tags"].get("gauntlet.notes") or "none",
         }
         for stage in judged
     ]

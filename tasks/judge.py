@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from gauntlet.gate.verdict import FLOORS
 from gauntlet.measurement import MISSING, Measurement, wilson
 from gauntlet.report import document, figures
-from gauntlet.studies.conclusions import Measured, conclude, judge
+from gauntlet.studies.comparison import Comparison, definition
+from gauntlet.studies.conclusions import RULES, Measured, conclude
 from gauntlet.studies.study import Figure, Study
 from tasks.context import Context
 from tasks.store import tracking
@@ -42,7 +45,7 @@ def judge_study(context: Context, run_id: str, study: Study, outcomes: Mapping[s
     """Judge `study` by its stages and log the report to its run `run_id`; returns the rows of its two tables."""
     measured = {name: read(outcome.run) if outcome.run else None for name, outcome in outcomes.items()}
     other = None if context.title == study.dataset else f"measured on {context.title}, published of {study.dataset}"
-    rows = [_figure(study.name, figure, measured[figure.stage], other) for figure in study.figures]
+    rows = [_figure(study, figure, measured[figure.stage], other) for figure in study.figures]
     claims = _conclusions(study, measured)
     verdicts = Counter(row["verdict"] for row in [*rows, *claims])
     everything = _unique([m for one in measured.values() if one for m in one.measurements])
@@ -108,20 +111,26 @@ def _success_rate(row: Mapping[str, Any], recorded: Mapping[str, Any]) -> Measur
     return Measurement(model=recorded["model"], condition=row["label"], metric="attack_success_rate", **facts, **bounds)
 
 
-def _figure(name: str, figure: Figure, measured: Measured | None, other: str | None) -> dict[str, Any]:
+def _figure(study: Study, figure: Figure, measured: Measured | None, other: str | None) -> dict[str, Any]:
     """The row of a published figure; `other` says why none of the study can be compared, if so."""
     value = figure.find(measured) if measured else None
     missing = "stage failed" if measured is None else None if value else "not measured"
     reason = missing if missing == "stage failed" else figure.reason or other or missing
-    row: dict[str, Any] = {"report": name, "figure": figure.name, "unit": figure.unit, "published": figure.share}
-    row |= {"measured": None, "low": None, "high": None, "n": None, "difference": None}
+    row: dict[str, Any] = {"report": study.name, "figure": figure.name, "unit": figure.unit, "published": figure.share}
+    row |= {"measured": None, "low": None, "high": None, "n": None, "difference": None, "compared": None}
     if value:
         row |= {"measured": value.value, "low": value.low, "high": value.high, "n": value.n}
         row |= {"difference": value.value - figure.share}
     if reason or not value:
         return row | {"verdict": "not comparable", "reason": reason}
-    verdict = judge(figure.share, value.value, value.low, value.high, figure.tolerance)
-    return row | {"verdict": verdict, "reason": ""}
+    found = figure.compared(value, study.images)
+    return row | {"compared": _facts_of(found), "verdict": found.verdict, "reason": ""}
+
+
+def _facts_of(found: Comparison) -> dict[str, Any]:
+    """What was compared, with what is allowed, for JSON: an end that is not known is null."""
+    low, high = (end if math.isfinite(end) else None for end in (found.found.low, found.found.high))
+    return {"scale": found.scale, "value": found.found.value, "low": low, "high": high, "allowed": list(found.allowed)}
 
 
 def _conclusions(study: Study, measured: Mapping[str, Measured | None]) -> list[dict[str, Any]]:
@@ -156,7 +165,8 @@ def _report(
     }
     problems = [f"stage failed: {name}: {one.problem}" for name, one in outcomes.items() if one.problem]
     present = {caption: frame for caption, frame in tables.items() if len(frame)}
-    notes = [*problems, *study.notes, *GENERAL]
+    rules = dict.fromkeys(row["rule"] for row in claims)
+    notes = [*problems, *study.notes, *GENERAL, *(f"{rule}: {inspect.getdoc(RULES[rule])}" for rule in rules)]
     pictures = _pictures(study, outcomes) | _bars(everything) | _times(measured)
     return document.Report(f"{study.name}: {study.title}", _facts(context, run_id, study), [], pictures, present, notes)
 
@@ -164,7 +174,9 @@ def _report(
 GENERAL = (
     "Published accuracies under attack are of the attacked images alone. Ours count an image only when it is right "
     "clean and attacked, which can be lower by the few images that an attack happens to put right.",
-    "Confirmed: the published figure lies in the 95 % Wilson interval or within 1 point (losses: 0.01; ratios: 0.1).",
+    definition(),
+    "A conclusion holds when all of the 95 % interval says so, does not hold when none of it does, and else cannot be "
+    "told; the worst of several attacks has the interval that holds for all of them at once (Bonferroni).",
 )
 
 
@@ -190,6 +202,8 @@ def _figures_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                 "95 % interval": _interval(row),
                 "n": f"{row['n']:,}" if row["n"] else MISSING,
                 "difference": _number(row, "difference", "+"),
+                "compared [95 %]": _compared(row),
+                "allowed": _allowed(row),
                 "verdict": row["verdict"] + (f" ({row['reason']})" if row["reason"] else ""),
             }
             for row in rows
@@ -208,6 +222,28 @@ def _interval(row: Mapping[str, Any]) -> str:
     if row["low"] is None or row["low"] == row["high"]:
         return MISSING
     return f"[{_number(row, 'low')}, {_number(row, 'high')}]"
+
+
+def _compared(row: Mapping[str, Any]) -> str:
+    """The interval of the difference, in the figure's unit, or of the ratio."""
+    found = row["compared"]
+    if not found or found["low"] == found["high"]:
+        return MISSING
+    ends = [_scaled(row, found[end]) if found[end] is not None else "unknown" for end in ("low", "high")]
+    return f"[{', '.join(ends)}]"
+
+
+def _allowed(row: Mapping[str, Any]) -> str:
+    if not row["compared"]:
+        return MISSING
+    low, high = row["compared"]["allowed"]
+    return f"[{_scaled(row, low)}, {_scaled(row, high)}]"
+
+
+def _scaled(row: Mapping[str, Any], value: float) -> str:
+    if row["compared"]["scale"] == "ratio":
+        return f"×{value:.2f}"
+    return f"{100 * value:+.2f}" if row["unit"] == "percent" else f"{value:+.4g}"
 
 
 def _claims_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

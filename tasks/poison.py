@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
 from gauntlet.defenses.poisoning import AnyPoisoning, Poisoned, Poisoning
-from gauntlet.evaluation.clean import predict, share
+from gauntlet.evaluation.clean import loss_metrics, predict, share
 from gauntlet.quiet import load_tensorflow
 from gauntlet.report import figures, pictures
 from gauntlet.training import fit as maths
@@ -55,7 +55,7 @@ def poison(
         measured = backdoor(dataset, poisoning, {role: recorded.classifier, "baseline": clean_model})
         metrics = _metrics(measured, role, poisoned, dataset)
         triggered = poisoning.trigger(dataset.x_test)
-        metrics["backdoor/loss"] = predict(recorded.classifier, triggered, dataset.y_test)[1]
+        metrics |= loss_metrics("backdoor/loss", predict(recorded.classifier, triggered, dataset.y_test)[1])
         _log_poison(run, dataset, poisoned, [recorded.clean, *measured])
         run.record([recorded.clean, *measured], recorded.metrics | metrics)
     registry.register(run.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gauntlet.evaluation.clean import Clean, evaluate, inference_ms, share
+from gauntlet.evaluation.clean import Clean, evaluate, inference_ms, loss_metrics, share
 from gauntlet.measurement import Measurement
 from gauntlet.report import figures, pictures
 from tasks.store import registry, tracking
@@ -47,9 +47,8 @@ def clean_metrics(clean: Clean, accuracy: Measurement, milliseconds: float) -> d
         "clean/accuracy": accuracy.value,
         "clean/accuracy_low": accuracy.low,
         "clean/accuracy_high": accuracy.high,
-        "clean/loss": clean.loss,
         "clean/inference_ms": milliseconds,
-    }
+    } | loss_metrics("clean/loss", clean.losses)
 
 
 def log_history(run: tracking.Run, trained: Trained) -> None:

@@ -14,6 +14,9 @@ from gauntlet.measurement import Measurement, wilson
 from gauntlet.models.access import Target
 from gauntlet.threat import Images, Labels
 
+Z = 1.959964
+"""Standard deviations on either side of a 95 % interval."""
+
 
 @dataclass(frozen=True)
 class Clean:
@@ -21,7 +24,8 @@ class Clean:
 
     labels: Labels
     predictions: Labels
-    loss: float
+    losses: NDArray[np.float64]
+    """Cross-entropy of each image, in nats, (n,)."""
     confusion: NDArray[np.int64]
     """(n_classes, n_classes): rows true, columns predicted."""
     report: dict[str, Any]
@@ -34,15 +38,15 @@ class Clean:
 
 
 def evaluate(classifier: Target, x: Images, y: Labels, class_names: Sequence[str]) -> Clean:
-    """Loss (mean cross-entropy), confusion matrix and classification report of `x` (n, h, w, c), `y` (n,)."""
-    predictions, loss = predict(classifier, x, y)
-    return Clean(y, predictions, loss, *tables(y, predictions, class_names))
+    """Cross-entropies, confusion matrix and classification report of `x` (n, h, w, c), `y` (n,)."""
+    predictions, losses = predict(classifier, x, y)
+    return Clean(y, predictions, losses, *tables(y, predictions, class_names))
 
 
-def predict(classifier: Target, x: Images, y: Labels) -> tuple[Labels, float]:
-    """Predicted classes (n,) of images (n, h, w, c), and their mean cross-entropy with `y` in nats."""
+def predict(classifier: Target, x: Images, y: Labels) -> tuple[Labels, NDArray[np.float64]]:
+    """Predicted classes (n,) of images (n, h, w, c), and their cross-entropies with `y` (n,) in nats."""
     logits = classifier.predict(x)
-    return logits.argmax(axis=1).astype(np.int64), float(cross_entropies(logits, y).mean())
+    return logits.argmax(axis=1).astype(np.int64), cross_entropies(logits, y)
 
 
 def cross_entropies(logits: Images, y: Labels) -> NDArray[np.float64]:
@@ -50,6 +54,20 @@ def cross_entropies(logits: Images, y: Labels) -> NDArray[np.float64]:
     from scipy.special import log_softmax
 
     return -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(y)), y]
+
+
+def loss_metrics(name: str, losses: NDArray[np.float64]) -> dict[str, float]:
+    """The mean of `losses` (n,), at least 0, as metric `name`, with its 95 % interval as `name_low` and `name_high`.
+
+    The interval is of the logarithm of the mean (delta method: its standard error is that of the mean over the mean),
+    so it is relative and its lower end is not negative. Raises ValueError when there are no losses.
+    """
+    if not len(losses):
+        raise ValueError("expected at least one loss")
+    mean = float(losses.mean())
+    error = float(losses.std(ddof=1)) / mean / len(losses) ** 0.5 if mean > 0 and len(losses) > 1 else 0.0
+    factor = float(np.exp(Z * min(error, 50.0)))
+    return {name: mean, f"{name}_low": mean / factor, f"{name}_high": mean * factor}
 
 
 def tables(y: Labels, predictions: Labels, class_names: Sequence[str]) -> tuple[NDArray[np.int64], dict[str, Any]]:

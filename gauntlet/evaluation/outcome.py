@@ -91,11 +91,6 @@ class Attacked:
             return ~self.robust[correct]
         return self.predictions[correct & (self.labels != target)] == target
 
-    @property
-    def loss(self) -> float:
-        """Mean cross-entropy of the attacked images, in nats."""
-        return float(self.losses.mean())
-
     def facts(self, model: str) -> dict[str, Any]:
         """What describes this result in a measurement."""
         knowledge = self.knowledge if self.attack.adversary else "none"

@@ -1,7 +1,8 @@
-"""Does it hold? A verdict on every published figure, and on every conclusion by a rule, and RULES.
+"""Does it hold? A verdict on every conclusion by a rule, and RULES.
 
 A rule is one small function: its parameters are the stages it needs, its result the verdict and the figures it rests
-on. It sees what was measured and never what was published, so it cannot be written to please.
+on. It sees what was measured and never what was published, so it cannot be written to please. It holds when the whole
+95 % interval says so, does not hold when the whole interval denies it, and else it cannot be told.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gauntlet.measurement import Measurement
+from gauntlet.studies.comparison import Interval, difference, lowest, share
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
-FigureVerdict = Literal["confirmed", "differs", "not comparable"]
 MARGIN = 0.10
-"""A model resists an attack when it loses at most these 10 points to it."""
+"""A model resists attacks when it loses at most these 10 points to the worst of them."""
 LEARNED = 0.5
-"""A backdoor is learned when it succeeds on at least half of the images."""
+"""A backdoor is learned when poisoning makes the trigger succeed on at least this part of the images."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,13 @@ class Measured:
         found = self.attacked(knowledge)
         return [m for m in found if m.eps == max(other.eps or 0.0 for other in found)]
 
-    def worst(self, knowledge: str = "white-box") -> Measurement:
-        """The lowest of those; `LookupError` when there are none."""
-        return _first(sorted(self.largest(knowledge), key=lambda m: m.value))
+    def worst(self, knowledge: str = "white-box") -> Interval:
+        """The lowest of those that are not INVALID, all intervals at once; `LookupError` when there are none."""
+        return lowest([m for m in self.largest(knowledge) if m.validity != "INVALID"])
+
+    def doubted(self, knowledge: str = "white-box") -> bool:
+        """Whether one of those may be too high: a worse attack may be what was missed."""
+        return any(m.validity in ("SUSPECT", "INVALID") for m in self.largest(knowledge))
 
     @property
     def clean(self) -> Measurement:
@@ -61,47 +66,35 @@ class Ruling:
     evidence: str
 
 
-def judge(published: float, value: float, low: float, high: float, tolerance: float = 0.01) -> FigureVerdict:
-    """Confirmed when the published figure lies within the interval, or within `tolerance` of the measured value."""
-    near = abs(published - value) <= tolerance + 1e-9
-    return "confirmed" if near or low <= published <= high else "differs"
-
-
 def backdoor_learned(poisoned: Measured) -> Ruling:
-    """The trigger works on other classes' images far more often than on a clean model, and on most of them."""
+    """The trigger succeeds on other classes' images, beyond what it does on a clean model, on at least half of them."""
     rate, clean = poisoned.backdoor(True), poisoned.backdoor(False)
+    gained = difference(_share(rate), _share(clean))
     evidence = f"success on images of other classes {_said(rate)}, on the clean model {_said(clean)}"
-    if rate.low <= clean.high or rate.high < LEARNED:
-        return Ruling("does not hold", evidence)
-    return Ruling("holds" if rate.value >= LEARNED else "cannot be told", evidence)
+    return Ruling(_at_least(gained, LEARNED), f"{evidence}; gained {_points(gained)}, needed {100 * LEARNED:g}")
 
 
 def robust_after_defense(white_box: Measured, transfer: Measured) -> Ruling:
-    """Attacked itself, by one step and by many, the model keeps its clean accuracy but for 10 points."""
-    worst = white_box.worst()
+    """Attacked itself, by one step and by many, the model loses at most 10 points of its clean accuracy."""
     own, others = _said(*white_box.largest()), _said(*transfer.largest("transfer"))
-    evidence = f"attacked itself {own}; by another model's images {others}; {_clean(white_box)}"
-    return _resists(worst, white_box.clean.value - MARGIN, evidence)
+    return _resists(white_box, f"attacked itself {own}; by another model's images {others}")
 
 
 def naturally_robust(published: Measured, larger: Measured) -> Ruling:
-    """At budgets usual for the data set, and under many steps, the model keeps its clean accuracy but for 10 points."""
+    """At usual budgets, and under many steps, the model loses at most 10 points of its clean accuracy."""
     usual = _said(*larger.attacked())
-    evidence = f"as published {_said(published.worst())}; at usual budgets and steps {usual}; {_clean(larger)}"
-    return _resists(larger.worst(), larger.clean.value - MARGIN, evidence)
+    return _resists(larger, f"as published {_said(*published.largest())}; at usual budgets and steps {usual}")
 
 
 def defends_adaptively(white_box: Measured, transfer: Measured, undefended: Measured) -> Ruling:
     """To know the defense gains the attacker at most 10 points, and the undefended model does worse."""
     worst, other, bare = white_box.worst(), transfer.worst("transfer"), undefended.worst()
+    gained, better = difference(other, worst), difference(worst, bare)
     said = [_said(*one) for one in (white_box.largest(), transfer.largest("transfer"), undefended.largest())]
-    evidence = f"attacked through the defense {said[0]}; not knowing it {said[1]}; undefended {said[2]}"
-    if worst.high <= bare.high:
-        return Ruling(_unless_invalid(worst, "does not hold"), evidence)
-    ruling = _resists(worst, other.value - MARGIN, evidence)
-    # That it does better than the undefended model must be certain as well.
-    unsure = ruling.verdict == "holds" and worst.low <= bare.high
-    return Ruling("cannot be told", ruling.evidence) if unsure else ruling
+    evidence = f"attacked through the defense {said[0]}; not knowing it {said[1]}; undefended {said[2]}; "
+    evidence += f"knowing it gains the attacker {_points(gained)}, the defense gains {_points(better)}"
+    verdict = _both(_at_most(gained, MARGIN), _more_than(better, 0))
+    return Ruling(_unless_doubted(white_box, verdict), evidence)
 
 
 def detects_better_than_chance(detector: Measured) -> Ruling:
@@ -115,8 +108,7 @@ def detects_better_than_chance(detector: Measured) -> Ruling:
         f"{_percent(found['detect/tpr_at_threshold'])} at {_percent(found['detect/fpr_at_threshold'])} false alarms; "
         "the attacker knows of no detector"
     )
-    verdict: Verdict = "holds" if low > 0.5 else "does not hold" if high <= 0.5 else "cannot be told"
-    return Ruling(verdict, evidence)
+    return Ruling(_more_than(Interval(found["detect/auc"], low, high), 0.5), evidence)
 
 
 def scan_clean(scan: Measured) -> Ruling:
@@ -173,24 +165,47 @@ def _first(found: Iterable[Measurement]) -> Measurement:
     return list(found)[0]  # noqa: RUF015 - next() would raise StopIteration
 
 
-def _resists(worst: Measurement, needed: float, evidence: str) -> Ruling:
-    """Whether an accuracy under attack reaches what is needed, as far as its interval can tell."""
-    evidence += f"; needed {_percent(needed)}"
-    if worst.low >= needed:
-        return Ruling(_unless_invalid(worst, "holds"), evidence)
-    return Ruling(_unless_invalid(worst, "does not hold" if worst.high < needed else "cannot be told"), evidence)
+def _resists(attacked: Measured, evidence: str) -> Ruling:
+    """Whether the worst of the attacks takes at most what is allowed of the clean accuracy."""
+    clean = attacked.clean
+    lost = difference(_share(clean), attacked.worst())
+    evidence += f"; clean {clean.text} %; lost {_points(lost)}, allowed {100 * MARGIN:g}"
+    return Ruling(_unless_doubted(attacked, _at_most(lost, MARGIN)), evidence)
 
 
-def _unless_invalid(m: Measurement, verdict: Verdict) -> Verdict:
-    return "cannot be told" if m.validity == "INVALID" else verdict
+def _at_most(found: Interval, threshold: float) -> Verdict:
+    return "holds" if found.high <= threshold else "does not hold" if found.low > threshold else "cannot be told"
+
+
+def _at_least(found: Interval, threshold: float) -> Verdict:
+    return "holds" if found.low >= threshold else "does not hold" if found.high < threshold else "cannot be told"
+
+
+def _more_than(found: Interval, threshold: float) -> Verdict:
+    return "holds" if found.low > threshold else "does not hold" if found.high <= threshold else "cannot be told"
+
+
+def _both(*verdicts: Verdict) -> Verdict:
+    """All must hold; one that does not is enough."""
+    order: tuple[Verdict, ...] = ("does not hold", "cannot be told", "holds")
+    return min(verdicts, key=order.index)
+
+
+def _unless_doubted(attacked: Measured, verdict: Verdict) -> Verdict:
+    """An attack that may have missed the worst proves no robustness; what it broke is broken all the same."""
+    return "cannot be told" if verdict == "holds" and attacked.doubted() else verdict
+
+
+def _share(m: Measurement) -> Interval:
+    return share(m.value, m.n)
+
+
+def _points(found: Interval) -> str:
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}] points"
 
 
 def _said(*found: Measurement) -> str:
     return ", ".join(f"{m.label} {m.text} % (n = {m.n:,})" for m in found)
-
-
-def _clean(measured: Measured) -> str:
-    return f"clean {measured.clean.text} %"
 
 
 def _percent(share: float) -> str:

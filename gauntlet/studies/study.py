@@ -20,16 +20,14 @@ from gauntlet.defenses.training import AnyDefense
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.battery import Battery
 from gauntlet.measurement import Measurement
+from gauntlet.studies.comparison import Comparison, Interval, Unit, compare
 from gauntlet.studies.conclusions import RULES, Measured, roles
 from gauntlet.threat import Budget
 from gauntlet.training.fit import Training
 
 FOLDER = Path(__file__).parent
-Unit = Literal["percent", "loss", "ms", "seconds", "ratio", "count", "linf"]
 SCALE: dict[str, float] = {"percent": 100.0}
 """How a published figure of a unit is divided; all others stand as they are."""
-TOLERANCE: dict[str, float] = {"ratio": 0.1, "count": 0.0, "linf": 1e-6}
-"""How far a figure of a unit may be off and still be confirmed; 1 point, or 0.01, for all others."""
 OF_THE_MACHINE = {"ms": "inference time", "seconds": "time"}
 QUICK_EPOCHS, QUICK_PASSES, QUICK_BATCH, QUICK_IMAGES = 3, 20, 32, 100
 """What `quick` caps; passes are of the networks beside the classifier, whose steps cost little."""
@@ -158,10 +156,10 @@ class Figure(_Data):
         """The published figure as the metrics count it: percent become a fraction."""
         return round(self.published / SCALE.get(self.unit, 1.0), 10)
 
-    @property
-    def tolerance(self) -> float:
-        """How far off is still confirmed."""
-        return TOLERANCE.get(self.unit, 0.01)
+    def compared(self, found: Value, images: int) -> Comparison:
+        """With what was measured; `images` are those of the published figure where it is a share."""
+        measured = Interval(found.value, found.low, found.high)
+        return compare(self.share, images, measured, self.unit, found.n)
 
     def find(self, measured: Measured) -> Value | None:
         """The measured figure, or None when the stage has none; the stage's own model is measured before others."""
@@ -213,6 +211,7 @@ class Study(_Data):
     title: str
     source: str
     dataset: str = Field("mnist", description="Data set of the published figures; of another none is comparable")
+    images: int = Field(10_000, ge=1, description="Test images of the published shares: MNIST has 10,000")
     training: Training
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = Field(min_length=1)

@@ -14,20 +14,21 @@ import numpy as np
 
 from gauntlet.attacks import Attack
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
-from gauntlet.measurement import Measurement, budget, wilson
+from gauntlet.measurement import budget
 from gauntlet.threat import TOLERANCE
 from gauntlet.validity.probes import Probes
+from gauntlet.validity.samples import FEW
 
 Verdict = Literal["VALID", "SUSPECT", "INVALID"]
 ORDER: tuple[Verdict, ...] = ("VALID", "SUSPECT", "INVALID")
 Key = tuple[Attack, float, str]
 
-FEW = 2
-"""So many images may differ by chance, whatever share they are."""
 SHARE = 0.05
 """Of the images: so many may have no gradient, or a wrong one."""
-WIDE = 5.0
-"""Points of half an interval above which a note says that the images are few."""
+UNBOUNDED = 0.01
+"""Of the images: so many may be left without a bound."""
+CONVERGED, SQUARE = 1.0, 0.2
+"""Points that twice the steps, and a search without gradients, may take."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,16 @@ def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
         sizes = {"inf": result.linf, "2": result.l2}.get(result.attack.norm)
         if sizes is not None and not (sizes <= result.eps + TOLERANCE).all():
             worst = f"perturbations of up to {np.max(sizes):.4g}, over its budget"
-            yield Doubt("INVALID", f"{_name(result)} makes {worst}", _key(result), True)
+            yield Doubt("INVALID", f"{name(result)} makes {worst}", _key(result), True)
         if not ((result.images >= low) & (result.images <= high)).all():
-            yield Doubt("INVALID", f"{_name(result)} makes pixels outside [{low:g}, {high:g}]", _key(result), True)
+            yield Doubt("INVALID", f"{name(result)} makes pixels outside [{low:g}, {high:g}]", _key(result), True)
 
 
 def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
     """No attack looks like robustness (Carlini et al. 2019, section 3.1). Raised if no image tried was changed."""
     for result in evidence.results:
         if result.attack.adversary and result.tried.sum() > FEW and not result.linf[result.tried].any():
-            yield Doubt("INVALID", f"{_name(result)} changed no pixel of any image", _key(result))
+            yield Doubt("INVALID", f"{name(result)} changed no pixel of any image", _key(result))
 
 
 def rises_with_budget(evidence: Evidence) -> Iterator[Doubt]:
@@ -112,17 +113,17 @@ def survives_half_range(evidence: Evidence) -> Iterator[Doubt]:
     for result in _direct(evidence.results):
         above = _above_chance(_mean(result), len(result.index), evidence.n_classes)
         if result.attack.norm == "inf" and result.eps >= 0.5 and above:
-            yield Doubt("SUSPECT", f"{_name(result)} leaves {_percent(result)}, above chance", _key(result))
+            yield Doubt("SUSPECT", f"{name(result)} leaves {_percent(result)}, above chance", _key(result))
     left, n = evidence.probes.half_range, evidence.probes.sample
     if left is not None and _above_chance(left, n, evidence.n_classes):
         yield Doubt("SUSPECT", f"descent at L∞ 0.5 leaves {100 * left:.1f} % of {n} images correct, above chance")
 
 
 def survives_unbounded(evidence: Evidence) -> Iterator[Doubt]:
-    """Without a bound every attack succeeds (Athalye et al. 2018, section 3.1). Raised if it leaves over 1 point."""
-    left, n = evidence.probes.unbounded, evidence.probes.sample
-    if left is not None and _many(round(left * n), n, 1):
-        yield Doubt("SUSPECT", f"an attack without a bound leaves {100 * left:.1f} % of {n} images correct")
+    """Without a bound every attack succeeds (Athalye et al. 2018, section 3.1). Raised if it surely leaves over 1 %."""
+    left = evidence.probes.exposed(evidence.probes.unbounded)
+    if left and left.found > FEW and left.side(UNBOUNDED) == "above":
+        yield Doubt("SUSPECT", f"an attack without a bound leaves {left} correct")
 
 
 def weaker_than_single_step(evidence: Evidence) -> Iterator[Doubt]:
@@ -149,21 +150,24 @@ def weaker_than_noise(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def improved_by_square(evidence: Evidence) -> Iterator[Doubt]:
-    """Gradients do no worse than Square (AutoAttack's flag, its checks.py). Raised if over 0.2 points worse."""
+    """Gradients do no worse than Square (AutoAttack's flag, its checks.py).
+
+    Raised if over 0.2 points worse on the battery's images, or surely so by a short search on a sample of those left.
+    """
     for square in (r for r in _direct(evidence.results) if r.attack.name == "square"):
         gradients = [r for r in _descents(_direct(evidence.results)) if _setting(r) == _setting(square)]
         if gradients and worst_case(gradients):
             common = worst_case(gradients)[0]
             broken = int(np.isin(square.index[square.broken], common.index[common.robust]).sum())
-            if _many(broken, n := len(common.index), 0.2):
+            if _many(broken, n := len(common.index), SQUARE):
                 yield _square(min(gradients, key=_mean), broken, n, 100 * broken / n)
     for retry in evidence.probes.square:
-        if retry.broken > FEW and retry.points > 0.2:
+        if retry.broken > FEW and retry.side(SQUARE) == "above":
             yield _square(retry.after, retry.broken, retry.tried, retry.points)
 
 
 def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
-    reason = f"square breaks {broken:,} of {n:,} images that the gradient attacks leave at {_at(after)}"
+    reason = f"square breaks {broken:,} of {n:,} images that the gradient attacks leave at {at(after)}"
     return Doubt("SUSPECT", f"{reason} ({points:.1f} points)", _key(after), True)
 
 
@@ -183,17 +187,24 @@ def other_range(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def masked_gradients(evidence: Evidence) -> Iterator[Doubt]:
-    """Without a gradient there is no attack (Athalye et al. 2018, section 3). Raised if over 5 % of images have none,
-    or if the logits are squashed: the cross-entropy then saturates (Carlini & Wagner 2016). Squashed outputs that were
-    inverted are believed when no gradient is missing and a search without gradients finds nothing more.
+    """Without a gradient there is no attack (Athalye et al. 2018, section 3).
+
+    Raised if surely over 5 % of images have none, or if the logits are squashed: the cross-entropy then saturates
+    (Carlini & Wagner 2016). Squashed outputs that were inverted are believed when no gradient is missing and a search
+    without gradients finds nothing more.
     """
     probes = evidence.probes
-    if probes.zero_gradients > SHARE:
+    if _surely(evidence, probes.zero_gradients):
         yield Doubt("SUSPECT", f"{100 * probes.zero_gradients:.1f} % of the images have no loss gradient")
     if probes.probabilities:
         yield Doubt("SUSPECT", "probabilities passed as logits: a second softmax flattens the loss")
     if evidence.inverted and not _vouched(evidence):
         yield Doubt("SUSPECT", "outputs are squashed by a step that could not be removed: gradients may saturate")
+
+
+def _surely(evidence: Evidence, share: float) -> bool:
+    """Whether a share of the images whose gradients were looked at is above 5 % with its whole interval."""
+    return evidence.probes.of_gradients(share).side(SHARE) == "above"
 
 
 def _vouched(evidence: Evidence) -> bool:
@@ -206,12 +217,12 @@ def _vouched(evidence: Evidence) -> bool:
 def false_gradients(evidence: Evidence) -> Iterator[Doubt]:
     """A shattered gradient leads nowhere (Athalye et al. 2018, section 3.1).
 
-    Raised if on over 5 % of images finite differences disagree with the gradient, or change where it is zero.
+    Raised if surely on over 5 % of images finite differences disagree with the gradient, or change where it is zero.
     """
-    if (share := evidence.probes.detached) > SHARE:
+    if _surely(evidence, share := evidence.probes.detached):
         reason = f"the output changes where the gradient is zero ({100 * share:.1f} % of the images)"
         yield Doubt("SUSPECT", f"{reason}: the model quantises or detaches its input")
-    if (share := evidence.probes.disagreeing) > SHARE:
+    if _surely(evidence, share := evidence.probes.disagreeing):
         reason = f"finite differences disagree with the gradient ({100 * share:.1f} % of the images)"
         yield Doubt("SUSPECT", f"{reason}: the model quantises its input or replaces its gradient")
 
@@ -229,12 +240,12 @@ def random_model(evidence: Evidence) -> Iterator[Doubt]:
 def not_converged(evidence: Evidence) -> Iterator[Doubt]:
     """An attack that has not converged bounds nothing (Pintor et al. 2022: incomplete optimization).
 
-    Raised if twice the steps from another start take 1 point or more of the images left, by the interval's lower end.
+    Raised if twice the steps from another start surely take over 1 point of the images left.
     """
     for retry in evidence.probes.stronger:
-        if 100 * retry.robust * wilson(retry.broken, retry.tried)[0] >= 1:
+        if retry.side(CONVERGED) == "above":
             steps = f"with twice the steps {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
-            reason = f"{steps} at {_at(retry.after)}: {retry.points:.1f} points"
+            reason = f"{steps} at {at(retry.after)}: {retry.points:.1f} points"
             yield Doubt("SUSPECT", f"{reason}, not converged", _key(retry.after), True)
 
 
@@ -325,27 +336,6 @@ def _worst(found: Sequence[Doubt]) -> Verdict:
     return max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
 
 
-def half_width(measurement: Measurement) -> float:
-    """Half the interval of a measurement, in points: a smaller difference to another is called none."""
-    return 50 * (measurement.high - measurement.low)
-
-
-def notes(evidence: Evidence) -> list[str]:
-    """What is no doubt and yet to be told: few images for the claim, hidden gradients, a loss that still rises."""
-    told, measured = [], [case.accuracy("") for case in worst_case(evidence.results)]
-    widest = max(measured, key=half_width, default=None)
-    if widest and half_width(widest) > WIDE:
-        half = f"±{half_width(widest):.1f} points"
-        told.append(f"n = {widest.n:,}: the interval is {half}, a smaller difference is none")
-    if any(result.knowledge == "black-box" for result in evidence.results):
-        told.append("the model hides its gradients: an attacker who has them may do better")
-    for retry in evidence.probes.stronger:
-        if retry.rise is not None and retry.rise > 0.1:
-            rise = f"the loss of the images left rises by another {100 * retry.rise:.0f} % with twice the steps"
-            told.append(f"{_name(retry.after)}: {rise}")
-    return told
-
-
 def _outdone(weak: Sequence[Attacked], strong: Sequence[Attacked]) -> Iterator[Doubt]:
     """A doubt about each strong result that leaves over 1 point of images which a weak one of its budget breaks."""
     for one in strong:
@@ -354,7 +344,7 @@ def _outdone(weak: Sequence[Attacked], strong: Sequence[Attacked]) -> Iterator[D
             lost = int((one.robust[here] & ~other.robust[there]).sum())
             if _many(lost, len(here), 1):
                 by = f"{'transferred ' * (other.knowledge == 'transfer')}{other.named}"
-                reason = f"{by} breaks {lost:,} of {len(here):,} images that {_name(one)} leaves"
+                reason = f"{by} breaks {lost:,} of {len(here):,} images that {name(one)} leaves"
                 yield Doubt("SUSPECT", reason, _key(one))
 
 
@@ -376,12 +366,14 @@ def _setting(result: Attacked) -> tuple[str, float]:
     return result.attack.norm, result.eps
 
 
-def _at(result: Attacked) -> str:
+def at(result: Attacked) -> str:
+    """The budget of a result, with its norm unless that is L∞."""
     return budget(result.eps) if result.attack.norm == "inf" else f"L{result.attack.norm} {budget(result.eps)}"
 
 
-def _name(result: Attacked) -> str:
-    return f"{result.named} at {_at(result)}"
+def name(result: Attacked) -> str:
+    """The attack and the budget of a result."""
+    return f"{result.named} at {at(result)}"
 
 
 def _mean(result: Attacked | WorstCase) -> float:

@@ -1,7 +1,7 @@
 """What a look at the model says about the attacks on it: gradients, outputs, and a few attacks of our own.
 
 Every probe is one small function from a model and images that it classifies correctly to a number; what to make of
-the numbers is `validity.py`'s. A probe that can say nothing, as no image is left to it, says nothing.
+the numbers is for `checks.py` to say. A probe that can say nothing, as no image is left to it, says nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from gauntlet.models.chance import informative
 from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
+from gauntlet.validity.samples import FEW, Sample, Side, sample
 
 if TYPE_CHECKING:
     from gauntlet.models.classifier import CompiledClassifier
 
 SAMPLE = 256
 """Correct images whose gradients are looked at."""
-RETRIED, EXPOSED = 128, 64
-"""Images that further attacks get at most: those of the battery's, and those at half the range and beyond."""
+RETRIED, FIRST, EXPOSED = 128, 64, 384
+"""Images that further attacks get at most: those of the battery's, and those at half the range and beyond.
+
+384 of which none is left exclude that 1 % would be; more than a few left of the first 64 show it.
+"""
 LEAST = 16
 """Images with fewer of which a further attack says nothing."""
 GRADIENTS = 16_000
@@ -60,6 +64,15 @@ class Retry:
         """By how much the robust accuracy would fall, in points."""
         return 100 * self.robust * self.broken / self.tried
 
+    @property
+    def most(self) -> float:
+        """By how much at most, by the upper end of the interval, in points."""
+        return 100 * self.robust * Sample(self.broken, self.tried).ends[1]
+
+    def side(self, points: float) -> Side:
+        """Whether it would surely fall by less than so many points, surely by more, or neither."""
+        return Sample(self.broken, self.tried).side(min(1.0, points / 100 / self.robust))
+
 
 @dataclass(frozen=True)
 class Probes:
@@ -76,10 +89,20 @@ class Probes:
     disagreeing: float = 0.0
     half_range: float | None = None
     unbounded: float | None = None
-    sample: int = SAMPLE
+    looked: int = SAMPLE
+    """Images that the shares of gradients are of."""
+    sample: int = EXPOSED
     """Images that the last two are shares of."""
     stronger: tuple[Retry, ...] = ()
     square: tuple[Retry, ...] = ()
+
+    def of_gradients(self, share: float) -> Sample:
+        """A share of the images whose gradients were looked at."""
+        return sample(share, self.looked)
+
+    def exposed(self, share: float | None) -> Sample | None:
+        """A share of the images attacked at half the range and beyond; None when it was not tried."""
+        return None if share is None else sample(share, self.sample)
 
 
 def probe(
@@ -101,15 +124,14 @@ def probe(
     accuracy = float((clean == y).mean())
     if not informative(clean, y, target.nb_classes):
         return Probes(at_chance=accuracy, better_range=better_range)
-    rows = np.random.default_rng(seed).permutation(np.flatnonzero(clean == y))[:SAMPLE]
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(clean == y))
+    rows, exposed = drawn[:SAMPLE], drawn[:EXPOSED]
     found: dict[str, Any] = {"better_range": better_range, "disagreement": disagreement(target, x[rows])}
     if target.access == "gradients":
         model: Any = target
         progress("gradients looked at", 0.1)
-        found |= _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
-        fewer = rows[:EXPOSED]
-        half, whole = half_range(model, x[fewer], y[fewer], seed)
-        found |= {"half_range": half, "unbounded": whole, "sample": len(fewer)}
+        found |= {"looked": len(rows)} | _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
+        found |= _beyond(model, x[exposed], y[exposed], seed)
         progress("attacked without a bound", 0.4)
         if found["zero_gradients"] < 0.5:  # else there is nothing to follow for longer
             found["stronger"] = tuple(strengthened(model, x, y, results, seed))
@@ -207,6 +229,16 @@ def _runner_up(model: CompiledClassifier, x: Images, y: Labels) -> Labels:
 
 
 # --- attacks of our own ---------------------------------------------------------------------------------------
+
+
+def _beyond(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> dict[str, Any]:
+    """`half_range` of the first images, and of all where those leave next to nothing: who survives costs the most."""
+    parts = [half_range(model, x[:FIRST], y[:FIRST], seed)]
+    if len(x) > FIRST and round(parts[0][1] * FIRST) <= FEW:
+        parts.append(half_range(model, x[FIRST:], y[FIRST:], seed))
+    sizes = [FIRST, len(x) - FIRST][: len(parts)] if len(x) > FIRST else [len(x)]
+    half, whole = np.average(parts, axis=0, weights=sizes)
+    return {"half_range": float(half), "unbounded": float(whole), "sample": sum(sizes)}
 
 
 def half_range(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from tasks.store import registry, tracking
 
 DEFENDED = ("adversarial-training", "on-the-fly")
 MODELS = ("baseline", "poisoned", *DEFENDED)
-TRAINED = {"clean/accuracy", "clean/loss", "clean/inference_ms", "train/seconds"}
+TRAINED = {"clean/accuracy", "clean/loss", "clean/loss_low", "clean/loss_high", "clean/inference_ms", "train/seconds"}
 ROBUST = {
     f"robust/{name}"
     for name in (
@@ -184,6 +184,15 @@ def test_the_report_stands_alone(suite_run: dict[str, Any]) -> None:
     assert all(model in text for model in MODELS)
     assert "data:image/png;base64," in text
     assert 'src="http' not in text
+
+
+def test_the_page_says_what_cannot_be_told(suite_run: dict[str, Any], stages: list[Any]) -> None:
+    found = tracking.find(suite_run["run_id"], "metrics.json")
+    assert found
+    rows = json.loads(found.read_text())["tables"]["Can the numbers be believed?"]
+    noted = [stage.data.tags["gauntlet.notes"] or "none" for stage in stages if "gauntlet.notes" in stage.data.tags]
+    assert [row["notes"] for row in rows] == noted
+    assert any("cannot be told: " in note for note in noted)
 
 
 def test_the_baseline_learns_and_the_attack_bites(measured: list[Measurement]) -> None:

@@ -62,7 +62,7 @@ def test_a_deleted_experiment_is_named_with_what_to_do(own: str) -> None:
     assert tracking._experiment(own, "deleted") == made
 
 
-def test_an_address_where_no_prefect_server_answers_is_named(own: str) -> None:
+def test_an_address_where_no_prefect_server_answers_is_named() -> None:
     done = _typed("scan", "--path", "tests/fixtures/sast", PREFECT_API_URL="http://127.0.0.1:1/api")
     assert done.returncode == 2
     [line] = done.stderr.splitlines()

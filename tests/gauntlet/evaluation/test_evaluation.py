@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from gauntlet.evaluation.clean import evaluate, inference_ms, share, tables
+from gauntlet.evaluation.clean import evaluate, inference_ms, loss_metrics, share, tables
 from gauntlet.models.classifier import CompiledClassifier
 
 
@@ -53,7 +53,19 @@ def test_evaluation_counts_and_weighs() -> None:
     assert clean.confusion.tolist() == [[1, 1], [0, 1]]
     logits = np.stack([np.full(3, 0.5), x.mean(axis=(1, 2, 3))], axis=1)
     expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(3), y]
-    assert clean.loss == pytest.approx(expected.mean(), abs=1e-6)
+    assert clean.losses == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_mean_loss_has_an_interval_of_its_logarithm() -> None:
+    """Losses 1, 2, 3: mean 2, standard error 1 / √3; relative to the mean 0.2887, times 1.96 0.5658."""
+    found = loss_metrics("clean/loss", np.array([1.0, 2.0, 3.0]))
+    assert found == pytest.approx(
+        {"clean/loss": 2.0, "clean/loss_low": 2 * np.exp(-0.56579), "clean/loss_high": 2 * np.exp(0.56579)}, rel=1e-4
+    )
+    assert set(loss_metrics("x", np.zeros(5)).values()) == {0.0}
+    assert all(np.isfinite(list(loss_metrics("x", np.array([0.0] * 9_999 + [1e-300])).values())))
+    with pytest.raises(ValueError, match="at least one"):
+        loss_metrics("x", np.zeros(0))
 
 
 def test_inference_takes_time_on_few_images_and_on_many() -> None:

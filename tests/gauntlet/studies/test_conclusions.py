@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from gauntlet.measurement import Measurement, wilson
-from gauntlet.studies.conclusions import RULES, Measured, Verdict, conclude, judge, roles
+from gauntlet.studies.comparison import lowest
+from gauntlet.studies.conclusions import RULES, Measured, Verdict, conclude, roles
 
 
 def share(percent: float, n: int = 1_000, **facts: Any) -> Measurement:
@@ -58,22 +60,35 @@ CASES: list[tuple[str, Verdict, dict[str, Measured]]] = [
     ("backdoor_learned", "holds", backdoor(97, 1)),
     ("backdoor_learned", "does not hold", backdoor(1.5, 1)),
     ("backdoor_learned", "does not hold", backdoor(20, 1)),
-    ("backdoor_learned", "does not hold", backdoor(80, 79)),
+    ("backdoor_learned", "does not hold", backdoor(80, 79)),  # what the poisoning added is what counts
+    ("backdoor_learned", "does not hold", backdoor(40, 1)),
     ("backdoor_learned", "cannot be told", backdoor(49, 1)),
+    ("backdoor_learned", "cannot be told", backdoor(52, 1)),  # the estimate alone would be enough
+    ("backdoor_learned", "holds", backdoor(60, 1)),
+    ("backdoor_learned", "cannot be told", backdoor(60, 0, n=20)),  # few images confirm nothing
     ("robust_after_defense", "holds", defended((95, 94))),
     ("robust_after_defense", "does not hold", defended((95, 60))),
     ("robust_after_defense", "does not hold", defended((3, 0))),
     ("robust_after_defense", "cannot be told", defended((95, 89))),
-    ("robust_after_defense", "cannot be told", defended((3, 0), validity="INVALID")),
+    ("robust_after_defense", "cannot be told", defended((90, 90))),  # 9 points, and 1,000 images know it to ±2
+    ("robust_after_defense", "holds", defended((92.5, 92.5))),
+    ("robust_after_defense", "cannot be told", defended((95, 94), validity="SUSPECT")),  # a worse attack was missed
+    ("robust_after_defense", "does not hold", defended((95, 60), validity="SUSPECT")),  # what broke is broken
     ("naturally_robust", "holds", natural((96, 93))),
     ("naturally_robust", "does not hold", natural((20, 0))),
     ("naturally_robust", "does not hold", natural((95, 5))),
     ("naturally_robust", "cannot be told", natural((95, 89))),
-    ("defends_adaptively", "holds", adaptive((88, 85), 87, 5)),
+    ("defends_adaptively", "holds", adaptive((88, 86), 87, 5)),
     ("defends_adaptively", "does not hold", adaptive((20, 8), 87, 5)),
-    ("defends_adaptively", "does not hold", adaptive((88, 85), 87, 90)),
+    ("defends_adaptively", "does not hold", adaptive((88, 84), 87, 90)),
     ("defends_adaptively", "cannot be told", adaptive((80, 77), 87, 5)),
     ("defends_adaptively", "cannot be told", adaptive((80, 78), 87, 77)),
+    (
+        "defends_adaptively",
+        "cannot be told",
+        adaptive((80, 79), 81, 80),
+    ),  # no better than undefended, as far as is known
+    ("defends_adaptively", "does not hold", adaptive((75, 75), 81, 80)),
     ("detects_better_than_chance", "holds", detector(0.7, 0.65, 0.75)),
     ("detects_better_than_chance", "does not hold", detector(0.4, 0.35, 0.45)),
     ("detects_better_than_chance", "cannot be told", detector(0.52, 0.48, 0.56)),
@@ -112,25 +127,31 @@ def test_the_evidence_names_every_attack_with_interval_and_number() -> None:
     assert "fgsm 0.25 95.00 [93.5, 96.2] % (n = 1,000), pgd 0.25 60.00" in evidence
     assert "transfer fgsm 0.25 98.00" in evidence
     assert "clean 99.00" in evidence
-    assert "needed 89.0 %" in evidence
+    assert "lost 39.0 [35.5, 42.5] points, allowed 10" in evidence
 
 
-@pytest.mark.parametrize(
-    ("published", "measured", "verdict"),
-    [
-        (0.9902, (0.990, 0.988, 0.992), "confirmed"),  # within the interval
-        (0.1185, (0.25, 0.10, 0.40), "confirmed"),  # within it, though far from the value
-        (0.98, (0.990, 0.988, 0.992), "confirmed"),  # outside, but a point away
-        (0.979, (0.990, 0.988, 0.992), "differs"),
-        (0.1185, (0.20, 0.19, 0.21), "differs"),
-    ],
-)
-def test_a_figure_is_confirmed_within_its_interval_or_a_point(
-    published: float, measured: tuple[float, float, float], verdict: str
-) -> None:
-    assert judge(published, *measured) == verdict
+def test_invalid_attacks_prove_nothing_either_way() -> None:
+    impossible = conclude("robust_after_defense", defended((3, 0), validity="INVALID"))
+    assert impossible.verdict == "cannot be told"
+    sound, wrong = attacked(60, 60), share(95, condition="apgd-ce", eps=0.25, knowledge="white-box", validity="INVALID")
+    stages = {"white_box": Measured({}, [*sound.measurements, wrong]), "transfer": attacked(98, 98, "transfer")}
+    assert conclude("robust_after_defense", stages).verdict == "does not hold"  # by the attacks that are sound
 
 
-def test_another_tolerance() -> None:
-    assert judge(1.24, 1.33, 1.33, 1.33, tolerance=0.1) == "confirmed"
-    assert judge(0, 1, 1, 1, tolerance=0) == "differs"
+def test_the_worst_of_many_attacks_is_not_worse_for_being_the_least_of_many_estimates() -> None:
+    """Forty attacks of one true accuracy: the least estimate lies below it, the interval does not."""
+    rng = np.random.default_rng(0)
+    missed = 0
+    for _ in range(200):
+        values = 100 * rng.binomial(1_000, 0.9, 40) / 1_000
+        worst = Measured({}, [share(v, condition="fgsm", eps=0.1, knowledge="white-box") for v in values]).worst()
+        assert worst.value < 0.9
+        missed += not worst.low <= 0.9 <= worst.high
+    assert missed <= 10
+
+
+def test_the_lowest_of_one_is_itself() -> None:
+    one = share(90)
+    assert lowest([one]) == pytest.approx((one.value, one.low, one.high))
+    with pytest.raises(LookupError):
+        lowest([])

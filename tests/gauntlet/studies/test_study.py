@@ -13,7 +13,18 @@ from gauntlet.errors import SettingError
 from gauntlet.measurement import Measurement
 from gauntlet.state import PROJECT_ROOT
 from gauntlet.studies.conclusions import Measured
-from gauntlet.studies.study import FOLDER, QUICK_EPOCHS, Figure, PoisonStage, ScanStage, Study, chosen, load, studies
+from gauntlet.studies.study import (
+    FOLDER,
+    QUICK_EPOCHS,
+    Figure,
+    PoisonStage,
+    ScanStage,
+    Study,
+    Value,
+    chosen,
+    load,
+    studies,
+)
 
 SMALL: dict[str, Any] = {
     "name": "R5",
@@ -171,6 +182,15 @@ def measured() -> Measured:
 def test_a_figure_finds_what_was_measured(where: dict[str, Any], found: tuple[float, float, float] | None) -> None:
     value = Figure(name="f", published=1, stage="s", **where).find(measured())
     assert (value and (value.value, value.low, value.high)) == (found and pytest.approx(found))
+
+
+def test_a_figure_is_compared_with_its_study_s_images_or_by_the_ratio_of_losses() -> None:
+    percent = Figure(name="f", published=99, stage="s", condition="clean")
+    measured = Value(value=0.99, low=0.988, high=0.992, n=10_000)
+    assert percent.compared(measured, 10_000).verdict == "confirmed"
+    assert percent.compared(measured, 100).verdict == "cannot be told"
+    loss = Figure(name="f", published=0.03, unit="loss", stage="s", metric="clean/loss")
+    assert loss.compared(Value(value=0.03, low=0.028, high=0.0322), 1).scale == "ratio"
 
 
 def test_what_a_clock_showed_is_not_compared() -> None:

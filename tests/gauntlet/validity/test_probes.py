@@ -129,6 +129,30 @@ def test_half_the_range_and_no_bound_leave_nothing_of_an_honest_network(
     assert 0 < whole < 1
 
 
+def test_beyond_the_usual_budgets_more_images_are_tried_only_where_the_first_tell_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+
+    def left(share: float) -> dict[str, Any]:
+        tried.clear()
+
+        def half_range(_: Any, x: Images, *__: Any) -> tuple[float, float]:
+            tried.append(len(x))
+            return share, share if len(tried) == 1 else 1.0
+
+        monkeypatch.setattr(probes, "half_range", half_range)
+        return probes._beyond(None, np.zeros((384, 1, 1, 1), np.float32), np.zeros(384, np.int64), 0)  # type: ignore[arg-type]
+
+    assert left(3 / 64) == {"half_range": 3 / 64, "unbounded": 3 / 64, "sample": 64}
+    assert tried == [64]
+    found = left(2 / 64)
+    assert tried == [64, 320]
+    assert found["sample"] == 384
+    assert found["unbounded"] == pytest.approx(322 / 384)
+    assert found["half_range"] == pytest.approx(2 / 64)
+
+
 # --- which results are attacked again -------------------------------------------------------------------------
 
 
@@ -214,11 +238,13 @@ def test_an_honest_network_raises_nothing_and_the_same_twice(
     results, said = fight(job, digits, ApgdCe(max_iter=20)), list[float]()
     data = (job.target, job.x, job.y, job.clean)
     found = probe(*data, results=results, progress=lambda _, share: said.append(share))
-    more = {"stronger": found.stronger, "square": found.square, "sample": found.sample}
+    more = {name: getattr(found, name) for name in ("stronger", "square", "looked", "sample")}
     assert found == Probes(half_range=0.0, unbounded=0.0, **more)  # type: ignore[arg-type]
     assert [retry.attack.name for retry in (*found.stronger, *found.square)] == ["apgd-ce", "square"]
     assert said == sorted(said)
     assert said[-1] == 1
+    correct = int((job.clean == job.y).sum())
+    assert (found.looked, found.sample) == (min(probes.SAMPLE, correct), min(probes.EXPOSED, correct))
     again = probe(*data, results=results)
     assert [(r.tried, r.broken, r.rise) for r in again.stronger] == [
         (r.tried, r.broken, r.rise) for r in found.stronger

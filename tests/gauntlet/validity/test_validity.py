@@ -13,7 +13,8 @@ from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Squa
 from gauntlet.evaluation.clean import share
 from gauntlet.evaluation.outcome import Attacked, Knowledge
 from gauntlet.models.access import Access
-from gauntlet.validity.checks import CHECKS, Doubt, Evidence, doubts, half_width, notes, verdict, verdict_of
+from gauntlet.validity.checks import CHECKS, Doubt, Evidence, doubts, verdict, verdict_of
+from gauntlet.validity.notes import half_width, notes
 from gauntlet.validity.probes import Probes, Retry
 
 N = 100
@@ -119,6 +120,8 @@ CASES: dict[str, dict[str, tuple[Evidence, str | None]]] = {
     "survives_unbounded": {
         "three images": (evidence(unbounded=3 / 64, sample=64), "SUSPECT"),
         "two images": (evidence(unbounded=2 / 64, sample=64), None),
+        "surely over 1 %": (evidence(unbounded=8 / 384), "SUSPECT"),
+        "perhaps over 1 %": (evidence(unbounded=7 / 384), None),
         "not probed": (evidence(), None),
     },
     "weaker_than_single_step": {
@@ -174,7 +177,8 @@ CASES: dict[str, dict[str, tuple[Evidence, str | None]]] = {
         "other images": (evidence(attacked(PGD, 0.1, 50), attacked(SQUARE, 0.1, 47, start=N)), None),
         "probed": (evidence(square=(retry(64, 3, 0.5, SQUARE),)), "SUSPECT"),
         "probed, two images": (evidence(square=(retry(64, 2, 0.5, SQUARE),)), None),
-        "probed, few left": (evidence(square=(retry(64, 3, 0.04, SQUARE),)), None),
+        "probed, few left": (evidence(square=(retry(64, 3, 0.12, SQUARE),)), None),
+        "probed, more of few left": (evidence(square=(retry(64, 4, 0.12, SQUARE),)), "SUSPECT"),
     },
     "at_chance": {
         "guessing": (evidence(at_chance=0.1), "INVALID"),
@@ -186,15 +190,17 @@ CASES: dict[str, dict[str, tuple[Evidence, str | None]]] = {
         "as stated": (SOUND, None),
     },
     "masked_gradients": {
-        "zero gradients": (evidence(zero_gradients=0.06), "SUSPECT"),
+        "zero gradients": (evidence(zero_gradients=20 / 256), "SUSPECT"),
+        "perhaps too many": (evidence(zero_gradients=19 / 256), None),
         "few zero gradients": (evidence(zero_gradients=0.05), None),
         "probabilities": (evidence(probabilities=True), "SUSPECT"),
         "log probabilities": (evidence(logs=True), "SUSPECT"),
     },
     "false_gradients": {
-        "detached": (evidence(detached=0.06), "SUSPECT"),
-        "disagreeing": (evidence(disagreeing=0.06), "SUSPECT"),
-        "kinks": (evidence(detached=0.05, disagreeing=0.05), None),
+        "detached": (evidence(detached=20 / 256), "SUSPECT"),
+        "disagreeing": (evidence(disagreeing=20 / 256), "SUSPECT"),
+        "perhaps": (evidence(detached=19 / 256, disagreeing=19 / 256), None),
+        "of few images": (evidence(detached=2 / 20, looked=20), None),
     },
     "random_model": {
         "one image differs": (evidence(disagreement=0.01), "SUSPECT"),
@@ -337,7 +343,34 @@ def test_few_images_hidden_gradients_and_a_rising_loss_are_noted() -> None:
     hidden = evidence(attacked(SQUARE, 0.1, 0, **HIDDEN))
     assert notes(hidden) == ["the model hides its gradients: an attacker who has them may do better"]
     rising = evidence(stronger=(retry(100, 0, 0.5, rise=0.24), retry(100, 0, 0.5, rise=0.1), retry(100, 0, 0.5)))
-    assert notes(rising) == ["pgd at 0.1: the loss of the images left rises by another 24 % with twice the steps"]
+    assert notes(rising)[0] == "pgd at 0.1: the loss of the images left rises by another 24 % with twice the steps"
+    assert sum("rises" in note for note in notes(rising)) == 1
+
+
+def test_what_a_probe_can_neither_show_nor_exclude_is_said() -> None:
+    found = evidence(
+        zero_gradients=16 / 256,
+        unbounded=2 / 384,
+        stronger=(retry(128, 2, 0.5), retry(128, 40, 0.5)),
+        square=(retry(64, 0, 0.5, SQUARE),),
+    )
+    more = "images left at 0.1, a loss of up to 2.8 points is not excluded"
+    assert notes(found) == [
+        "cannot be told: no loss gradient on 6.2 % [3.9, 9.9] of 256 images, whether on over 5 %",
+        "cannot be told: without a bound 0.5 % [0.1, 1.9] of 384 images are left, whether over 1 %",
+        f"cannot be told: with twice the steps pgd breaks 2 of 128 {more}",
+        f"cannot be told: in a short search square breaks 0 of 64 {more}",
+    ]
+    assert {doubt.check for doubt in doubts(found)} == {"not_converged"}
+    assert notes(evidence(unbounded=0.0, stronger=(retry(384, 0, 0.5),), square=(retry(1_000, 0, 0.5, SQUARE),))) == []
+
+
+def test_what_cannot_be_told_leaves_an_honest_model_valid() -> None:
+    """Nothing was found, and nothing could be excluded: the sample is too small, not the model in doubt."""
+    honest = Probes(stronger=(retry(128, 0, 0.9),), square=(retry(64, 0, 0.9, SQUARE),), unbounded=0.0)
+    found = replace(SOUND, probes=honest)
+    assert verdict(doubts(found)) == ("VALID", ())
+    assert sum(note.startswith("cannot be told") for note in notes(found)) == 2
 
 
 def test_half_the_interval_is_in_points() -> None:

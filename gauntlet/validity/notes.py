@@ -1,0 +1,68 @@
+"""What is no doubt and yet is said beside the number: few images, hidden gradients, what no probe could exclude."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gauntlet.evaluation.outcome import worst_case
+from gauntlet.measurement import Measurement
+from gauntlet.validity.checks import CONVERGED, SHARE, SQUARE, UNBOUNDED, Evidence, at, name
+from gauntlet.validity.probes import Retry
+
+WIDE = 5.0
+"""Points of half an interval above which a note says that the images are few."""
+
+
+def half_width(measurement: Measurement) -> float:
+    """Half the interval of a measurement, in points: a smaller difference to another is called none."""
+    return 50 * (measurement.high - measurement.low)
+
+
+def notes(evidence: Evidence) -> list[str]:
+    """Few images for the claim, hidden gradients, a loss that still rises, and what cannot be told."""
+    return [*_few(evidence), *_hidden(evidence), *_rising(evidence), *across(evidence)]
+
+
+def _few(evidence: Evidence) -> Iterator[str]:
+    measured = [case.accuracy("") for case in worst_case(evidence.results)]
+    widest = max(measured, key=half_width, default=None)
+    if widest and half_width(widest) > WIDE:
+        half = f"±{half_width(widest):.1f} points"
+        yield f"n = {widest.n:,}: the interval is {half}, a smaller difference is none"
+
+
+def _hidden(evidence: Evidence) -> Iterator[str]:
+    if any(result.knowledge == "black-box" for result in evidence.results):
+        yield "the model hides its gradients: an attacker who has them may do better"
+
+
+def _rising(evidence: Evidence) -> Iterator[str]:
+    for retry in evidence.probes.stronger:
+        if retry.rise is not None and retry.rise > 0.1:
+            rise = f"the loss of the images left rises by another {100 * retry.rise:.0f} % with twice the steps"
+            yield f"{name(retry.after)}: {rise}"
+
+
+def across(evidence: Evidence) -> Iterator[str]:
+    """What a probe's sample could neither show nor exclude, one line each."""
+    probes = evidence.probes
+    for what, share in (
+        ("no loss gradient", probes.zero_gradients),
+        ("output that changes where the gradient is zero", probes.detached),
+        ("finite differences that disagree with the gradient", probes.disagreeing),
+    ):
+        if probes.of_gradients(share).side(SHARE) == "across":
+            yield f"cannot be told: {what} on {probes.of_gradients(share)}, whether on over {100 * SHARE:g} %"
+    left = probes.exposed(probes.unbounded)
+    if left and left.side(UNBOUNDED) == "across":
+        yield f"cannot be told: without a bound {left} are left, whether over {100 * UNBOUNDED:g} %"
+    for how, retries, points in (
+        ("with twice the steps", probes.stronger, CONVERGED),
+        ("in a short search", probes.square, SQUARE),
+    ):
+        yield from (_not_excluded(how, retry) for retry in retries if retry.side(points) == "across")
+
+
+def _not_excluded(how: str, retry: Retry) -> str:
+    broke = f"{how} {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left at {at(retry.after)}"
+    return f"cannot be told: {broke}, a loss of up to {retry.most:.1f} points is not excluded"
