@@ -10,6 +10,7 @@ from gauntlet.errors import GateError, ModelError, SettingError
 
 if TYPE_CHECKING:
     from flows.nightly import NightlyConfig
+    from gauntlet.evaluation.battery import Battery
     from tasks.context import Context
     from tasks.gate import Evaluated
 
@@ -23,6 +24,7 @@ class Night:
         self.battery, self.problems = config.battery(), Problems()
         self.known = tuple(one.aimed(where.load().n_classes) for one in config.trigger)
         self.runs: dict[str, str] = {}
+        self.bank: tuple[str, ...] = ()
         self.again: list[str] = []
         self.remarks: list[str] = []
 
@@ -88,6 +90,24 @@ class Night:
             self.remarks += [odd] if odd else []
         return candidate, champion
 
+    def freeze(self, candidate: str | None, champion: str | None) -> None:
+        """Choose the images of this night before anything is evaluated: which test images, and which of the bank."""
+        from tasks.promote import next_fold
+        from tasks.replay import LEAST, frozen
+        from tasks.store import registry
+
+        if champion is None:
+            return
+        self.where = self.where.model_copy(update={"fold": next_fold(champion)})
+        self.remarks += _images(self.where, self.battery)
+        anchor = registry.champion_of(registry.name_of(champion), registry.ANCHOR)
+        sides = {registry.digest_of(model) for model in (candidate, champion, anchor) if model}
+        bank, images = frozen(self.where, sides)
+        if images >= LEAST:
+            self.bank = bank
+        else:
+            self.remarks.append(f"no replay: the bank holds {images} images of other models, {LEAST} are needed")
+
     def anchor(self, champion: Evaluated | None) -> Evaluated | None:
         """The version that every promotion is held against: the first champion, unless the alias was given another."""
         from tasks.store import registry
@@ -119,14 +139,18 @@ class Night:
 
         how, role = self.config.training(), self.config.role
         run_id = self.stage("train", lambda where: train(where, how, role), how, role)
-        return registry.register(run_id) if run_id else None
+        if run_id is None:
+            return None
+        model = registry.register(run_id)
+        self.remarks.append(f"the verdict is on {model} as it is, not on its recipe: other seeds give other models")
+        return model
 
     def evaluated(self, role: str, model: str | None) -> Evaluated | None:
         """Bank, battery, known triggers and detector on one model: the same weights are evaluated once."""
         from tasks.attack import attack
         from tasks.detect import detect
         from tasks.gate import Evaluated
-        from tasks.replay import entries, replay
+        from tasks.replay import replay
         from tasks.source import Source
         from tasks.store import registry
         from tasks.triggers import triggers
@@ -134,17 +158,21 @@ class Night:
         if model is None:
             return None
         source, battery, known, detector = Source(model=model), self.battery, self.known, self.config.detector
-        weights, bank = registry.digest_of(model), entries(self.where)
+        weights, bank, fold = registry.digest_of(model), self.bank, self.where.fold
         name = model.removeprefix("models:/").removeprefix(f"gauntlet-{self.where.title}-")
 
         def run(what: str, make: Any, *inputs: Any) -> str | None:
             return self.stage(what, make, weights, *inputs, role=role)
 
-        replayed = run("replay", lambda w: replay(w, source, battery, name), battery, bank) if bank else None
-        attacked = run("attack", lambda w: attack(w, source, battery, role=name, bank=True), battery)
+        replayed = (
+            run("replay", lambda w: replay(w, source, battery, bank, name), battery, bank, fold) if bank else None
+        )
+        attacked = run("attack", lambda w: attack(w, source, battery, role=name, bank=weights), battery, fold)
         inputs = [one.model_dump(mode="json") for one in known]
         triggered = run("triggers", lambda w: triggers(w, source, known, name), inputs) if known else None
-        seen = run("detect", lambda w: detect(w, detector, source, battery), detector, battery) if detector else None
+        seen = (
+            run("detect", lambda w: detect(w, detector, source, battery), detector, battery, fold) if detector else None
+        )
         return Evaluated(model=model, attack=attacked, replay=replayed, triggers=triggered, detect=seen)
 
     def scan(self, champion: str | None) -> list[str]:
@@ -182,6 +210,17 @@ class Night:
         if model:
             with suppress(GateError, ModelError):
                 promote(self.where, self.run_id, model)
+
+
+def _images(where: Context, battery: Battery) -> list[str]:
+    """Where the champion won against another: whether these are the test images on which it did."""
+    available = len(where.load().x_test)
+    sizes = [n for one in battery.attack if (n := battery.images(one, available)) is not None]
+    if not where.fold or not sizes:
+        return []
+    if (subsets := available // min(sizes)) == 1:
+        return ["the champion was chosen on these very images, which flatters it: --n up to half of them rotates them"]
+    return [f"test images: subset {where.fold % subsets + 1} of {subsets}, since the champion was chosen on another"]
 
 
 def _distance(anchor: str, run_id: str) -> str:

@@ -83,6 +83,7 @@ def nightly(config: NightlyConfig) -> Any:
         night.check_audit()
         dead = night.instrument()
         findings = night.scan(champion)
+        night.freeze(candidate, champion)
         both = night.evaluated("candidate", candidate), night.evaluated("champion", champion)
         told: dict[str, Any] = {"dead_canaries": dead, "failed": night.problems.lines, "findings": findings}
         judged = gate(night.where, *both, allowed=config.allowed, floors=config.floors(), **told)

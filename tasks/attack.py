@@ -27,7 +27,7 @@ from gauntlet.validity.probes import probe
 from tasks.attacked import Findings, log
 from tasks.context import Context
 from tasks.progress import shown
-from tasks.replay import bank_of, deposit, replayed
+from tasks.replay import deposit
 from tasks.source import Loaded, Source
 from tasks.store import tracking
 
@@ -48,12 +48,12 @@ def attack(
     source: Source | None = None,
     images_of: str | None = None,
     save_images: bool = False,
-    bank: bool = False,
+    bank: str | None = None,
 ) -> str:
     """Attack `target`; returns the run's id. A battery's run holds the worst case, its children one attack each.
 
     Transfer instead of white-box: images made against `source`, or those that the attack run `images_of` saved.
-    With `bank`, images that fooled an earlier model give a cascade a head start, and what fools this one is kept.
+    What fools the model of weights `bank` is kept for later models.
     """
     load_tensorflow()
     dataset, transfer = context.load(), bool(source or images_of)
@@ -74,15 +74,12 @@ def attack(
             if images_of:
                 results = _rescored(battery, job, tracking.arrays(images_of, "adversarial.npz"))
             else:
-                first = (
-                    replayed(bank_of(context, dataset), job, battery, dataset) if bank and battery.is_cascade else []
-                )
-                results = run_battery(battery, job, lambda n: dataset.test_subset(n, context.seed), progress, first)
+                results = run_battery(battery, job, context.images, progress)
         with limits.within("the probes", battery.max_seconds, battery.max_memory):
             findings = _judge(role, dataset, loaded, clean, job, results, battery.left_out)
         log(run, context, dataset, findings, params)
         if bank:
-            deposit(run, context, dataset, results)
+            deposit(run, context, dataset, results, bank)
         if save_images:
             run.arrays("adversarial.npz", **_saved(results))
     job.checkpoint.clear()

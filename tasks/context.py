@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from gauntlet.data.datasets import Dataset
 
 
@@ -21,6 +24,8 @@ class Context(BaseModel):
     pixel_max: float | None = None
     labels: Literal["as-is", "map"] = "as-is"
     seed: int = 0
+    fold: int = 0
+    """Which of the disjoint subsets of test images attacks are tried on."""
     tracking_uri: str | None = None
     parent: str | None = None
     """The MLflow run that this stage's run is a child of."""
@@ -38,7 +43,11 @@ class Context(BaseModel):
 
     def params(self) -> dict[str, object]:
         """What to log of it."""
-        return self.model_dump(include={"dataset", "data_dir", "pixel_max", "labels", "seed"})
+        return self.model_dump(include={"dataset", "data_dir", "pixel_max", "labels", "seed", "fold"})
+
+    def images(self, n: int | None) -> NDArray[np.int64]:
+        """Positions of `n` test images, None for all."""
+        return self.load().test_subset(n, self.seed, self.fold)
 
     def load(self) -> Dataset:
         """The data set, read once a process."""

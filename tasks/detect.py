@@ -111,7 +111,7 @@ def _attack(
 ) -> list[Attacked]:
     """The battery's images, every attack on the same ones."""
     sizes = [battery.images(one, len(dataset.x_test)) for one in battery.attack]
-    index = dataset.test_subset(min((n for n in sizes if n is not None), default=None), context.seed)
+    index = context.images(min((n for n in sizes if n is not None), default=None))
     data = dataset.x_test, dataset.y_test, classifier.labels(dataset.x_test)
     job = Job(classifier, *data, context.seed, keep=None)
     return run(battery, job, lambda _: index, progress)

@@ -49,6 +49,7 @@ def card(
         code_digest=code_digest(),
         versions=tracking.versions(),
         seed=context.seed,
+        fold=context.fold,
         attacks=[one.model_dump(mode="json") for one in battery.attack],
         threat_models=threat_models(battery, dataset.input_shape[-1], attacked.get("gauntlet.scenario", "")),
         triggers=[one.model_dump(mode="json") for one in triggers],
@@ -111,6 +112,12 @@ def check_champion(context: Context, champion: str, by_alias: bool) -> str:
     if made.model != champion:
         raise GateError(f"the champion's card is of {made.model}, not of {champion}")
     return f"the champion {champion} was not promoted by its card: {made.refusal}" if made.refusal else ""
+
+
+def next_fold(champion: str) -> int:
+    """The subset of test images for the nights of a champion, by its card; the first where it has none."""
+    text = registry.card_of(champion)
+    return Card.model_validate_json(text).next_fold if text else 0
 
 
 @task(name="promote", cache_policy=NO_CACHE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,49 +21,60 @@ from tasks.store import tracking
 if TYPE_CHECKING:
     from gauntlet.data.datasets import Dataset
 
-FILE, TAG = "bank.npz", "gauntlet.bank"
+FILE, TAG, MAKER = "bank.npz", "gauntlet.bank", "gauntlet.bank_of"
+LEAST = 30
+"""Images below which a bank says nothing."""
 
 
-def bank_of(context: Context, dataset: Dataset) -> Bank:
-    """All entries that finished attacks on this data set left."""
-    shape = dataset.input_shape
-    runs = tracking.search(context, {"dataset_digest": dataset.digest, "stage": "attack"}, f"tags.`{TAG}` != '0'")
+def deposits(context: Context) -> list[str]:
+    """The finished attacks on this data set that left images in the bank."""
+    digest = context.load().digest
+    return tracking.search(context, {"dataset_digest": digest, "stage": "attack"}, f"tags.`{TAG}` != '0'")
+
+
+def bank_of(runs: Sequence[str], shape: tuple[int, ...]) -> Bank:
+    """What these runs left."""
     return Bank.joined([Bank.empty(shape), *(Bank.from_arrays(tracking.arrays(r, FILE), shape) for r in runs)])
 
 
-def entries(context: Context) -> int:
-    """How many images the bank holds for the data set."""
-    runs = tracking.search(context, {"dataset_digest": context.load().digest, "stage": "attack"})
-    return sum(int(tracking.read(run_id).data.tags.get(TAG, 0)) for run_id in runs)
+def frozen(context: Context, without: Collection[str]) -> tuple[tuple[str, ...], int]:
+    """The runs of a night's bank, and how many images they left: none that was made against weights of `without`.
+
+    Images fool the model that they were made against. A bank that holds those of one of two models takes sides.
+    """
+    tags = {run_id: tracking.read(run_id).data.tags for run_id in deposits(context)}
+    kept = {run_id: found for run_id, found in tags.items() if found.get(MAKER) not in {None, *without}}
+    return tuple(sorted(kept)), sum(int(found[TAG]) for found in kept.values())
 
 
-def deposit(run: tracking.Run, context: Context, dataset: Dataset, results: list[Attacked]) -> None:
-    """Keep what fooled this model and is not in the bank yet."""
-    fresh = Bank.gathered(results, dataset.input_shape, bank_of(context, dataset))
+def deposit(run: tracking.Run, context: Context, dataset: Dataset, results: list[Attacked], weights: str) -> None:
+    """Keep what fooled the model of these weights and is not in the bank yet."""
+    known = bank_of(deposits(context), dataset.input_shape)
+    fresh = Bank.gathered(results, dataset.input_shape, known)
     if len(fresh):
         run.file(FILE, fresh.to_bytes())
-        run.tags({TAG: len(fresh)})
+        run.tags({TAG: len(fresh), MAKER: weights})
 
 
 @task(name="replay", cache_policy=NO_CACHE)
-def replay(context: Context, target: Source, battery: Battery, role: str = "model") -> str:
-    """Show a model the bank's images within every L∞ and L2 budget of `battery`; returns the run's id."""
+def replay(context: Context, target: Source, battery: Battery, runs: Sequence[str], role: str = "model") -> str:
+    """Show a model what `runs` left in the bank, at every L∞ and L2 budget of `battery`; returns the run's id."""
     load_tensorflow()
     dataset, loaded = context.load(), target.load(context.load())
-    bank = bank_of(context, dataset)
+    bank = bank_of(runs, dataset.input_shape)
     params = context.params() | target.model_dump() | battery.model_dump() | {"entries": len(bank)}
     with tracking.run("replay", context, dataset, name=f"replay on {role}", model=role, params=params) as run:
         with shown(f"replay on {role}"):
             clean = loaded.classifier.labels(dataset.x_test)
             job = Job(loaded.classifier, dataset.x_test, dataset.y_test, clean, context.seed)
-            results = replayed(bank, job, battery.filled(loaded.classifier.access), dataset)
+            results = _replayed(bank, job, battery.filled(loaded.classifier.access), context)
         _log(run, results)
     return run.id
 
 
-def replayed(bank: Bank, job: Job, battery: Battery, dataset: Dataset) -> list[Attacked]:
+def _replayed(bank: Bank, job: Job, battery: Battery, context: Context) -> list[Attacked]:
     """The bank against a model, at every norm and budget that the battery's adversaries have."""
-    channels = dataset.input_shape[-1]
+    channels = job.x.shape[-1]
     several: Any = {
         (one.norm, eps): battery.images(one, len(job.x))
         for one in battery.attack
@@ -70,7 +82,7 @@ def replayed(bank: Bank, job: Job, battery: Battery, dataset: Dataset) -> list[A
         for eps in one.budgets(battery.eps, channels)
     }
     sizes = [n for n in several.values() if n is not None]
-    index = dataset.test_subset(min(sizes) if sizes else None, job.seed)
+    index = context.images(min(sizes) if sizes else None)
     return bank.replay(job, index, sorted(several))
 
 

@@ -103,10 +103,11 @@ class Dataset:
         start = "do labels start at 1? " if self.unseen == (0,) else ""
         return f"{self.name} has no training image of class {few}: {start}--labels map renumbers the classes"
 
-    def test_subset(self, n: int | None, seed: int) -> NDArray[np.int64]:
+    def test_subset(self, n: int | None, seed: int, fold: int = 0) -> NDArray[np.int64]:
         """Sorted indices (int64, (n,)) of a random subset of the test images; None takes all.
 
-        For one seed a smaller subset lies within every larger one.
+        For one seed a smaller subset lies within every larger one. `fold` counts through the subsets of `n` that have
+        no image in common, and begins again where the images end.
 
         Raises SettingError: `n` is below 1 or above the number of test images, or the seed is not usable.
         """
@@ -117,7 +118,8 @@ class Dataset:
             what = f"{one_line(n)} test images asked for, {self.name} has {size}"
             raise SettingError(what, where="n", fix=f"give a whole number from 1 to {size}")
         order = np.random.default_rng(_checked_seed(seed)).permutation(size)
-        return np.sort(order[:n]).astype(np.int64)
+        start = fold % (size // n) * n
+        return np.sort(order[start : start + n]).astype(np.int64)
 
     def split_validation(self, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(train, validation) indices into the training set, see `stratified_split`."""

@@ -131,15 +131,13 @@ def run(
     job: Job,
     subset: Callable[[int | None], NDArray[np.int64]],
     progress: Progress = silent,
-    first: Sequence[Attacked] = (),
 ) -> list[Attacked]:
     """Every attack at every budget; `subset` gives the positions of so many test images, None for all.
 
-    In a cascade the images that an adversary breaks at a budget are spared the later attacks of that norm and budget;
-    what is known already of the same images (`first`) gives it a head start.
+    In a cascade the images that an adversary breaks at a budget are spared the later attacks of that norm and budget.
     """
-    attacks, results = battery.ordered(), list(first)
-    survivors = {(r.attack.norm, r.eps): r for r in first} if battery.is_cascade else {}
+    attacks, results = battery.ordered(), list[Attacked]()
+    survivors: dict[tuple[str, float], Attacked] = {}
     for number, one in enumerate(attacks):
         step = part(progress, number / len(attacks), (number + 1) / len(attacks))
         budgets = one.budgets(battery.eps, job.x.shape[-1])

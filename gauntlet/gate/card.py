@@ -30,6 +30,7 @@ class Card(BaseModel):
     code_digest: str = Field(description="SHA-256 of the code that measured")
     versions: dict[str, str] = Field(description="of the libraries that the numbers depend on")
     seed: int
+    fold: int = Field(0, description="which of the disjoint subsets of test images it was judged on")
     attacks: list[dict[str, Any]] = Field(description="settings of every attack")
     threat_models: list[dict[str, Any]] = Field(description="norm, eps, goal, knowledge")
     triggers: list[dict[str, Any]] = Field(default_factory=list, description="known triggers that were tried")
@@ -68,6 +69,11 @@ class Card(BaseModel):
         if found:
             raise GateError(f"the evaluation card of {self.model} does not verify: {'; '.join(found)}")
         check(self.seal.encode(), self.signature)
+
+    @property
+    def next_fold(self) -> int:
+        """The images for the nights of this champion: others than those on which it was chosen among two."""
+        return self.fold + (self.champion is not None)
 
     @property
     def refusal(self) -> str:

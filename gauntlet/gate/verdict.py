@@ -10,7 +10,6 @@ import numpy as np
 
 from gauntlet.assurance.scan.findings import Severity, compare, rank
 from gauntlet.attacks import ATTACKS
-from gauntlet.evaluation.bank import Replay
 from gauntlet.gate.card import Verdict
 from gauntlet.gate.statistics import Gate, Paired, images_to_tell, overall
 from gauntlet.measurement import budget
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLOORS = {name for name, kind in ATTACKS.items() if not kind.adversary}
-REPLAY = str(Replay.model_fields["name"].default)
 
 
 def outcomes(
@@ -37,8 +35,8 @@ def outcomes(
     """
     import pandas as pd
 
-    if replayed is not None:  # a cascade holds the replayed images already, as its head start
-        attacked = pd.concat([attacked[attacked["attack"] != REPLAY], replayed], ignore_index=True)
+    if replayed is not None:
+        attacked = pd.concat([attacked, replayed], ignore_index=True)
     found = {"clean": clean.set_index("index")["correct"]}
     worst: dict[str, list[pd.Series]] = {}
     for place, group in attacked.groupby(["attack", "norm", "eps"], sort=True):

@@ -127,21 +127,20 @@ def test_the_card_is_bound_to_the_version(first: dict[str, Any]) -> None:
 def test_an_unchanged_night_passes_and_evaluates_nothing_again(second: dict[str, Any]) -> None:
     assert (second["verdict"], second["reasons"]) == ("PASS", [])
     fresh = {stage: n for stage, n in second["new"].items() if n}
-    # The bank was empty before the first night's attacks, so this night is the first to try it.
-    assert fresh == {"nightly": 1, "scan": 1, "gate": 1, "replay": 1}
+    assert fresh == {"nightly": 1, "scan": 1, "gate": 1}
     assert [v.version for v in client().search_model_versions(f"name = '{NAME}'")] == ["1"] or champion() == "1"
 
 
 def test_every_condition_is_compared(second: dict[str, Any]) -> None:
     names = [row["condition"] for row in second["conditions"]]
     attacks = ["noise-uniform 0.1", "fgsm 0.1", "pgd 0.1", "apgd-ce 0.1"]
-    assert set(names) == {"clean", *attacks, "replay 0.1", "worst case 0.1", "trigger corner-trigger"}
+    assert set(names) == {"clean", *attacks, "worst case 0.1", "trigger corner-trigger"}
     assert all(row["verdict"] == "PASS" and row["difference"] == 0 for row in second["conditions"])
 
 
-def test_the_bank_is_a_lower_bound_on_the_damage(second: dict[str, Any]) -> None:
-    by_name = {row["condition"]: row["candidate"] for row in second["conditions"]}
-    assert by_name["replay 0.1"] == by_name["worst case 0.1"]  # every image that fooled this model is in the bank
+def test_the_bank_takes_no_side(second: dict[str, Any]) -> None:
+    """All that it holds was made against this very model."""
+    assert "no replay: the bank holds 0 images of other models, 30 are needed" in second["notes"]
 
 
 def test_the_page_shows_verdict_gate_and_trend(second: dict[str, Any]) -> None:
@@ -265,7 +264,7 @@ def test_a_new_finding_fails_and_a_known_one_does_not(night: Any) -> None:
 
 @pytest.mark.usefixtures("second")
 def test_a_stage_that_fails_fails_alone_and_keeps_the_night_from_passing(night: Any) -> None:
-    found = night(trigger=["corner-trigger:target=11"])
+    found = night(trigger=["patch:row=27"])
     assert found["verdict"] == "INCONCLUSIVE"
     assert any(reason.startswith("stage failed: triggers candidate") for reason in found["reasons"])
     assert {row["verdict"] for row in found["conditions"]} == {"PASS"}

@@ -116,6 +116,13 @@ def test_subsets_are_nested_seeded_and_sorted(digits: Dataset) -> None:
     np.testing.assert_array_equal(digits.test_subset(360, seed=0), np.arange(360))
 
 
+def test_folds_have_no_image_in_common_until_they_begin_again(digits: Dataset) -> None:
+    folds = [digits.test_subset(100, seed=3, fold=fold) for fold in range(4)]
+    assert len(set(np.concatenate(folds[:3]))) == 300
+    np.testing.assert_array_equal(folds[3], folds[0])
+    np.testing.assert_array_equal(digits.test_subset(200, seed=3, fold=5), digits.test_subset(200, seed=3))
+
+
 @pytest.mark.parametrize("n", [0, -1, 361, 10**9])
 def test_subset_refuses_sizes_it_has_not(digits: Dataset, n: int) -> None:
     with pytest.raises(SettingError, match=rf"^n: {n} .* 360"):

@@ -56,15 +56,6 @@ def test_an_image_beyond_the_budget_is_not_counted(bank: Bank, job: Job) -> None
     np.testing.assert_array_equal(tiny.robust, job.clean == job.y)
 
 
-def test_it_gives_a_cascade_a_head_start(bank: Bank, job: Job) -> None:
-    battery = Battery(attack=["pgd:max_iter=10"], eps=(0.15,), n=N, cascade=True)
-    first = bank.replay(job, EVERY, [("inf", 0.15)])
-    replayed, pgd = run(battery, job, lambda _: EVERY, first=first)
-    np.testing.assert_array_equal(pgd.tried, replayed.robust)
-    assert pgd.calls.sum() < run(battery, job, lambda _: EVERY)[0].calls.sum()
-    assert worst_case([replayed, pgd])[0].attacks == ("replay", "pgd")
-
-
 def test_it_comes_back_from_its_file_and_a_damaged_one_is_refused(bank: Bank) -> None:
     import io
 

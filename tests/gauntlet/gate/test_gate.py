@@ -76,14 +76,6 @@ def test_two_settings_of_one_attack_are_two_conditions() -> None:
     )
 
 
-def test_replayed_images_that_a_cascade_holds_already_count_once() -> None:
-    replayed = frame("replay", withstood(0.2))
-    attacked = pd.concat([replayed, frame("pgd", withstood(0.1), tried=False)], ignore_index=True)
-    found = outcomes(CLEAN, attacked, replayed)
-    assert all(series.index.is_unique for series in found.values())
-    assert pairs(found, found)["replay 0.1"].n == N
-
-
 def test_models_are_paired_by_image_on_those_that_both_saw() -> None:
     one, other = pd.Series([True, False, True], index=[1, 2, 3]), pd.Series([True, True], index=[3, 2])
     paired = pairs({"clean": one, "pgd 0.1": one}, {"clean": other, "fgsm 0.1": other})
