@@ -11,7 +11,7 @@ from gauntlet.data.datasets import Dataset
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.bank import Bank
 from gauntlet.evaluation.battery import Battery, Job, run
-from gauntlet.evaluation.outcome import Attacked, worst_case
+from gauntlet.evaluation.outcome import Attacked
 from gauntlet.models.classifier import CompiledClassifier
 
 N, SHAPE = 32, (28, 28, 1)
