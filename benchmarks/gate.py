@@ -26,7 +26,7 @@ from benchmarks.side_by_side import parser, prepare  # noqa: E402
 from flows.nightly import NightlyConfig  # noqa: E402
 from gauntlet.data.datasets import Dataset  # noqa: E402
 from gauntlet.evaluation.battery import Battery, Job, run  # noqa: E402
-from gauntlet.gate.statistics import Paired, judge, overall, simulate  # noqa: E402
+from gauntlet.gate.statistics import Paired, decide, overall, simulate  # noqa: E402
 from gauntlet.gate.verdict import outcomes, pairs  # noqa: E402
 from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
 
@@ -81,7 +81,7 @@ def nights(options: Any, dataset: Dataset, model: Any) -> Iterator[tuple[str, st
         }
         for kind, candidate in candidates.items():
             found = pairs(champion, candidate)
-            yield kind, overall(judge(found, ALLOWED)), found
+            yield kind, overall(decide(found, ALLOWED)), found
 
 
 def table(counts: dict[str, Counter[str]], flips: dict[str, list[float]]) -> Table:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.thresholds import markdown
-from gauntlet.gate.statistics import POWER, Paired, failing, images_to_pass, judge, simulate
+from gauntlet.gate.statistics import POWER, Paired, decide, failing, images_to_pass, simulate
 
 ALLOWED = 0.01
 FLIPS, DROPS = (0.004, 0.01, 0.03), (0.02, 0.03, 0.05)
@@ -72,7 +72,7 @@ def dynasty(promotes: bool, folds: int, seed: int) -> tuple[int, int]:
     champion, fold, failed, passed = model(), 0, 0, 0
     for _ in range(NIGHTS):
         candidate = model()
-        verdict = judge({"one": Paired.of(champion[fold], candidate[fold])}, ALLOWED)["one"].verdict
+        verdict = decide({"one": Paired.of(champion[fold], candidate[fold])}, ALLOWED)["one"].verdict
         failed, passed = failed + (verdict == "FAIL"), passed + (verdict == "PASS")
         if promotes and verdict == "PASS":
             champion, fold = candidate, (fold + 1) % folds

@@ -24,7 +24,7 @@ from gauntlet.state import state_dir
 from gauntlet.validity import checks
 from gauntlet.validity.notes import notes as notes_of
 from gauntlet.validity.probes import probe
-from tasks.attacked import Findings, log
+from tasks.attacked import AttackFindings, log
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.replay import deposit
@@ -60,7 +60,7 @@ def attack(
     with limits.within("loading the model", battery.max_seconds, battery.max_memory):
         loaded, other = target.load(dataset), source.load(dataset) if source else None
     battery = battery.filled(loaded.classifier.access)
-    battery = battery.lasting() if transfer or save_images else battery
+    battery = battery.without_early_stop() if transfer or save_images else battery
     battery.check(dataset.input_shape, len(dataset.x_test))
     for one in battery.attack:
         one.check_access((other or loaded).classifier)
@@ -146,12 +146,12 @@ def _judge(
     job: Job,
     results: list[Attacked],
     left_out: Sequence[str],
-) -> Findings:
+) -> AttackFindings:
     """The results and what speaks against them."""
     probes = probe(
         job.target, job.x, job.y, job.clean, results=results, better_range=loaded.better_range, seed=job.seed
     )
-    evidence = checks.Evidence(
+    evidence = checks.Evaluation(
         results,
         dataset.n_classes,
         probes,
@@ -160,4 +160,4 @@ def _judge(
         bounds=dataset.bounds,
     )
     notes = [*left_out, *notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
-    return Findings(role, clean, loaded, results, checks.doubts(evidence), notes)
+    return AttackFindings(role, clean, loaded, results, checks.doubts(evidence), notes)

@@ -28,7 +28,7 @@ TRANSFER = " (transfer)"
 
 
 @dataclass(frozen=True)
-class Findings:
+class AttackFindings:
     """All that a battery found out about one model."""
 
     model: str
@@ -53,7 +53,9 @@ class Findings:
         return share(self.clean.correct, model=self.model, condition="clean")
 
 
-def log(run: tracking.Run, context: Context, dataset: Dataset, findings: Findings, params: dict[str, Any]) -> None:
+def log(
+    run: tracking.Run, context: Context, dataset: Dataset, findings: AttackFindings, params: dict[str, Any]
+) -> None:
     """The run of the battery, and below it one of each attack when there are several."""
     kinds = list(dict.fromkeys(result.attack for result in findings.results))
     for kind in kinds:
@@ -77,7 +79,7 @@ def log(run: tracking.Run, context: Context, dataset: Dataset, findings: Finding
     _log_summary(run, dataset, findings, several=len(kinds) > 1)
 
 
-def _metrics(result: Attacked, findings: Findings) -> dict[str, float]:
+def _metrics(result: Attacked, findings: AttackFindings) -> dict[str, float]:
     """The contract's metrics of one attack at one budget; in a cascade only what is its own."""
     accuracy = findings.accuracy(result)
     effort = {"robust/seconds": result.seconds, "robust/calls_mean": result.mean_calls}
@@ -130,7 +132,7 @@ def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix:
     log_predictions(run, attacked, dataset, f"{title}, n = {len(result.index):,}", suffix)
 
 
-def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, several: bool) -> None:
+def _log_summary(run: tracking.Run, dataset: Dataset, findings: AttackFindings, several: bool) -> None:
     """What concerns the whole battery: clean accuracy, worst case, verdict, outcomes, curve, records."""
     import pandas as pd
 
@@ -160,7 +162,7 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: Findings, severa
     run.record(measured, metrics, **_summary(findings, verdict, reasons))
 
 
-def _summary(findings: Findings, verdict: str, reasons: Sequence[str]) -> dict[str, Any]:
+def _summary(findings: AttackFindings, verdict: str, reasons: Sequence[str]) -> dict[str, Any]:
     """What `--json` prints beside the run and the settings."""
     shares = ("low", "high", "eps", "norm")
     worst = [case.accuracy(findings.model) for case in findings.worst]
@@ -180,7 +182,7 @@ def _summary(findings: Findings, verdict: str, reasons: Sequence[str]) -> dict[s
     }
 
 
-def _row(result: Attacked, findings: Findings) -> dict[str, Any]:
+def _row(result: Attacked, findings: AttackFindings) -> dict[str, Any]:
     """One attack at one budget; of a cascade's later attacks the accuracy is what they and all before them left."""
     accuracy = findings.accuracy(result)
     success = result.success_rate(findings.model)

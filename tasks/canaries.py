@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet.quiet import load_tensorflow
-from gauntlet.validity import canaries as birds
+from gauntlet.validity import canaries as zoo
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.store import tracking
@@ -26,11 +26,11 @@ def canaries(context: Context, names: Sequence[str] | None = None, data: Context
     """
     load_tensorflow()
     dataset = (data or context).load()
-    training = birds.usual_training(len(dataset.x_train), context.seed)
+    training = zoo.usual_training(len(dataset.x_train), context.seed)
     params = (data or context).params() | {"training": training.model_dump(), "names": list(names or [])}
     with tracking.run("canaries", context, None, name="canaries", params=params) as run:
         with shown("canaries") as progress:
-            rows = list(birds.run(dataset, training, progress, names))
+            rows = list(zoo.run(dataset, training, progress, names))
         caught = sum(row.ok for row in rows)
         run.table("canaries.json", frame(rows))
         run.tags({"gauntlet.canaries": "alive" if caught == len(rows) else "dead"})
@@ -41,7 +41,7 @@ def canaries(context: Context, names: Sequence[str] | None = None, data: Context
     return run.id
 
 
-def frame(rows: Sequence[birds.Canary]) -> pd.DataFrame:
+def frame(rows: Sequence[zoo.Canary]) -> pd.DataFrame:
     """A row a canary: what was expected, what came."""
     import pandas as pd
 

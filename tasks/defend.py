@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from gauntlet import limits
 from gauntlet.defenses.training import AnyDefense
 from gauntlet.quiet import load_tensorflow
-from gauntlet.training import fit as maths
+from gauntlet.training import fit
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
@@ -19,7 +19,7 @@ from tasks.trained import record
 @task(name="defend", cache_policy=NO_CACHE)
 def defend(
     context: Context,
-    training: maths.Training,
+    training: fit.Training,
     defense: AnyDefense,
     baseline: Source,
     baseline_run: str | None = None,

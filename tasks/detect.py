@@ -53,7 +53,7 @@ class Scored(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Findings:
+class DetectorFindings:
     """All that was found out about one detector, on the same images clean and attacked."""
 
     fitted: FittedDetector
@@ -89,7 +89,7 @@ def detect(
     """
     load_tensorflow()
     dataset, role = context.load(), role or detector.name
-    battery = battery.model_copy(update={"cascade": False}).lasting()
+    battery = battery.model_copy(update={"cascade": False}).without_early_stop()
     params = context.params() | target.model_dump() | battery.model_dump() | {"adaptive": False}
     params |= {"detector": detector.model_dump()}
     name = f"detect {role}"
@@ -117,7 +117,7 @@ def _attack(
     return run(battery, job, lambda _: index, progress)
 
 
-def _score(dataset: Dataset, fitted: FittedDetector, results: Sequence[Attacked]) -> Findings:
+def _score(dataset: Dataset, fitted: FittedDetector, results: Sequence[Attacked]) -> DetectorFindings:
     """The detector's scores of the clean images and of each attack's."""
     first = results[0]
     clean = fitted.scores(dataset.x_test[first.index])
@@ -125,10 +125,12 @@ def _score(dataset: Dataset, fitted: FittedDetector, results: Sequence[Attacked]
     for result in results:
         scores = fitted.scores(result.images)
         found.append(Scored(result, scores, evaluate_detector(clean, scores, fitted.threshold)))
-    return Findings(fitted, clean, first.clean_predictions == first.labels, found)
+    return DetectorFindings(fitted, clean, first.clean_predictions == first.labels, found)
 
 
-def _log(run: tracking.Run, context: Context, dataset: Dataset, findings: Findings, params: dict[str, Any]) -> None:
+def _log(
+    run: tracking.Run, context: Context, dataset: Dataset, findings: DetectorFindings, params: dict[str, Any]
+) -> None:
     """The run of the detector, and below it one of each attack when there are several."""
     kinds = list(dict.fromkeys(one.attacked.attack for one in findings.found))
     if len(kinds) > 1:
@@ -154,7 +156,7 @@ def _step(one: Scored) -> int:
     return round(1_000 * one.attacked.eps)
 
 
-def _metrics(one: Scored, findings: Findings) -> dict[str, float]:
+def _metrics(one: Scored, findings: DetectorFindings) -> dict[str, float]:
     """The contract's metrics of a detector against one attack at one budget."""
     return _spelt(_rates(one.detection) | _cost(findings), "detect/")
 
@@ -168,7 +170,7 @@ def _rates(detection: Detection) -> dict[str, Rate]:
     }
 
 
-def _cost(findings: Findings) -> dict[str, Rate]:
+def _cost(findings: DetectorFindings) -> dict[str, Rate]:
     """What the threshold costs on clean images, whatever the attack."""
     threshold = findings.fitted.threshold
     service = after_rejection(findings.scores_clean, findings.correct, threshold)
@@ -186,7 +188,7 @@ def _spelt(rates: dict[str, Rate], prefix: str = "") -> dict[str, float]:
     }
 
 
-def _log_pictures(run: tracking.Run, findings: Findings, found: Sequence[Scored]) -> None:
+def _log_pictures(run: tracking.Run, findings: DetectorFindings, found: Sequence[Scored]) -> None:
     """ROC curves and histograms of scores."""
     n = len(findings.scores_clean)
     title = f"{run.model}: clean or attacked, n = {n:,} each; the attacker knows of no detector"
@@ -203,7 +205,7 @@ def _log_fit(run: tracking.Run, fitted: FittedDetector) -> None:
     run.figure("training_curves.png", figures.training_curves(fitted.history, f"{run.model}: training"))
 
 
-def _log_summary(run: tracking.Run, findings: Findings) -> None:
+def _log_summary(run: tracking.Run, findings: DetectorFindings) -> None:
     """Scores of every image, and what does not depend on the attack."""
     run.table("outcomes.parquet", _outcomes(findings))
     cost = _spelt(_cost(findings), "detect/")
@@ -218,7 +220,7 @@ def _log_summary(run: tracking.Run, findings: Findings) -> None:
     )
 
 
-def _outcomes(findings: Findings) -> pd.DataFrame:
+def _outcomes(findings: DetectorFindings) -> pd.DataFrame:
     """One row an image and condition, the clean images first."""
     import pandas as pd
 

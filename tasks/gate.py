@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.assurance.scan.findings import Severity
-from gauntlet.gate import verdict as maths
-from gauntlet.gate.statistics import judge
+from gauntlet.gate import verdict as rules
+from gauntlet.gate.statistics import decide
 from gauntlet.measurement import budget
 from tasks.context import Context
 from tasks.store import registry, tracking
@@ -39,7 +39,7 @@ class Evaluated(BaseModel):
         replayed, triggered = (
             tracking.frame(r, "outcomes.parquet") if r else None for r in (self.replay, self.triggers)
         )
-        return maths.outcomes(clean, attacked, replayed, triggered, _detected(self.detect) if self.detect else None)
+        return rules.outcomes(clean, attacked, replayed, triggered, _detected(self.detect) if self.detect else None)
 
     def doubt(self, role: str) -> list[str]:
         """Why the evaluation cannot pass, if it cannot."""
@@ -71,23 +71,23 @@ def gate(
     params |= {"champion": champion and champion.model}
     with tracking.run("gate", context, context.load(), name=name, params=params) as run:
         before, after = (one.outcomes() if one else {} for one in (champion, candidate))
-        found = maths.pairs(before, after)
+        found = rules.pairs(before, after)
         doubts = [
             *(candidate.doubt("candidate") if candidate else []),
             *(champion.doubt("champion") if champion else []),
         ]
-        gates = judge(found, allowed) if found else {}
-        gates = maths.doubtful(gates) if doubts else gates
+        gates = decide(found, allowed) if found else {}
+        gates = rules.doubtful(gates) if doubts else gates
         told: dict[str, Any] = {"dead_canaries": dead_canaries, "doubts": doubts, "failed": failed}
-        told |= {"findings": findings, "missing": maths.one_sided(before, after) if found else []}
-        told |= {"needed": maths.needed(before, after, allowed) if found else None}
-        verdict, reasons = maths.settle(gates, champion=champion is not None, **told)
+        told |= {"findings": findings, "missing": rules.one_sided(before, after) if found else []}
+        told |= {"needed": rules.needed(before, after, allowed) if found else None}
+        verdict, reasons = rules.night_verdict(gates, champion=champion is not None, **told)
         run.tags({"gauntlet.verdict": verdict, "gauntlet.reasons": "; ".join(reasons)})
         if gates:
-            run.table("gate.json", frame(maths.rows(gates)))
-        first = maths.unmet(after, floors or {}, failed) if champion is None else []
+            run.table("gate.json", frame(rules.rows(gates)))
+        first = rules.unmet(after, floors or {}, failed) if champion is None else []
         facts = {"verdict": verdict, "reasons": reasons, "unmet": first, "needed": told["needed"]}
-        run.record([], {}, conditions=maths.rows(gates), **facts)
+        run.record([], {}, conditions=rules.rows(gates), **facts)
     return run.id
 
 
@@ -104,7 +104,7 @@ def findings(scan: str | None, champion: str | None, least: Severity) -> list[st
     before = champion and registry.runs_of_card(champion).get("scan")
     if not (scan and before):
         return []
-    return maths.new_findings(tracking.table(before, "findings.json"), tracking.table(scan, "findings.json"), least)
+    return rules.new_findings(tracking.table(before, "findings.json"), tracking.table(scan, "findings.json"), least)
 
 
 def frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from gauntlet.defenses.poisoning import AnyPoisoning, Poisoned, Poisoning
 from gauntlet.evaluation.clean import loss_metrics, predict, share
 from gauntlet.quiet import load_tensorflow
 from gauntlet.report import figures, pictures
-from gauntlet.training import fit as maths
+from gauntlet.training import fit
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @task(name="poison", cache_policy=NO_CACHE)
 def poison(
     context: Context,
-    training: maths.Training,
+    training: fit.Training,
     poisoning: AnyPoisoning,
     baseline: Source,
     role: str = "poisoned",
@@ -50,7 +50,7 @@ def poison(
         shown(f"poison and train {role}") as progress,
     ):
         poisoned = poisoning.poison(dataset.x_train, dataset.y_train, context.seed)
-        trained = maths.train(dataset, settings, x=poisoned.x, y=poisoned.y, progress=progress)
+        trained = fit.train(dataset, settings, x=poisoned.x, y=poisoned.y, progress=progress)
         recorded = record(run, dataset, trained)
         measured = backdoor(dataset, poisoning, {role: recorded.classifier, "baseline": clean_model})
         metrics = _metrics(measured, role, poisoned, dataset)

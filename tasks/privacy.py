@@ -24,7 +24,7 @@ from tasks.store import tracking
 if TYPE_CHECKING:
     from gauntlet.data.datasets import Dataset
     from gauntlet.models.access import Target
-    from gauntlet.privacy import Evidence, Theft
+    from gauntlet.privacy import Theft, TheftResult
 
 
 @task(name="privacy", cache_policy=NO_CACHE)
@@ -60,7 +60,7 @@ def _check(victim: Target, thefts: Sequence[Theft]) -> None:
 
 
 def _log(
-    run: tracking.Run, context: Context, dataset: Dataset, found: Sequence[Evidence], params: dict[str, Any]
+    run: tracking.Run, context: Context, dataset: Dataset, found: Sequence[TheftResult], params: dict[str, Any]
 ) -> None:
     """One run, and below it one of each theft when there are several."""
     for one in found:
@@ -77,7 +77,7 @@ def _log(
     run.record([], _worst(found), thefts=[_row(one) for one in found])
 
 
-def _worst(found: Sequence[Evidence]) -> dict[str, float]:
+def _worst(found: Sequence[TheftResult]) -> dict[str, float]:
     """Of each metric the value of the theft that got most of its kind, among those that have it."""
     metrics: dict[str, float] = {}
     for one in sorted(found, key=lambda evidence: evidence.headline.value):
@@ -85,23 +85,23 @@ def _worst(found: Sequence[Evidence]) -> dict[str, float]:
     return metrics
 
 
-def _metrics(one: Evidence) -> dict[str, float]:
+def _metrics(one: TheftResult) -> dict[str, float]:
     """The contract's metrics of a theft."""
     return {f"privacy/{name}": value for name, value in (_spelt(one) | one.counts).items()}
 
 
-def _spelt(one: Evidence) -> dict[str, float]:
+def _spelt(one: TheftResult) -> dict[str, float]:
     """Rates and their intervals as plain numbers."""
     ends = ("", "_low", "_high")
     return {f"{name}{end}": number for name, rate in one.rates.items() for end, number in zip(ends, rate, strict=True)}
 
 
-def _row(one: Evidence) -> dict[str, Any]:
+def _row(one: TheftResult) -> dict[str, Any]:
     """What `--json` prints of one theft."""
     return {"theft": one.theft.name, "title": one.theft.title, "knows": one.theft.knows} | (one.counts | _spelt(one))
 
 
-def _log_pictures(run: tracking.Run, found: Sequence[Evidence]) -> None:
+def _log_pictures(run: tracking.Run, found: Sequence[TheftResult]) -> None:
     """What of membership stands out of chance, and how near the copies come."""
     inferred = {one.theft.title: one for one in found if one.roc is not None}
     copied = {one.theft.title: one for one in found if one.roc is None}

@@ -36,7 +36,7 @@ def threat_model(context: Context, path: str, strict: bool = False) -> str:
         with shown("threat model") as progress:
             found = gather(model.checks(), lambda tags: _ran(tags, uri), store=uri, progress=progress)
         now = datetime.now(UTC)
-        judged = threat_report.judge(model, found, now.date())
+        judged = threat_report.assess(model, found, now.date())
         problems = [line for one in judged for line in one.problems(strict)]
         facts = _facts(judged, path, strict, now)
         run.text("threat_model.md", threat_report.to_markdown(model, judged, facts, problems))

@@ -1,4 +1,4 @@
-"""What every evasion attack promises; the author of one writes only its maths.
+"""What every evasion attack promises; the author of one writes only how images are made.
 
 Images stay within bounds and budget, NaN and wrong shapes are refused, an image draws the same random numbers in
 whatever batch it stands (its result is then the same up to rounding), and success is counted elsewhere, never by the
@@ -67,7 +67,7 @@ class Attack(BaseModel, ABC):
         Raises `AttackError` when what was made are no images, `SettingError` when the model does not show enough.
         """
         made = self._checked(model, x, y, eps, seed, index)
-        return replace(made, images=self.held(made.images, x, eps, model.clip_values))
+        return replace(made, images=self.clip(made.images, x, eps, model.clip_values))
 
     def smallest(
         self, model: Target, x: Images, y: Labels, eps: float, seed: int, index: NDArray[np.int64] | None = None
@@ -85,7 +85,7 @@ class Attack(BaseModel, ABC):
         check_batch(made.images, x)
         return made
 
-    def held(self, images: Images, x: Images, eps: float, bounds: tuple[float, float]) -> Images:
+    def clip(self, images: Images, x: Images, eps: float, bounds: tuple[float, float]) -> Images:
         """The images within budget and bounds; the budget is measured after, not believed."""
         threat = ThreatModel(norm=self.norm, eps=eps, bounds=bounds)
         within = threat.project(images, x)
@@ -119,7 +119,7 @@ class Attack(BaseModel, ABC):
                 fix="take a gradient-free attack: square (scores), hopskipjump or spatial (labels)",
             )
 
-    def lasting(self) -> Attack:
+    def without_early_stop(self) -> Attack:
         """The same attack going on with fooled images: barely fooled, an image seldom fools another model."""
         return self.model_copy(update={"early_stop": False}) if hasattr(self, "early_stop") else self
 

@@ -49,7 +49,7 @@ class GaussianNoise(Attack):
         noise = streams.normal(np.arange(len(x)), x.shape[1:])
         return Crafted((x + eps * noise).astype(np.float32), np.zeros(len(x), np.int64))
 
-    def held(self, images: Images, x: Images, eps: float, bounds: tuple[float, float]) -> Images:
+    def clip(self, images: Images, x: Images, eps: float, bounds: tuple[float, float]) -> Images:
         """Within the bounds; there is no budget to hold noise to."""
         return np.clip(images, *bounds).astype(np.float32)
 

@@ -67,7 +67,7 @@ class Spatial(Attack):
         grid = [Move(*move) for move in product(turns, steps, steps)]
         return sorted(grid, key=lambda move: -sum(map(abs, (move.degrees / 180, move.down, move.right))))
 
-    def held(self, images: Images, x: Images, eps: float, bounds: tuple[float, float]) -> Images:
+    def clip(self, images: Images, x: Images, eps: float, bounds: tuple[float, float]) -> Images:
         """Within the bounds; a moved image is far away in every norm."""
         return np.clip(images, *bounds).astype(np.float32)
 

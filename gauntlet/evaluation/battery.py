@@ -74,9 +74,9 @@ class Battery(BaseModel):
         changes = {"attack": attacks, "cascade": self.is_cascade, "left_out": (*self.left_out, *out)}
         return self.model_copy(update=changes)
 
-    def lasting(self) -> Battery:
+    def without_early_stop(self) -> Battery:
         """The same, for images that are to fool other models."""
-        return self.model_copy(update={"attack": tuple(one.lasting() for one in self.attack)})
+        return self.model_copy(update={"attack": tuple(one.without_early_stop() for one in self.attack)})
 
     def budgets(self, channels: int) -> list[float]:
         """All budgets of all attacks, rising."""
@@ -201,7 +201,7 @@ def _made(
         if attack.minimal:
             # One search serves all budgets: its images are cut back to each of them.
             smallest = smallest or _craft(attack, job, index, np.logical_or.reduce(list(tried.values())), eps)
-            images[mask] = attack.held(smallest[0][mask], x[mask], eps, job.target.clip_values)
+            images[mask] = attack.clip(smallest[0][mask], x[mask], eps, job.target.clip_values)
             calls[mask] = smallest[1][mask]
         elif mask.any():
             images, calls = _craft(attack, job, index, mask, eps)
@@ -217,7 +217,7 @@ def _craft(
 ) -> tuple[Images, NDArray[np.int64]]:
     """Attacked images and calls of the rows of `mask`, clean images and none of the others.
 
-    A search for the smallest perturbation is held to no budget.
+    A search for the smallest perturbation has no budget.
     """
     x, y = job.x[index], job.y[index]
     images, calls = x.copy(), np.zeros(len(x), np.int64)

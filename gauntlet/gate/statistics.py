@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+GateVerdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -92,7 +92,7 @@ class Paired:
 class Gate:
     """The verdict on one condition, and what it rests on."""
 
-    verdict: Verdict
+    verdict: GateVerdict
     n: int
     champion: float  # shares of correct images
     candidate: float
@@ -185,7 +185,7 @@ def _lower(gains: int, losses: int, n: int, z: float) -> float:
 # The gate
 
 
-def judge(conditions: Mapping[str, Paired], allowed: float = 0.01, alpha: float = 0.05) -> dict[str, Gate]:
+def decide(conditions: Mapping[str, Paired], allowed: float = 0.01, alpha: float = 0.05) -> dict[str, Gate]:
     """The verdict on each condition; `allowed` is the largest drop that does not matter, as a share."""
     _check(allowed, alpha)
     able = {name: worse_than(pair, allowed) for name, pair in conditions.items() if not pair.powerless}
@@ -193,7 +193,7 @@ def judge(conditions: Mapping[str, Paired], allowed: float = 0.01, alpha: float 
     return {name: _gate(pair, adjusted.get(name, 1.0), allowed, alpha) for name, pair in conditions.items()}
 
 
-def overall(gates: Mapping[str, Gate]) -> Verdict:
+def overall(gates: Mapping[str, Gate]) -> GateVerdict:
     """FAIL if any condition fails, PASS only if all pass. Raises ValueError when nothing was compared."""
     verdicts = {gate.verdict for gate in gates.values() if gate.power}
     if not verdicts:
@@ -215,7 +215,7 @@ def _check_rates(drop: float, n: int, discordant: float) -> None:
 
 def _gate(pair: Paired, adjusted: float, allowed: float, alpha: float) -> Gate:
     low, high = interval(pair, 1 - 2 * alpha)
-    verdict: Verdict = "INCONCLUSIVE"
+    verdict: GateVerdict = "INCONCLUSIVE"
     if pair.powerless:
         verdict, reason = "PASS", "no power: neither model is right on any image"
     elif adjusted < alpha:
@@ -311,19 +311,19 @@ def images_to_tell(
 
 def resampled(
     patterns: NDArray[np.int8], chances: Floats, n: int, allowed: float, alpha: float, seed: int = 0
-) -> dict[Verdict, float]:
+) -> dict[GateVerdict, float]:
     """The share of nights with each verdict, of `n` images drawn with these chances from these patterns of changes."""
     drawn = np.random.default_rng(seed).multinomial(n, chances, RESAMPLES)
     losses, gains = drawn @ (patterns < 0), drawn @ (patterns > 0)
     return _shares(losses, gains, n, allowed, alpha)
 
 
-def _shares(losses: Ints, gains: Ints, n: int, allowed: float, alpha: float) -> dict[Verdict, float]:
+def _shares(losses: Ints, gains: Ints, n: int, allowed: float, alpha: float) -> dict[GateVerdict, float]:
     """The share of nights (rows) with each overall verdict, from the losses and gains of each condition (columns)."""
     score = _score(gains, losses, n, -allowed)
     fails = (_holm_rows(_p_worse(gains, losses, n, allowed)) < alpha).any(axis=1)
     passes = (score > _z(alpha)).all(axis=1)
-    shares: dict[Verdict, Any] = {
+    shares: dict[GateVerdict, Any] = {
         "PASS": passes & ~fails,
         "FAIL": fails,
         "INCONCLUSIVE": ~passes & ~fails,
@@ -354,7 +354,7 @@ def simulate(
     conditions: int = 1,
     allowed: float = 0.01,
     alpha: float = 0.05,
-) -> dict[Verdict, float]:
+) -> dict[GateVerdict, float]:
     """The share of nights with each overall verdict, when every condition, independently, truly loses `drop`."""
     _check(allowed, alpha)
     _check_rates(drop, n, discordant)

@@ -76,7 +76,7 @@ def needed(champion: Mapping[str, pd.Series], candidate: Mapping[str, pd.Series]
     return images_to_tell(common.to_numpy(np.int8), allowed) if len(common) else None
 
 
-def settle(
+def night_verdict(
     gates: Mapping[str, Gate],
     *,
     missing: Sequence[str] = (),

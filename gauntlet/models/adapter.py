@@ -53,7 +53,7 @@ class Fit(NamedTuple):
     """The loss at the temperature that suits it best: free of the scores' scale."""
 
 
-class Settled(NamedTuple):
+class Way(NamedTuple):
     """How images are given, and the input range that fits clearly better than a stated one, if any does."""
 
     expects: Expects
@@ -89,7 +89,7 @@ def adapt(
 ) -> Adapted:
     """Wrap `model` for clean images `x` (n, h, w, c) in [0, 1] with labels `y`; `ModelError` when it does not fit.
 
-    The input range is found by `settle`. A model whose answers do not depend on the labels at any range is refused,
+    The input range is found by `find_way`. A model whose answers do not depend on the labels at any range is refused,
     unless `accept_chance`. A stated range is used; without `doubt` nobody looks whether another fits better.
     """
     model = one_output(channels_last(as_graph(model, x.shape[1:])), n_classes)
@@ -103,7 +103,7 @@ def adapt(
     def measure(way: Expects) -> Fit:
         return fit(_wrapped(logits, x.shape[1:], way).predict(x, batch_size=256, verbose=0), y)
 
-    (found, better) = settle(
+    (found, better) = find_way(
         measure,
         asked,
         [way for way in ways if way not in asked],
@@ -134,7 +134,7 @@ def fit(scores: np.ndarray, y: Labels) -> Fit:
     return Fit(loss, accuracy, predictions, depends, calibrated(scores, y))
 
 
-def settle(
+def find_way(
     measure: Callable[[Expects], Fit],
     asked: Sequence[Expects],
     others: Sequence[Expects],
@@ -144,7 +144,7 @@ def settle(
     *,
     doubt: bool = True,
     accept_chance: bool = False,
-) -> Settled:
+) -> Way:
     """The first way within `tie` of the lowest calibrated loss, of those asked for that are as often right as any.
 
     The loss alone does not decide: an overconfident model can have the lower cross-entropy where it is less often
@@ -163,7 +163,7 @@ def settle(
     best = next(way for way, found in able.items() if found.calibrated <= lowest + tie)
     rivals = {way: measure(way) for way in others if doubt and way.layout == best.layout}
     clearly = [way for way, found in rivals.items() if _is_better(found, tried[best], len(y), n_classes)]
-    return Settled(best, max(clearly, key=lambda way: rivals[way].accuracy).input_range if clearly else None)
+    return Way(best, max(clearly, key=lambda way: rivals[way].accuracy).input_range if clearly else None)
 
 
 def _contradicts(one: Fit, other: Fit, n_classes: int) -> bool:

@@ -15,7 +15,7 @@ from art.estimators.classification import BlackBoxClassifier
 from gauntlet import limits
 from gauntlet.errors import LimitError, ModelError
 from gauntlet.models.access import Access
-from gauntlet.models.adapter import LAYOUTS, RANGES, Expects, Fit, InputRange, Layout, Outputs, fit, settle
+from gauntlet.models.adapter import LAYOUTS, RANGES, Expects, Fit, InputRange, Layout, Outputs, find_way, fit
 from gauntlet.models.outputs import LABELS, PROBABILITIES, SIGMOID, inverted, kind_of
 from gauntlet.threat import Images, Labels
 
@@ -101,7 +101,7 @@ def open_blackbox(
     fits = {way: _fit(answer, kind, y, n_classes) for way, answer in answers.items()}
     usable, others = ([way for way in fits if (way in asked) == wanted] for wanted in (True, False))
     tie = TIE if kind == LABELS else 0.0
-    found, better = settle(fits.__getitem__, usable, others, y, n_classes, tie, accept_chance=accept_chance)
+    found, better = find_way(fits.__getitem__, usable, others, y, n_classes, tie, accept_chance=accept_chance)
     box = BlackBox(function, x.shape[1:], n_classes, bounds, found, kind)
     return Opened(box, found.input_range, kind, found.layout, better)
 

@@ -10,9 +10,9 @@ from gauntlet.declare import parse_declaration
 from gauntlet.models.access import Access, suffices
 from gauntlet.privacy.extraction import ExtractionCopycat, ExtractionKnockoff
 from gauntlet.privacy.membership import MembershipGap, MembershipLoss
-from gauntlet.privacy.theft import Evidence, Roc, Theft
+from gauntlet.privacy.theft import Roc, Theft, TheftResult
 
-__all__ = ["THEFTS", "AnyTheft", "Evidence", "Roc", "Theft", "Thefts", "parse", "theft", "usual"]
+__all__ = ["THEFTS", "AnyTheft", "Roc", "Theft", "TheftResult", "Thefts", "parse", "theft", "usual"]
 __all__ += ["ExtractionCopycat", "ExtractionKnockoff", "MembershipGap", "MembershipLoss"]
 
 _Any = MembershipGap | MembershipLoss | ExtractionCopycat | ExtractionKnockoff

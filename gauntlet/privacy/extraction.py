@@ -16,7 +16,7 @@ from gauntlet.defenses.detection import Rate, rate
 from gauntlet.errors import SettingError
 from gauntlet.models.access import Access, Target
 from gauntlet.models.architectures import ARCHITECTURES
-from gauntlet.privacy.theft import Evidence, Theft
+from gauntlet.privacy.theft import Theft, TheftResult
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Images, Labels
 from gauntlet.training.fit import Training, train, usual_epochs
@@ -57,7 +57,9 @@ class Extraction(Theft):
     def answers(self, victim: Target, x: Images) -> Labels | Images:
         """What the victim gives away of images (n, h, w, c): classes (n,) or probabilities (n, n_classes)."""
 
-    def run(self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent) -> Evidence:
+    def run(
+        self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent
+    ) -> TheftResult:
         """Fidelity: the share of held-out test images, `n` of the second half, on which copy and victim agree.
 
         Two floors stand beside it: of a model trained on as many images with their true labels (at most half of
@@ -76,7 +78,7 @@ class Extraction(Theft):
             "copy_accuracy": _agreement(copy.labels(split.x_held), split.y_held),
             "victim_accuracy": _agreement(said, split.y_held),
         }
-        return Evidence(self, rates, {"queries": len(queries), "labelled": labelled, "held_out": len(said)})
+        return TheftResult(self, rates, {"queries": len(queries), "labelled": labelled, "held_out": len(said)})
 
     def _queries(self, split: _Split, seed: int) -> Images:
         wanted = self._wanted(split)

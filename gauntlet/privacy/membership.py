@@ -17,7 +17,7 @@ from gauntlet.defenses.detection import Detection, Rate, Scores, evaluate_detect
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.clean import cross_entropies
 from gauntlet.models.access import Access, Target
-from gauntlet.privacy.theft import Evidence, Roc, Theft
+from gauntlet.privacy.theft import Roc, Theft, TheftResult
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 
@@ -41,12 +41,14 @@ class MembershipGap(Theft):
         """As many members as non-members."""
         sample(dataset, n, 0)
 
-    def run(self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent) -> Evidence:
+    def run(
+        self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent
+    ) -> TheftResult:
         """Advantage over all images: nothing is fitted."""
         members, others = (victim.labels(x) == y for x, y in sample(dataset, n, seed))
         rates = _guessed(members, others)
         roc = Roc(*(np.array([rates[name].value]) for name in ("fpr", "tpr")))
-        return Evidence(self, rates, {"members": len(members), "non_members": len(others)}, roc)
+        return TheftResult(self, rates, {"members": len(members), "non_members": len(others)}, roc)
 
 
 class MembershipLoss(Theft):
@@ -65,7 +67,9 @@ class MembershipLoss(Theft):
         """As many members as non-members."""
         sample(dataset, n, 0)
 
-    def run(self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent) -> Evidence:
+    def run(
+        self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent
+    ) -> TheftResult:
         """Advantage, area and true positive rates on the second half of the images."""
         members, others = (-cross_entropies(victim.predict(x), y) for x, y in sample(dataset, n, seed))
         half = len(members) // 2
@@ -73,7 +77,7 @@ class MembershipLoss(Theft):
         found = evaluate_detector(others[half:], members[half:], threshold)
         rates = _guessed(members[half:] > threshold, others[half:] > threshold) | {"auc": found.auc}
         counts = {"members": found.n_attacked, "non_members": found.n_clean, "calibration": 2 * half}
-        return Evidence(self, rates | _at_levels(found), counts, Roc(found.fpr, found.tpr))
+        return TheftResult(self, rates | _at_levels(found), counts, Roc(found.fpr, found.tpr))
 
 
 def sample(dataset: Dataset, n: int | None, seed: int) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:

@@ -26,7 +26,7 @@ class Roc(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TheftResult:
     """What a theft got hold of."""
 
     theft: Theft
@@ -66,7 +66,9 @@ class Theft(BaseModel, ABC):
         """Raise `SettingError` when there are not so many images, before anything is trained."""
 
     @abstractmethod
-    def run(self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent) -> Evidence:
+    def run(
+        self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent
+    ) -> TheftResult:
         """Attack `victim`, measured on `n` images (of each kind; None: as many as there are); same seed, same numbers.
 
         Raises `SettingError` when there are not so many images.

@@ -23,7 +23,7 @@ from gauntlet.report.figures import (
 from gauntlet.report.pictures import PICTURES, show_row
 
 if TYPE_CHECKING:
-    from gauntlet.privacy import Evidence
+    from gauntlet.privacy import TheftResult
 
 BINS = 40
 
@@ -46,7 +46,7 @@ def roc_curves(detections: Mapping[str, Detection], title: str) -> Figure:
     return figure
 
 
-def membership_roc(found: Mapping[str, Evidence], title: str) -> Figure:
+def membership_roc(found: Mapping[str, TheftResult], title: str) -> Figure:
     """True against false positive rate on logarithmic axes, where it shows who is recognised without mistakes.
 
     An attack without a score is one point. Carlini et al. 2022, section III, say why not on linear axes.
@@ -68,7 +68,7 @@ def membership_roc(found: Mapping[str, Evidence], title: str) -> Figure:
     return figure
 
 
-def copies(found: Mapping[str, Evidence], title: str) -> Figure:
+def copies(found: Mapping[str, TheftResult], title: str) -> Figure:
     """Of each theft of a model how often its copy answers alike, beside the floors, with 95 % intervals."""
     figure = new_figure(8.5, 0.9 * len(found) + 2.2, title)
     axes = figure.add_subplot()

@@ -43,7 +43,7 @@ class Judged:
         return told
 
 
-def judge(model: StrideModel, found: Mapping[Check, Evidence], today: date) -> list[Judged]:
+def assess(model: StrideModel, found: Mapping[Check, Evidence], today: date) -> list[Judged]:
     """Every threat with the evidence of its checks and the status that follows."""
     judged = []
     for threat in model.threats:

@@ -23,7 +23,7 @@ from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import default_budgets
 from gauntlet.training.fit import Training, train
 from gauntlet.validity import reference
-from gauntlet.validity.checks import Evidence, Verdict, doubts, verdict
+from gauntlet.validity.checks import Evaluation, Validity, doubts, verdict
 from gauntlet.validity.probes import probe
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Broken:
     build: Break
     reason: str
     """What a reason must hold."""
-    verdicts: tuple[Verdict, ...] = ("SUSPECT", "INVALID")
+    verdicts: tuple[Validity, ...] = ("SUSPECT", "INVALID")
 
 
 CANARIES: dict[str, Broken] = {
@@ -187,7 +187,7 @@ class Canary:
     name: str
     expected: str
     """A part of the reason it must give, or `VALID`."""
-    verdict: Verdict
+    verdict: Validity
     reasons: tuple[str, ...]
     ok: bool
     seconds: float = field(compare=False)
@@ -225,7 +225,7 @@ def frozen(dataset: Dataset, seed: int, progress: Progress = silent) -> Canary:
     """The reference model against its known truth."""
     started = time.perf_counter()
     lines = tuple(reference.wrong(dataset, reference.measured(dataset, seed, progress)))
-    found: Verdict = "INVALID" if lines else "VALID"
+    found: Validity = "INVALID" if lines else "VALID"
     return Canary(reference.NAME, "VALID", found, lines, not lines, time.perf_counter() - started)
 
 
@@ -261,7 +261,7 @@ def one(
 
 def evaluate(
     model: keras.Model, dataset: Dataset, seed: int, tried: Battery, progress: Progress = silent
-) -> tuple[Verdict, tuple[str, ...]]:
+) -> tuple[Validity, tuple[str, ...]]:
     """Load, attack, probe and judge a model that is said to take [0, 1] and give logits; INVALID when refused."""
     from gauntlet.models.classifier import CompiledClassifier
 
@@ -276,4 +276,4 @@ def evaluate(
     results = run_battery(tried, job, lambda n: dataset.test_subset(n, seed), part(progress, 0, 0.7))
     found: dict[str, Any] = {"results": results, "better_range": adapted.better_range, "seed": seed}
     probes = probe(classifier, x, y, clean, **found, progress=part(progress, 0.7, 1))
-    return verdict(doubts(Evidence(results, dataset.n_classes, probes)))
+    return verdict(doubts(Evaluation(results, dataset.n_classes, probes)))

@@ -19,8 +19,8 @@ from gauntlet.threat import TOLERANCE
 from gauntlet.validity.probes import Probes
 from gauntlet.validity.samples import FEW
 
-Verdict = Literal["VALID", "SUSPECT", "INVALID"]
-ORDER: tuple[Verdict, ...] = ("VALID", "SUSPECT", "INVALID")
+Validity = Literal["VALID", "SUSPECT", "INVALID"]
+ORDER: tuple[Validity, ...] = ("VALID", "SUSPECT", "INVALID")
 Key = tuple[Attack, float, str]
 
 SHARE = 0.05
@@ -32,7 +32,7 @@ CONVERGED, SQUARE = 1.0, 0.2
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evaluation:
     """What an evaluation left behind."""
 
     results: Sequence[Attacked]
@@ -51,7 +51,7 @@ class Evidence:
 class Doubt:
     """A reason not to believe; `about` names the result (attack, eps, knowledge), or None for all of them."""
 
-    verdict: Verdict
+    verdict: Validity
     reason: str
     about: Key | None = None
     whole: bool | None = None
@@ -60,7 +60,7 @@ class Doubt:
     """Who raised it; filled in by `doubts`."""
 
 
-def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
+def budget_broken(evidence: Evaluation) -> Iterator[Doubt]:
     """The perturbation, measured outside the attack (Carlini et al. 2019, section 3.1).
 
     Raised if an image is further away than the budget, outside the bounds, or not finite.
@@ -75,14 +75,14 @@ def budget_broken(evidence: Evidence) -> Iterator[Doubt]:
             yield Doubt("INVALID", f"{name(result)} makes pixels outside [{low:g}, {high:g}]", _key(result), True)
 
 
-def no_perturbation(evidence: Evidence) -> Iterator[Doubt]:
+def no_perturbation(evidence: Evaluation) -> Iterator[Doubt]:
     """No attack looks like robustness (Carlini et al. 2019, section 3.1). Raised if no image tried was changed."""
     for result in evidence.results:
         if result.attack.adversary and result.tried.sum() > FEW and not result.linf[result.tried].any():
             yield Doubt("INVALID", f"{name(result)} changed no pixel of any image", _key(result))
 
 
-def rises_with_budget(evidence: Evidence) -> Iterator[Doubt]:
+def rises_with_budget(evidence: Evaluation) -> Iterator[Doubt]:
     """A larger budget holds the smaller one (Carlini et al. 2019, section 3.1).
 
     Raised if over 1 point is won back by an attack, or by the worst case.
@@ -108,7 +108,7 @@ def _won_back(larger: Attacked | WorstCase, smaller: Sequence[Attacked | WorstCa
     return ", ".join(told) if risen else ""
 
 
-def survives_half_range(evidence: Evidence) -> Iterator[Doubt]:
+def survives_half_range(evidence: Evaluation) -> Iterator[Doubt]:
     """At L∞ 0.5 every image can be made grey (Carlini et al. 2019, section 3.1). Raised if above chance there."""
     for result in _direct(evidence.results):
         above = _above_chance(_mean(result), len(result.index), evidence.n_classes)
@@ -119,37 +119,37 @@ def survives_half_range(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", f"descent at L∞ 0.5 leaves {100 * left:.1f} % of {n} images correct, above chance")
 
 
-def survives_unbounded(evidence: Evidence) -> Iterator[Doubt]:
+def survives_unbounded(evidence: Evaluation) -> Iterator[Doubt]:
     """Without a bound every attack succeeds (Athalye et al. 2018, section 3.1). Raised if it surely leaves over 1 %."""
     left = evidence.probes.exposed(evidence.probes.unbounded)
     if left and left.found > FEW and left.side(UNBOUNDED) == "above":
         yield Doubt("SUSPECT", f"an attack without a bound leaves {left} correct")
 
 
-def weaker_than_single_step(evidence: Evidence) -> Iterator[Doubt]:
+def weaker_than_single_step(evidence: Evaluation) -> Iterator[Doubt]:
     """Many steps do no worse than one (Athalye et al. 2018, section 3.1). Raised if one step breaks 1 point more."""
     single = [r for r in _direct(evidence.results) if not r.attack.iterative]
     yield from _outdone(single, _last(_descents(_direct(evidence.results))))
 
 
-def weaker_than_black_box(evidence: Evidence) -> Iterator[Doubt]:
+def weaker_than_black_box(evidence: Evaluation) -> Iterator[Doubt]:
     """Gradients do no worse than going without (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
     blind = [r for r in _direct(evidence.results) if r.attack.access != "gradients" and r.attack.name != "square"]
     yield from _outdone(blind, _last(_descents(_direct(evidence.results))))
 
 
-def weaker_than_transfer(evidence: Evidence) -> Iterator[Doubt]:
+def weaker_than_transfer(evidence: Evaluation) -> Iterator[Doubt]:
     """Its own gradients do no worse than another's (Carlini et al. 2019, section 3.2). Raised if over 1 point worse."""
     transfers = [r for r in evidence.results if r.attack.adversary and r.knowledge == "transfer"]
     yield from _outdone(transfers, _last([r for r in _direct(evidence.results) if r.attack.access == "gradients"]))
 
 
-def weaker_than_noise(evidence: Evidence) -> Iterator[Doubt]:
+def weaker_than_noise(evidence: Evaluation) -> Iterator[Doubt]:
     """Any attack does no worse than noise (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
     yield from _outdone([r for r in evidence.results if not r.attack.adversary], _last(_direct(evidence.results)))
 
 
-def improved_by_square(evidence: Evidence) -> Iterator[Doubt]:
+def improved_by_square(evidence: Evaluation) -> Iterator[Doubt]:
     """Gradients do no worse than Square (AutoAttack's flag, its checks.py).
 
     Raised if over 0.2 points worse on the battery's images, or surely so by a short search on a sample of those left.
@@ -171,7 +171,7 @@ def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
     return Doubt("SUSPECT", f"{reason} ({points:.1f} points)", _key(after), True)
 
 
-def at_chance(evidence: Evidence) -> Iterator[Doubt]:
+def at_chance(evidence: Evaluation) -> Iterator[Doubt]:
     """Who knows nothing loses nothing (Carlini et al. 2019, section 3.1).
 
     Raised if the predictions do not depend on the labels (`models.chance.dependence`, 3 standard errors).
@@ -180,13 +180,13 @@ def at_chance(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("INVALID", f"the model is at chance level on clean images: {100 * accuracy:.1f} %")
 
 
-def other_range(evidence: Evidence) -> Iterator[Doubt]:
+def other_range(evidence: Evaluation) -> Iterator[Doubt]:
     """A budget is in units of the input (Carlini et al. 2019, section 3.1). Raised if another range fits better."""
     if looks := evidence.probes.better_range:
         yield Doubt("INVALID", f"input looks like {looks}: that range fits the clean images clearly better")
 
 
-def masked_gradients(evidence: Evidence) -> Iterator[Doubt]:
+def masked_gradients(evidence: Evaluation) -> Iterator[Doubt]:
     """Without a gradient there is no attack (Athalye et al. 2018, section 3).
 
     Raised if surely over 5 % of images have none, or if the logits are squashed: the cross-entropy then saturates
@@ -202,19 +202,19 @@ def masked_gradients(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", "outputs are squashed by a step that could not be removed: gradients may saturate")
 
 
-def _surely(evidence: Evidence, share: float) -> bool:
+def _surely(evidence: Evaluation, share: float) -> bool:
     """Whether a share of the images whose gradients were looked at is above 5 % with its whole interval."""
     return evidence.probes.of_gradients(share).side(SHARE) == "above"
 
 
-def _vouched(evidence: Evidence) -> bool:
+def _vouched(evidence: Evaluation) -> bool:
     """Whether no gradient is missing and a search without gradients broke nothing that gradients had left."""
     blind = any(r.attack.access != "gradients" for r in _direct(evidence.results)) or bool(evidence.probes.square)
     broke = any(retry.broken for retry in evidence.probes.square)
     return blind and not broke and evidence.probes.zero_gradients == 0
 
 
-def false_gradients(evidence: Evidence) -> Iterator[Doubt]:
+def false_gradients(evidence: Evaluation) -> Iterator[Doubt]:
     """A shattered gradient leads nowhere (Athalye et al. 2018, section 3.1).
 
     Raised if surely on over 5 % of images finite differences disagree with the gradient, or change where it is zero.
@@ -227,7 +227,7 @@ def false_gradients(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", f"{reason}: the model quantises its input or replaces its gradient")
 
 
-def random_model(evidence: Evidence) -> Iterator[Doubt]:
+def random_model(evidence: Evaluation) -> Iterator[Doubt]:
     """One draw's gradient is not the model's (Athalye et al. 2018, section 3.1; EOT, section 4.2).
 
     Raised if repeated predictions differ and no expectation over transformations was used.
@@ -237,7 +237,7 @@ def random_model(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", f"{reason}: attack the expectation over transformations")
 
 
-def not_converged(evidence: Evidence) -> Iterator[Doubt]:
+def not_converged(evidence: Evaluation) -> Iterator[Doubt]:
     """An attack that has not converged bounds nothing (Pintor et al. 2022: incomplete optimization).
 
     Raised if twice the steps from another start surely take over 1 point of the images left.
@@ -249,7 +249,7 @@ def not_converged(evidence: Evidence) -> Iterator[Doubt]:
             yield Doubt("SUSPECT", f"{reason}, not converged", _key(retry.after), True)
 
 
-def single_step_only(evidence: Evidence) -> Iterator[Doubt]:
+def single_step_only(evidence: Evaluation) -> Iterator[Doubt]:
     """One step bounds robustness from above only (Madry et al. 2018), as does a search without gradients.
 
     Raised if no iterative attack was tried, or none that follows the gradients of a model that shows them.
@@ -261,14 +261,14 @@ def single_step_only(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", "no iterative attack followed the gradients: the robust accuracy is an upper bound")
 
 
-def transfer_only(evidence: Evidence) -> Iterator[Doubt]:
+def transfer_only(evidence: Evaluation) -> Iterator[Doubt]:
     """Images made against another model say little (Tramèr et al. 2020). Raised if there are transfers alone."""
     adversaries = [result for result in evidence.results if result.attack.adversary]
     if adversaries and all(result.knowledge == "transfer" for result in adversaries):
         yield Doubt("SUSPECT", "only transfer results: not adaptive")
 
 
-CHECKS: tuple[Callable[[Evidence], Iterator[Doubt]], ...] = (
+CHECKS: tuple[Callable[[Evaluation], Iterator[Doubt]], ...] = (
     budget_broken,
     at_chance,
     other_range,
@@ -290,7 +290,7 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Doubt]], ...] = (
 )
 
 
-def doubts(evidence: Evidence) -> list[Doubt]:
+def doubts(evidence: Evaluation) -> list[Doubt]:
     """All doubts of all checks, each with its check and whether it counts for the whole evaluation.
 
     One about a single result does not when another attack vouches for that norm and budget: it is iterative, knows as
@@ -301,7 +301,7 @@ def doubts(evidence: Evidence) -> list[Doubt]:
     return [replace(doubt, whole=whole) for doubt, whole in zip(found, decided, strict=True)]
 
 
-def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evidence) -> bool:
+def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evaluation) -> bool:
     if doubt.about is None:
         return True
     if doubt.about[2] == "transfer" and _direct(evidence.results):
@@ -312,7 +312,7 @@ def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evidence) -> bool:
     return all(_key(result) in doubted for result in able)
 
 
-def verdict(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
+def verdict(found: Iterable[Doubt]) -> tuple[Validity, tuple[str, ...]]:
     """The worst verdict among the doubts that count for the whole, VALID when there are none, and their reasons.
 
     What a check finds of one attack at several budgets is told once, of the largest.
@@ -322,7 +322,7 @@ def verdict(found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
     return _worst(counted), tuple(dict.fromkeys(d.reason for d in counted if d in told.values()))
 
 
-def verdict_of(result: Attacked, found: Iterable[Doubt]) -> tuple[Verdict, tuple[str, ...]]:
+def verdict_of(result: Attacked, found: Iterable[Doubt]) -> tuple[Validity, tuple[str, ...]]:
     """The verdict of one result: the doubts about it and those about all."""
     mine = [doubt for doubt in found if doubt.about in (None, _key(result))]
     return _worst(mine), tuple(dict.fromkeys(doubt.reason for doubt in mine))
@@ -332,7 +332,7 @@ def _eps(doubt: Doubt) -> float:
     return doubt.about[1] if doubt.about else 0.0
 
 
-def _worst(found: Sequence[Doubt]) -> Verdict:
+def _worst(found: Sequence[Doubt]) -> Validity:
     return max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
 
 

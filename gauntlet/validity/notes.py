@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gauntlet.evaluation.outcome import worst_case
 from gauntlet.measurement import Measurement
-from gauntlet.validity.checks import CONVERGED, SHARE, SQUARE, UNBOUNDED, Evidence, at, name
+from gauntlet.validity.checks import CONVERGED, SHARE, SQUARE, UNBOUNDED, Evaluation, at, name
 from gauntlet.validity.probes import Retry
 
 WIDE = 5.0
@@ -18,12 +18,12 @@ def half_width(measurement: Measurement) -> float:
     return 50 * (measurement.high - measurement.low)
 
 
-def notes(evidence: Evidence) -> list[str]:
+def notes(evidence: Evaluation) -> list[str]:
     """Few images for the claim, hidden gradients, a loss that still rises, and what cannot be told."""
     return [*_few(evidence), *_hidden(evidence), *_rising(evidence), *across(evidence)]
 
 
-def _few(evidence: Evidence) -> Iterator[str]:
+def _few(evidence: Evaluation) -> Iterator[str]:
     measured = [case.accuracy("") for case in worst_case(evidence.results)]
     widest = max(measured, key=half_width, default=None)
     if widest and half_width(widest) > WIDE:
@@ -31,19 +31,19 @@ def _few(evidence: Evidence) -> Iterator[str]:
         yield f"n = {widest.n:,}: the interval is {half}, a smaller difference is none"
 
 
-def _hidden(evidence: Evidence) -> Iterator[str]:
+def _hidden(evidence: Evaluation) -> Iterator[str]:
     if any(result.knowledge == "black-box" for result in evidence.results):
         yield "the model hides its gradients: an attacker who has them may do better"
 
 
-def _rising(evidence: Evidence) -> Iterator[str]:
+def _rising(evidence: Evaluation) -> Iterator[str]:
     for retry in evidence.probes.stronger:
         if retry.rise is not None and retry.rise > 0.1:
             rise = f"the loss of the images left rises by another {100 * retry.rise:.0f} % with twice the steps"
             yield f"{name(retry.after)}: {rise}"
 
 
-def across(evidence: Evidence) -> Iterator[str]:
+def across(evidence: Evaluation) -> Iterator[str]:
     """What a probe's sample could neither show nor exclude, one line each."""
     probes = evidence.probes
     for what, share in (

@@ -158,7 +158,7 @@ def read_head(path: Path) -> Receipt | None:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LogState:
     """What `verify` found: the entries before the first broken one, and what is wrong there, if anything."""
 
     entries: tuple[Entry, ...]
@@ -177,7 +177,7 @@ class Verdict:
         return f"{count}, {first['time']} to {last['time']}, head {last['seq']}:{last['hash']}{note}"
 
 
-def verify(path: Path | None = None, anchors: Sequence[Receipt] = (), *, alone: bool = False) -> Verdict:
+def verify(path: Path | None = None, anchors: Sequence[Receipt] = (), *, alone: bool = False) -> LogState:
     """Follow the chain from the first line to the head and to what others know of it (`anchors`).
 
     Anchors of other logs are passed over, unless the store is this log's `alone`: then another log was begun anew in
@@ -195,7 +195,7 @@ def verify(path: Path | None = None, anchors: Sequence[Receipt] = (), *, alone: 
             break
         whole.append(entry)
     problem = problem or _end_flaw(whole, head, anchors, key) or _gap_flaw(whole, anchors, alone)
-    return Verdict(tuple(whole), problem, 0 if key else sum(bool(entry.get("keyed")) for entry in whole))
+    return LogState(tuple(whole), problem, 0 if key else sum(bool(entry.get("keyed")) for entry in whole))
 
 
 def _lines(path: Path, head: Receipt | None) -> list[bytes]:

@@ -101,8 +101,8 @@ def test_the_default_step_reaches_the_border_from_anywhere() -> None:
 def test_who_looks_at_convergence_gets_twice_the_steps_and_who_transfers_no_early_stop() -> None:
     assert Pgd(max_iter=7).stronger() == Pgd(max_iter=14)
     assert Fgsm().stronger() is None
-    assert Pgd().lasting() == Pgd(early_stop=False)
-    assert Fgsm().lasting() == Fgsm()
+    assert Pgd().without_early_stop() == Pgd(early_stop=False)
+    assert Fgsm().without_early_stop() == Fgsm()
 
 
 # --- other implementations --------------------------------------------------------------------------------------

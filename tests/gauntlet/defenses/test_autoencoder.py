@@ -123,7 +123,7 @@ def test_the_baseline_is_left_alone(model: keras.Model, classifier: CompiledClas
 
 
 def test_white_box_hurts_more_than_transfer(defended: Trained, classifier: CompiledClassifier, digits: Dataset) -> None:
-    target, attack = CompiledClassifier(defended.model), Pgd(max_iter=10).lasting()
+    target, attack = CompiledClassifier(defended.model), Pgd(max_iter=10).without_early_stop()
     x, y = digits.x_test[:120], digits.y_test[:120]
     correct = target.labels(x) == y
     made = [attack.run(model, x, y, 0.15, 0).images for model in (target, classifier)]

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gauntlet.gate.statistics import Paired, judge
+from gauntlet.gate.statistics import Paired, decide
 from gauntlet.gate.trend import Night, attributed, changed, figure
-from gauntlet.gate.verdict import doubtful, needed, new_findings, one_sided, outcomes, pairs, rows, settle, unmet
+from gauntlet.gate.verdict import doubtful, needed, new_findings, night_verdict, one_sided, outcomes, pairs, rows, unmet
 
 N = 1_000
 
@@ -30,7 +30,7 @@ CLEAN = frame("", withstood(0.99))
 
 def gates(*losses: int, n: int = N) -> dict[str, Any]:
     conditions = {f"{i}": Paired(n, n - loss - 10, loss, 0, 10) for i, loss in enumerate(losses)}
-    return judge(conditions)
+    return decide(conditions)
 
 
 # --- conditions ---------------------------------------------------------------------------------------------
@@ -86,20 +86,20 @@ def test_models_are_paired_by_image_on_those_that_both_saw() -> None:
 
 
 def test_nothing_lost_passes() -> None:
-    assert settle(gates(0, 0)) == ("PASS", [])
+    assert night_verdict(gates(0, 0)) == ("PASS", [])
 
 
 def test_a_loss_fails_and_names_the_condition() -> None:
-    verdict, (reason,) = settle(gates(0, 30))
+    verdict, (reason,) = night_verdict(gates(0, 30))
     assert verdict == "FAIL"
     assert reason.startswith("1: 3.00 points lost")
 
 
 def test_few_images_are_inconclusive_and_say_how_many_would_do() -> None:
-    verdict, reasons = settle(gates(0, n=50), needed=268)
+    verdict, reasons = night_verdict(gates(0, n=50), needed=268)
     assert verdict == "INCONCLUSIVE"
     assert reasons[-1] == "about 268 images would tell"
-    assert settle(gates(0, n=50))[1][-1] == "more images would not tell"
+    assert night_verdict(gates(0, n=50))[1][-1] == "more images would not tell"
 
 
 def test_the_night_itself_says_how_many_images_would_tell() -> None:
@@ -117,7 +117,7 @@ def test_a_first_champion_must_reach_its_floors_on_every_stage() -> None:
 
 
 def test_clean_accuracy_alone_is_no_pass() -> None:
-    verdict, (reason,) = settle(judge({"clean": Paired(N, N, 0, 0, 0), "pgd 0.3": Paired(N, 0, 0, 0, N)}))
+    verdict, (reason,) = night_verdict(decide({"clean": Paired(N, N, 0, 0, 0), "pgd 0.3": Paired(N, 0, 0, 0, N)}))
     assert verdict == "INCONCLUSIVE"
     assert "nothing but clean accuracy" in reason
 
@@ -126,35 +126,35 @@ def test_conditions_of_one_side_alone_are_told_and_no_pass() -> None:
     series = pd.Series([True])
     missing = one_sided({"clean": series, "pgd 0.1": series}, {"clean": series, "fgsm 0.1": series})
     assert missing == ["pgd 0.1: only the champion has it", "fgsm 0.1: only the candidate has it"]
-    assert settle(gates(0, 0), missing=missing)[0] == "INCONCLUSIVE"
+    assert night_verdict(gates(0, 0), missing=missing)[0] == "INCONCLUSIVE"
 
 
 def test_a_doubtful_evaluation_leaves_conditions_under_attack_open_and_is_told() -> None:
     lost = Paired(N, N - 40, 40, 0, 0)
-    found = doubtful(judge({"clean": Paired(N, N, 0, 0, 0), "noise-uniform 0.1": lost, "pgd 0.1": lost}))
+    found = doubtful(decide({"clean": Paired(N, N, 0, 0, 0), "noise-uniform 0.1": lost, "pgd 0.1": lost}))
     assert {name: gate.verdict for name, gate in found.items()} == {
         "clean": "PASS",
         "noise-uniform 0.1": "FAIL",
         "pgd 0.1": "INCONCLUSIVE",
     }
     doubt = "the champion's evaluation is SUSPECT: gradients are masked"
-    assert doubt in settle(found, doubts=[doubt])[1]
+    assert doubt in night_verdict(found, doubts=[doubt])[1]
 
 
 @pytest.mark.parametrize("kept", ["doubts", "failed"])
 def test_what_is_in_doubt_or_failed_cannot_pass_and_does_not_hide_a_loss(kept: str) -> None:
-    assert settle(gates(0, 0), **{kept: ["a reason"]}) == ("INCONCLUSIVE", ["a reason"])  # type: ignore[arg-type]
-    assert settle(gates(0, 30), **{kept: ["a reason"]})[0] == "FAIL"  # type: ignore[arg-type]
+    assert night_verdict(gates(0, 0), **{kept: ["a reason"]}) == ("INCONCLUSIVE", ["a reason"])  # type: ignore[arg-type]
+    assert night_verdict(gates(0, 30), **{kept: ["a reason"]})[0] == "FAIL"  # type: ignore[arg-type]
 
 
 def test_a_dead_canary_is_before_everything() -> None:
-    verdict, reasons = settle(gates(0, 30), dead_canaries=["constant: expected SUSPECT, got VALID"])
+    verdict, reasons = night_verdict(gates(0, 30), dead_canaries=["constant: expected SUSPECT, got VALID"])
     assert verdict == "INVALID"
     assert "instrument is broken" in reasons[0]
 
 
 def test_without_a_champion_there_is_nothing_to_pass() -> None:
-    verdict, (reason,) = settle({}, champion=False)
+    verdict, (reason,) = night_verdict({}, champion=False)
     assert verdict == "INCONCLUSIVE"
     assert reason == "there is no champion to compare with"
 

@@ -17,12 +17,12 @@ from gauntlet.gate.statistics import (
     Paired,
     Verdict,
     _holm_rows,
+    decide,
     failing,
     holm,
     images_to_pass,
     images_to_tell,
     interval,
-    judge,
     overall,
     passing,
     simulate,
@@ -253,19 +253,19 @@ def test_same_weights_with_other_attack_seeds_pass_in_20_of_20() -> None:
         flipped = rng.integers(0, 5, 8)  # 0 to 4 of 1,000 images, some nights all the one way
         lost = rng.integers(0, flipped + 1)
         tables = {str(i): pair(int(f - c), int(c), 1000) for i, (f, c) in enumerate(zip(flipped, lost, strict=True))}
-        gates = judge(tables)
+        gates = decide(tables)
         assert overall(gates) == "PASS", [gate.reason for gate in gates.values()]
 
 
 def test_up_to_four_flips_of_a_thousand_always_pass() -> None:
     tables = {f"+{b} -{c}": pair(b, c, 1000) for b in range(5) for c in range(5 - b)}
-    assert overall(judge(tables)) == "PASS"
-    assert judge({"pgd": pair(0, 5, 1000)})["pgd"].verdict == "INCONCLUSIVE"
+    assert overall(decide(tables)) == "PASS"
+    assert decide({"pgd": pair(0, 5, 1000)})["pgd"].verdict == "INCONCLUSIVE"
 
 
 def test_three_points_less_fail_in_18_of_20() -> None:
     rng = np.random.default_rng(0)
-    verdicts = [overall(judge(night(rng, 1000, 0.03, 0.01, 6))) for _ in range(20)]
+    verdicts = [overall(decide(night(rng, 1000, 0.03, 0.01, 6))) for _ in range(20)]
     assert verdicts.count("FAIL") >= 18
 
 
@@ -275,19 +275,19 @@ def test_three_points_less_in_one_of_ten_conditions_fail_too() -> None:
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_fifty_images_are_too_few(gained: int, lost: int) -> None:
-    result = judge({"clean": pair(gained, lost, 50)})["clean"]
+    result = decide({"clean": pair(gained, lost, 50)})["clean"]
     assert result.verdict == "INCONCLUSIVE"
 
 
 def test_the_same_outcomes_on_a_thousand_images_pass_even_after_bonferroni() -> None:
     right = np.arange(1000) % 17 > 0
     tables = {str(i): Paired.of(right, right) for i in range(10)}
-    assert overall(judge(tables)) == "PASS"
+    assert overall(decide(tables)) == "PASS"
 
 
 def test_a_gate_says_what_it_rests_on() -> None:
     table = Paired(1000, 900, 45, 12, 43)
-    result = judge({"pgd 0.1": table, "clean": pair(0, 0, 1000)})["pgd 0.1"]
+    result = decide({"pgd 0.1": table, "clean": pair(0, 0, 1000)})["pgd 0.1"]
     assert (result.verdict, result.n) == ("FAIL", 1000)
     assert (result.champion, result.candidate) == (0.945, 0.912)
     assert result.difference == pytest.approx(-0.033)
@@ -300,13 +300,13 @@ def test_a_gate_says_what_it_rests_on() -> None:
 
 
 def test_a_real_but_small_drop_passes() -> None:
-    result = judge({"clean": pair(60, 120, 10_000)})["clean"]
+    result = decide({"clean": pair(60, 120, 10_000)})["clean"]
     assert result.verdict == "PASS"
     assert result.reason.startswith("at most 0.83 points lost; 1.00 allowed")
 
 
 def test_where_neither_model_is_ever_right_nothing_can_be_lost() -> None:
-    gates = judge({"pgd 0.3": Paired(1000, 0, 0, 0, 1000), "clean": pair(6, 40, 1000)})
+    gates = decide({"pgd 0.3": Paired(1000, 0, 0, 0, 1000), "clean": pair(6, 40, 1000)})
     assert (gates["pgd 0.3"].verdict, gates["pgd 0.3"].power) == ("PASS", False)
     assert gates["clean"].adjusted == gates["clean"].p_value  # Holm counts the conditions that can be lost
     with pytest.raises(ValueError, match="at least one condition"):
@@ -314,26 +314,26 @@ def test_where_neither_model_is_ever_right_nothing_can_be_lost() -> None:
 
 
 def test_an_improvement_passes() -> None:
-    result = judge({"clean": pair(60, 20, 1000)})["clean"]
+    result = decide({"clean": pair(60, 20, 1000)})["clean"]
     assert result.verdict == "PASS"
     assert result.reason.startswith("at least 2.58 points gained")
 
 
 def test_a_drop_just_as_large_as_allowed_stays_open() -> None:
-    assert judge({"clean": pair(60, 160, 10_000)})["clean"].verdict == "INCONCLUSIVE"
+    assert decide({"clean": pair(60, 160, 10_000)})["clean"].verdict == "INCONCLUSIVE"
 
 
 def test_holm_makes_failing_harder_with_more_conditions() -> None:
     doubtful = pair(6, 30, 1000)  # 2.4 points
-    assert judge({"pgd": doubtful})["pgd"].verdict == "FAIL"
+    assert decide({"pgd": doubtful})["pgd"].verdict == "FAIL"
     others = {str(i): pair(0, 0, 1000) for i in range(7)}
-    assert judge({"pgd": doubtful, **others})["pgd"].verdict == "INCONCLUSIVE"
+    assert decide({"pgd": doubtful, **others})["pgd"].verdict == "INCONCLUSIVE"
 
 
 @given(gained=st.integers(0, 40), lost=st.integers(0, 40), n=st.integers(80, 3000))
 @settings(max_examples=15, deadline=None)
 def test_gate_properties(gained: int, lost: int, n: int) -> None:
-    result = judge({"clean": pair(gained, lost, n)})["clean"]
+    result = decide({"clean": pair(gained, lost, n)})["clean"]
     assert (result.verdict == "PASS") == (result.low > -0.01)
     assert (result.verdict == "FAIL") == (result.adjusted < 0.05)
     assert "\n" not in result.reason
@@ -353,7 +353,7 @@ def test_overall(verdicts: list[Verdict], verdict: Verdict) -> None:
 
 
 def test_nothing_compared_is_no_pass() -> None:
-    assert judge({}) == {}
+    assert decide({}) == {}
     with pytest.raises(ValueError, match="at least one condition"):
         overall({})
 
@@ -361,7 +361,7 @@ def test_nothing_compared_is_no_pass() -> None:
 @pytest.mark.parametrize(("allowed", "alpha"), [(0.0, 0.05), (1.0, 0.05), (0.01, 0.0), (0.01, 0.5)])
 def test_settings_out_of_range_are_refused(allowed: float, alpha: float) -> None:
     with pytest.raises(ValueError, match="expected 0 < allowed < 1"):
-        judge({"clean": pair(0, 0, 10)}, allowed, alpha)
+        decide({"clean": pair(0, 0, 10)}, allowed, alpha)
 
 
 @pytest.mark.parametrize("n", [300, 1000, 10_000])
@@ -376,8 +376,8 @@ def test_simulation_agrees_with_the_exact_chances(n: int, drop: float) -> None:
 def test_simulation_is_reproducible_and_judges_as_the_gate_does() -> None:
     assert simulate(0.02, 300, 0.05, 50, seed=3) == simulate(0.02, 300, 0.05, 50, seed=3)
     assert simulate(0.02, 300, 0.05, 50, seed=3) != simulate(0.02, 300, 0.05, 50, seed=4)
-    rng = np.random.default_rng(5)  # the same draws, through `judge`
-    nights = [overall(judge(night(rng, 1000, 0.01, 0.01, 2))) for _ in range(8)]
+    rng = np.random.default_rng(5)  # the same draws, through `decide`
+    nights = [overall(decide(night(rng, 1000, 0.01, 0.01, 2))) for _ in range(8)]
     shares = simulate(0.01, 1000, 0.02, 8, seed=5, conditions=2)
     assert {v: nights.count(v) / 8 for v in shares} == pytest.approx(shares)
     assert 0 < shares["FAIL"] < 1

@@ -13,7 +13,7 @@ import pytest
 
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import ModelError
-from gauntlet.models.adapter import RANGES, Expects, Fit, adapt, settle
+from gauntlet.models.adapter import RANGES, Expects, Fit, adapt, find_way
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.models.digest import digest
 from gauntlet.models.files import load_file
@@ -236,11 +236,11 @@ def test_more_images_right_count_more_than_a_lower_loss() -> None:
         way: Fit(*seen, y, True, seen[0])
         for way, seen in zip(ways, ((0.7, 0.81), (1.5, 0.92), (9.0, 0.1)), strict=True)
     }
-    assert settle(fits.__getitem__, ways, [], y, 10) == (ways[1], None)
-    assert settle(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], "0..255")
+    assert find_way(fits.__getitem__, ways, [], y, 10) == (ways[1], None)
+    assert find_way(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], "0..255")
     fits[ways[0]] = Fit(0.7, 0.91, y, True, 0.7)
-    assert settle(fits.__getitem__, ways, [], y, 10) == (ways[0], None)
-    assert settle(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], None)
+    assert find_way(fits.__getitem__, ways, [], y, 10) == (ways[0], None)
+    assert find_way(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], None)
 
 
 def test_a_keras_model_gives_scores_not_labels(bench: Bench) -> None:

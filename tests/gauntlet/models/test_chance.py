@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gauntlet.errors import ModelError
-from gauntlet.models.adapter import RANGES, Expects, Fit, fit, settle
+from gauntlet.models.adapter import RANGES, Expects, Fit, find_way, fit
 from gauntlet.models.chance import balanced_accuracy, dependence, informative
 
 RARE = np.array([0] * 970 + [1] * 30)
@@ -54,8 +54,8 @@ def test_more_right_images_at_an_absurd_loss_do_not_win() -> None:
             strict=True,
         )
     )
-    assert settle(fits.__getitem__, ways, [], y, 2).expects.input_range == "0..1"
-    stated = settle(fits.__getitem__, ways[:1], ways[1:], y, 2)
+    assert find_way(fits.__getitem__, ways, [], y, 2).expects.input_range == "0..1"
+    stated = find_way(fits.__getitem__, ways[:1], ways[1:], y, 2)
     assert (stated.expects.input_range, stated.better_range) == ("0..1", None)
 
 
@@ -63,5 +63,5 @@ def test_chance_can_be_accepted() -> None:
     y = np.arange(40) % 2
     way, fits = Expects("0..1", "hwc"), Fit(0.7, 0.5, np.zeros(40, np.int64), False, 0.7)
     with pytest.raises(ModelError, match="--accept-chance"):
-        settle(lambda _: fits, [way], [], y, 2)
-    assert settle(lambda _: fits, [way], [], y, 2, accept_chance=True).expects == way
+        find_way(lambda _: fits, [way], [], y, 2)
+    assert find_way(lambda _: fits, [way], [], y, 2, accept_chance=True).expects == way

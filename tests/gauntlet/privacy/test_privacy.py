@@ -220,7 +220,7 @@ def test_the_curve_is_logarithmic_with_chance_in_it() -> None:
 
 
 def test_copies_are_drawn_beside_their_floors() -> None:
-    half = privacy.Evidence(
+    half = privacy.TheftResult(
         ExtractionCopycat(),
         {name: Rate(0.5, 0.4, 0.6) for name in ("fidelity", "fidelity_floor", "fidelity_majority")},
         {"queries": 1_000},

@@ -9,7 +9,7 @@ import pytest
 
 from gauntlet.measurement import Measurement, wilson
 from gauntlet.studies.comparison import lowest
-from gauntlet.studies.conclusions import RULES, Measured, Verdict, conclude, roles
+from gauntlet.studies.conclusions import RULES, Answer, Measured, conclude, roles
 
 
 def share(percent: float, n: int = 1_000, **facts: Any) -> Measurement:
@@ -56,7 +56,7 @@ def scan(findings: int, errors: int = 0, pickles: int = 0) -> dict[str, Measured
     return {"scan": Measured(counts)}
 
 
-CASES: list[tuple[str, Verdict, dict[str, Measured]]] = [
+CASES: list[tuple[str, Answer, dict[str, Measured]]] = [
     ("backdoor_learned", "holds", backdoor(97, 1)),
     ("backdoor_learned", "does not hold", backdoor(1.5, 1)),
     ("backdoor_learned", "does not hold", backdoor(20, 1)),
@@ -102,7 +102,7 @@ CASES: list[tuple[str, Verdict, dict[str, Measured]]] = [
 
 
 @pytest.mark.parametrize(("rule", "verdict", "stages"), CASES, ids=[f"{rule} {verdict}" for rule, verdict, _ in CASES])
-def test_the_verdict_follows_from_the_figures(rule: str, verdict: Verdict, stages: dict[str, Measured]) -> None:
+def test_the_verdict_follows_from_the_figures(rule: str, verdict: Answer, stages: dict[str, Measured]) -> None:
     ruling = conclude(rule, stages)
     assert ruling.verdict == verdict
     assert any(character.isdigit() for character in ruling.evidence)
@@ -110,7 +110,7 @@ def test_the_verdict_follows_from_the_figures(rule: str, verdict: Verdict, stage
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_is_tested_in_every_direction(rule: str) -> None:
-    assert {verdict for name, verdict, _ in CASES if name == rule} == set(get_args(Verdict))
+    assert {verdict for name, verdict, _ in CASES if name == rule} == set(get_args(Answer))
 
 
 @pytest.mark.parametrize("rule", RULES)

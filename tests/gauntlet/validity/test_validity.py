@@ -13,7 +13,7 @@ from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Squa
 from gauntlet.evaluation.clean import share
 from gauntlet.evaluation.outcome import Attacked, Knowledge
 from gauntlet.models.access import Access
-from gauntlet.validity.checks import CHECKS, Doubt, Evidence, doubts, verdict, verdict_of
+from gauntlet.validity.checks import CHECKS, Doubt, Evaluation, doubts, verdict, verdict_of
 from gauntlet.validity.notes import half_width, notes
 from gauntlet.validity.probes import Probes, Retry
 
@@ -40,8 +40,8 @@ def attacked(
     return Attacked(**facts, images=np.full((N, 1, 1, 1), pixels, np.float32))
 
 
-def evidence(*results: Attacked, expectation: bool = False, logs: bool = False, **probes: Any) -> Evidence:
-    return Evidence(results, 10, Probes(**probes), inverted=logs, expectation=expectation)
+def evidence(*results: Attacked, expectation: bool = False, logs: bool = False, **probes: Any) -> Evaluation:
+    return Evaluation(results, 10, Probes(**probes), inverted=logs, expectation=expectation)
 
 
 def retry(tried: int, broken: int, robust: float, attack: Attack | None = None, **more: Any) -> Retry:
@@ -75,7 +75,7 @@ TRANSFER: dict[str, Any] = {"knowledge": "transfer"}
 HIDDEN: dict[str, Any] = {"knowledge": "black-box"}
 
 # check: {why: (evidence, the verdict that it must raise, or None)}
-CASES: dict[str, dict[str, tuple[Evidence, str | None]]] = {
+CASES: dict[str, dict[str, tuple[Evaluation, str | None]]] = {
     "budget_broken": {
         "too far": (evidence(attacked(PGD, 0.1, 50, linf=0.11)), "INVALID"),
         "not finite": (evidence(attacked(PGD, 0.1, 50, linf=float("nan"))), "INVALID"),
@@ -244,7 +244,7 @@ def test_every_check_has_a_case_that_raises_it_and_one_that_does_not() -> None:
     TABLE,
     ids=[f"{name}-{why}" for name, cases in CASES.items() for why in cases],
 )
-def test_a_check_is_raised_when_it_should_be(name: str, found: Evidence, expected: str | None) -> None:
+def test_a_check_is_raised_when_it_should_be(name: str, found: Evaluation, expected: str | None) -> None:
     raised = list(NAMED[name](found))
     assert {doubt.verdict for doubt in raised} == ({expected} if expected else set())
     assert all(doubt.reason for doubt in raised)
@@ -330,7 +330,7 @@ def test_what_shows_at_several_budgets_is_told_once() -> None:
 
 def test_the_worst_case_rests_on_no_attack_that_converges_later() -> None:
     """Twice the steps are tried on what all attacks left: nobody vouches for that."""
-    weak = Evidence([attacked(PGD, 0.1, 50), attacked(Fab(), 0.1, 50)], 10, Probes(stronger=(retry(100, 30, 0.5),)))
+    weak = Evaluation([attacked(PGD, 0.1, 50), attacked(Fab(), 0.1, 50)], 10, Probes(stronger=(retry(100, 30, 0.5),)))
     assert verdict(doubts(weak)) == (
         "SUSPECT",
         ("with twice the steps pgd breaks 30 of 100 images left at 0.1: 15.0 points, not converged",),
@@ -381,4 +381,4 @@ def test_half_the_interval_is_in_points() -> None:
 
 def test_a_norm_is_told_with_its_budget() -> None:
     result = replace(attacked(L2, 1.5, 50), linf=np.zeros(N))
-    assert doubts(Evidence([result], 10))[0].reason == "pgd at L2 1.5 changed no pixel of any image"
+    assert doubts(Evaluation([result], 10))[0].reason == "pgd at L2 1.5 changed no pixel of any image"

@@ -15,7 +15,7 @@ from tokenize import TokenError
 from typing import IO, Any, BinaryIO, cast
 
 from gauntlet.assurance.scan.models import configs, hdf5, pickles
-from gauntlet.assurance.scan.models.objects import judge
+from gauntlet.assurance.scan.models.objects import rule_of
 from gauntlet.assurance.scan.models.rules import Look, escapes
 
 NOT_A_MODEL = "not a model file that can be looked into"
@@ -168,7 +168,7 @@ def _skops(text: bytes, file: str, where: str, look: Look) -> None:
         return
     for entry in configs.mappings(schema):
         module, name = entry.get("__module__"), entry.get("__class__")
-        if isinstance(module, str) and isinstance(name, str) and (rule := judge(module, name)):
+        if isinstance(module, str) and isinstance(name, str) and (rule := rule_of(module, name)):
             look.hit(rule, file, f"{where}: {module}.{name}")
 
 

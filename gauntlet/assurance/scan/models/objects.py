@@ -3,7 +3,7 @@
 A deny list alone is never complete, so what stands in neither list is a finding too (fickling and picklescan have
 been passed by functions that their lists had forgotten).
 
->>> judge("os", "system"), judge("numpy", "dtype"), judge("somebody.module", "Model")
+>>> rule_of("os", "system"), rule_of("numpy", "dtype"), rule_of("somebody.module", "Model")
 ('GM010', None, 'GM011')
 """
 
@@ -92,7 +92,7 @@ _DANGEROUS_STARTS = ("read_", "_read_", "_get_command", "_run", "_popen", "open"
 """How functions are called that read or write files or start commands, wherever they are."""
 
 
-def judge(module: str, name: str) -> str | None:
+def rule_of(module: str, name: str) -> str | None:
     """The rule against importing this object (GM010 dangerous, GM011 unknown), or None for a harmless one."""
     # Protocols below 3 name Python 2's modules, and the loader translates them.
     other = NAME_MAPPING.get((module, name)) or (IMPORT_MAPPING.get(module, module), name)

@@ -11,7 +11,7 @@ import pickletools  # nosec B403
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from gauntlet.assurance.scan.models.objects import judge
+from gauntlet.assurance.scan.models.objects import rule_of
 from gauntlet.assurance.scan.models.rules import Look
 
 UNKNOWN, MARK = object(), object()
@@ -118,7 +118,7 @@ class Machine:
 
     def _import(self, module: Any, name: Any) -> None:
         if isinstance(module, str) and isinstance(name, str):
-            rule = judge(module, name)
+            rule = rule_of(module, name)
             if rule == "GM010" or (rule and not self.speculative):
                 self.look.hit(rule, self.file, f"{module}.{name}")
             if rule == "GM011" and not self.speculative:

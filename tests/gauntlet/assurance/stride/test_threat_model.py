@@ -181,7 +181,7 @@ def judged(claimed: str, outcome: str, today: date = TODAY) -> threat_report.Jud
     extra = {"accepted": ACCEPTED} if claimed == "accepted" else {}
     model = StrideModel.model_validate(content(threat(status=claimed, **extra)))
     found = {c: Evidence(c.kind, str(c), outcome, "is '4'") for c in model.checks()}  # type: ignore[arg-type]
-    return threat_report.judge(model, found, today)[0]
+    return threat_report.assess(model, found, today)[0]
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ def shown() -> tuple[StrideModel, list[threat_report.Judged]]:
     accepted = threat(id="T-02", status="accepted", accepted=ACCEPTED, stride="spoofing", checks=[])
     model = StrideModel.model_validate(content(threat(title=EVIL, what=EVIL), accepted))
     found = {c: Evidence(c.kind, EVIL, "failed", EVIL, "#/experiments/1/runs/2") for c in model.checks()}
-    return model, threat_report.judge(model, found, TODAY)
+    return model, threat_report.assess(model, found, TODAY)
 
 
 def test_pages_show_every_threat_and_escape_what_they_show() -> None:
