@@ -27,6 +27,8 @@ Outputs = Literal["auto", "logits", "probabilities", "labels"]
 
 RANGES: dict[str, tuple[float, float]] = {"0..1": (1.0, 0.0), "0..255": (255.0, 0.0), "-1..1": (2.0, -1.0)}
 """Scale and offset that bring pixels from [0, 1] to what the model expects."""
+SAME = 1.02
+"""Calibrated losses of up to so many times the lowest say nothing of the scale of pixels."""
 INVERTED = " (inverted)"
 """Behind what a model gave, where its squashing could not be removed."""
 LAYOUTS = ("hwc", "chw", "flat")
@@ -145,7 +147,10 @@ def find_way(
     doubt: bool = True,
     accept_chance: bool = False,
 ) -> Way:
-    """The first way within `tie` of the lowest calibrated loss, of those asked for that are as often right as any.
+    """The way of the lowest calibrated loss, of those asked for that are as often right as any.
+
+    Where calibrated losses are the same, as of linear models, the loss itself decides; of labels, which have neither,
+    the first within `tie` of the fewest wrong ones.
 
     The loss alone does not decide: an overconfident model can have the lower cross-entropy where it is less often
     right. It does where it contradicts (`_contradicts`): a network fed pixels 255 times too large has a loss far beyond
@@ -160,7 +165,9 @@ def find_way(
     highest = max(found.accuracy for found in able.values())
     able = {way: found for way, found in able.items() if found.accuracy >= highest - _noise(highest, len(y))}
     lowest = min(found.calibrated for found in able.values())
-    best = next(way for way, found in able.items() if found.calibrated <= lowest + tie)
+    able = {way: found for way, found in able.items() if tie or found.calibrated <= SAME * lowest}
+    lowest = min(found.loss for found in able.values())
+    best = next(way for way, found in able.items() if found.loss <= lowest + tie)
     rivals = {way: measure(way) for way in others if doubt and way.layout == best.layout}
     clearly = [way for way, found in rivals.items() if _is_better(found, tried[best], len(y), n_classes)]
     return Way(best, max(clearly, key=lambda way: rivals[way].accuracy).input_range if clearly else None)
