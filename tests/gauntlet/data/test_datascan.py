@@ -49,7 +49,7 @@ def test_a_planted_trigger_is_found_with_its_images(text: str, digits: Dataset) 
     check = check_patches(poisoned.x, poisoned.y, SETTINGS)
     assert check.alarm
     assert check.suspects.tolist() == poisoned.index.tolist()
-    assert check.facts["label"] == poisoning(text).target
+    assert check.facts["label"] == poisoning(text).aim(10)
 
 
 MISSED = {
