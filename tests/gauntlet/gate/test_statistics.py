@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from gauntlet.gate.statistics import (
     POWER,
     Gate,
+    GateVerdict,
     Paired,
-    Verdict,
     _holm_rows,
     decide,
     failing,
@@ -50,7 +50,7 @@ def night(rng: np.random.Generator, n: int, drop: float, churn: float, condition
     return {f"condition {i}": pair(gained, lost, n) for i, (lost, gained, _) in enumerate(drawn)}
 
 
-def gate(verdict: Verdict) -> Gate:
+def gate(verdict: GateVerdict) -> Gate:
     return Gate(verdict, 1, 1.0, 1.0, 0.0, -1.0, 1.0, 1.0, 1.0, "")
 
 
@@ -348,7 +348,7 @@ def test_gate_properties(gained: int, lost: int, n: int) -> None:
         (["PASS", "INCONCLUSIVE", "FAIL"], "FAIL"),
     ],
 )
-def test_overall(verdicts: list[Verdict], verdict: Verdict) -> None:
+def test_overall(verdicts: list[GateVerdict], verdict: GateVerdict) -> None:
     assert overall({str(i): gate(each) for i, each in enumerate(verdicts)}) == verdict
 
 
