@@ -26,7 +26,7 @@ def needed() -> Iterator[tuple[str, ...]]:
         for conditions in (1, 8):
             passes = images_to_pass(flips) if conditions == 1 else None
             fails = (_to_fail(drop, flips, conditions) for drop in DROPS)
-            yield f"{100 * flips:g} %", str(conditions), f"{passes:,}" if passes else "", *[f"{n:,}" for n in fails]
+            yield f"{100 * flips:g} %", str(conditions), f"{passes:,}" if passes else "–", *[f"{n:,}" for n in fails]
 
 
 def _to_fail(drop: float, flips: float, conditions: int) -> int:
