@@ -12,17 +12,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
-from gauntlet.defenses.detection import (
-    AnyDetector,
-    Detection,
-    FittedDetector,
-    Rate,
-    Scores,
-    after_rejection,
-    evaluate_detector,
-)
+from gauntlet.defenses.detection import AnyDetector, FittedDetector
 from gauntlet.evaluation.battery import Battery, Job, run
 from gauntlet.evaluation.outcome import Attacked
+from gauntlet.evaluation.roc import Detection, Rate, Scores, after_rejection, evaluate_detector
 from gauntlet.models.access import Target
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow

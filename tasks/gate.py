@@ -92,11 +92,11 @@ def gate(
 
 
 def _detected(run_id: str) -> pd.DataFrame:
-    """Whether a detector was right about each image, clean and attacked."""
+    """Whether classifier and detector together withstand each attacked image: it is classified correctly, or stopped."""
     found, threshold = tracking.frame(run_id, "outcomes.parquet"), tracking.records(run_id)["threshold"]
-    stopped, attacked = found["score"] > threshold, found["attack"] != "clean"
-    where = found["attack"].str.cat(found["eps"].map(budget), " ").where(attacked, "clean")
-    return found.assign(correct=stopped == attacked, images=where)
+    found = found[found["attack"] != "clean"]
+    withstood = found["correct"] | (found["score"] > threshold)
+    return found.assign(correct=withstood, images=found["attack"].str.cat(found["eps"].map(budget), " "))
 
 
 def findings(scan: str | None, champion: str | None, least: Severity) -> list[str]:

@@ -1,19 +1,17 @@
-"""Every detector of anomalous images, DETECTORS, and what a detector is worth: scores in, ROC out."""
+"""Every detector of anomalous images, DETECTORS: fitted to clean images, it scores any."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from gauntlet.declare import parse_declaration
-from gauntlet.errors import SettingError
-from gauntlet.measurement import wilson
+from gauntlet.evaluation.roc import Scores, check_finite
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images
 from gauntlet.training.fit import usual_epochs
@@ -27,12 +25,8 @@ if TYPE_CHECKING:
     from gauntlet.data.datasets import Dataset
     from gauntlet.training.loop import Step
 
-Scores = NDArray[np.float64]
 CHUNK = 1_024
 """Images scored at once."""
-
-
-# --- detectors ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class FittedDetector:
         """How anomalous each image of `x` (n, h, w, c) is, float64 (n,); `SettingError` when one is not finite."""
         parts = [self.score(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
         found = np.concatenate([np.zeros(0), *parts]).astype(np.float64)
-        _check_finite(found)
+        check_finite(found)
         return found
 
 
@@ -179,113 +173,3 @@ def detector(settings: str | dict[str, Any]) -> Detector:
     """The detector of a declaration: text as on the command line, or a mapping with its `name`."""
     checked: Detector = TypeAdapter(AnyDetector).validate_python(settings)
     return checked
-
-
-# --- what a detector is worth -------------------------------------------------------------------------------
-
-
-class Rate(NamedTuple):
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Detection:
-    """How well scores tell attacked images from clean ones: attacked is positive, flagged is above a threshold."""
-
-    fpr: NDArray[np.float64] = field(repr=False)
-    """False positive rates of the ROC curve, ascending; `tpr` are the true positive rates."""
-    tpr: NDArray[np.float64] = field(repr=False)
-    auc: Rate
-    tpr_at_fpr_1: Rate
-    """The largest true positive rate of any threshold that flags at most 1 % of the clean images."""
-    tpr_at_fpr_5: Rate
-    threshold: float
-    tpr_at_threshold: Rate
-    fpr_at_threshold: Rate
-    n_clean: int
-    n_attacked: int
-
-
-def evaluate_detector(scores_clean: Scores, scores_attacked: Scores, threshold: float) -> Detection:
-    """ROC, area, and rates at fixed points of scores (n,), (m,); `SettingError` when empty or not finite.
-
-    Rates carry Wilson intervals. The area is that of scikit-learn, ties counting half.
-    """
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    for scores in (scores_clean, scores_attacked):
-        _check_finite(scores)
-    n, m = len(scores_clean), len(scores_attacked)
-    if not n or not m:
-        raise SettingError(f"scores of {n} clean and {m} attacked images, expected some of each", where="scores")
-    truth, scores = np.repeat([0, 1], [n, m]), np.concatenate([scores_clean, scores_attacked])
-    fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
-    reached = [rate(tpr[fpr <= level + 1e-12].max() * m, m) for level in (0.01, 0.05)]
-    return Detection(
-        fpr=fpr,
-        tpr=tpr,
-        auc=area(float(roc_auc_score(truth, scores)), n, m),
-        tpr_at_fpr_1=reached[0],
-        tpr_at_fpr_5=reached[1],
-        threshold=threshold,
-        tpr_at_threshold=rate((scores_attacked > threshold).sum(), m),
-        fpr_at_threshold=rate((scores_clean > threshold).sum(), n),
-        n_clean=n,
-        n_attacked=m,
-    )
-
-
-def area(auc: float, n: int, m: int, z: float = 1.959964) -> Rate:
-    """An area under the ROC curve of `n` negatives and `m` positives with its 95 % interval.
-
-    The standard error is Hanley & McNeil's (Radiology 143, 1982, 29-36), solved for the areas that lie `z` of their
-    own errors away (Newcombe, Stat. Med. 25, 2006, 559-573, method 5), so that at 0 and 1 an interval remains.
-    It takes the two samples for independent; an image and its attacked self are not, which makes it cautious.
-    """
-    from scipy.optimize import brentq
-
-    spare = (n + m) / 2 - 1
-
-    def beyond(t: float) -> float:
-        variance = t * (1 - t) * (1 + spare * (1 - t) / (2 - t) + spare * t / (1 + t)) / (n * m)
-        return (t - auc) ** 2 - z**2 * variance
-
-    inner = 1e-9  # at 0 and 1 the equation has a second root, the end itself
-    low = float(brentq(beyond, 0.0, min(auc, 1 - inner))) if auc > inner else 0.0
-    high = float(brentq(beyond, max(auc, inner), 1.0)) if auc < 1 - inner else 1.0
-    return Rate(auc, low, high)
-
-
-@dataclass(frozen=True)
-class Service:
-    """What flagging costs on clean images: a rejected image gets no answer."""
-
-    accuracy: Rate
-    """Answered and right, of all images."""
-    accuracy_accepted: Rate | None
-    """Right, of the images that were answered; None when all were rejected."""
-    rejected: int
-    n: int
-
-
-def after_rejection(scores_clean: Scores, correct: NDArray[np.bool_], threshold: float) -> Service:
-    """Accuracy on clean images, scores (n,) and correctness (n,), once those above `threshold` are rejected."""
-    accepted = scores_clean <= threshold
-    right, answered, n = (accepted & correct).sum(), int(accepted.sum()), len(correct)
-    return Service(rate(right, n), rate(right, answered) if answered else None, n - answered, n)
-
-
-def rate(count: Any, n: int) -> Rate:
-    """The share of `count` in `n` with its Wilson interval."""
-    successes = round(float(count))
-    return Rate(successes / n, *wilson(successes, n))
-
-
-def _check_finite(scores: Scores) -> None:
-    bad = int((~np.isfinite(scores)).sum())
-    if bad:
-        raise SettingError(f"{bad} of {len(scores)} scores are not finite", where="scores", fix="lower learning_rate")

@@ -217,7 +217,7 @@ def _gate(pair: Paired, adjusted: float, allowed: float, alpha: float) -> Gate:
     low, high = interval(pair, 1 - 2 * alpha)
     verdict: GateVerdict = "INCONCLUSIVE"
     if pair.powerless:
-        verdict, reason = "PASS", "no power: neither model is right on any image"
+        verdict, reason = "PASS", "no power: neither model is right on any image; a smaller --eps would tell"
     elif adjusted < alpha:
         verdict, reason = "FAIL", f"{_change(pair.difference)}; p = {adjusted:.2g} (Holm)"
     elif low > -allowed:

@@ -30,8 +30,9 @@ def outcomes(
     """Correct or not per test image (by position) of one model, for every condition.
 
     The frames are the `clean.parquet` and `outcomes.parquet` of its runs. Attacks that did not try every image have no
-    condition of their own; they count in the worst case, as does the replay bank. A detector is right about an image
-    that it lets pass clean, or stops attacked.
+    condition of their own; they count in the worst case, as does the replay bank. With a detector, an attacked image is
+    withstood when it is classified correctly or stopped; clean images have no such condition, as the detector, which
+    knows no model, says the same of them on both sides.
     """
     import pandas as pd
 
@@ -51,7 +52,7 @@ def outcomes(
     if triggered is not None:
         found |= {f"trigger {name}": g.set_index("index")["correct"] for name, g in triggered.groupby("attack")}
     if detected is not None:
-        found |= {f"detector on {name}": g.set_index("index")["correct"] for name, g in detected.groupby("images")}
+        found |= {f"with detector {name}": g.set_index("index")["correct"] for name, g in detected.groupby("images")}
     return found
 
 
@@ -145,7 +146,7 @@ def doubtful(gates: Mapping[str, Gate]) -> dict[str, Gate]:
 def _attacked(name: str) -> bool:
     """Whether a condition rests on an attack, rather than on clean, noisy or triggered images."""
     kind = name.partition(" ")[0].partition(":")[0]
-    return kind not in {"clean", "trigger", "detector", *FLOORS}
+    return kind not in {"clean", "trigger", *FLOORS}
 
 
 def one_sided(champion: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from gauntlet.defenses.detection import Rate, rate
 from gauntlet.errors import SettingError
+from gauntlet.evaluation.roc import Rate, rate
 from gauntlet.models.access import Access, Target
 from gauntlet.models.architectures import ARCHITECTURES
 from gauntlet.privacy.theft import Theft, TheftResult

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.defenses.detection import Detection, Rate, Scores, evaluate_detector, rate
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.clean import cross_entropies
+from gauntlet.evaluation.roc import Rate, Scores, evaluate_detector, rate, sensitivity
 from gauntlet.models.access import Access, Target
 from gauntlet.privacy.theft import Roc, Theft, TheftResult
 from gauntlet.progress import Progress, silent
@@ -77,7 +77,7 @@ class MembershipLoss(Theft):
         found = evaluate_detector(others[half:], members[half:], threshold)
         rates = _guessed(members[half:] > threshold, others[half:] > threshold) | {"auc": found.auc}
         counts = {"members": found.n_attacked, "non_members": found.n_clean, "calibration": 2 * half}
-        return TheftResult(self, rates | _at_levels(found), counts, Roc(found.fpr, found.tpr))
+        return TheftResult(self, rates | _at_levels(members[half:], others[half:]), counts, Roc(found.fpr, found.tpr))
 
 
 def sample(dataset: Dataset, n: int | None, seed: int) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
@@ -123,10 +123,6 @@ def _guessed(members: Bools, others: Bools) -> dict[str, Rate]:
     return {"advantage": found, "balanced_accuracy": balanced} | rates
 
 
-def _at_levels(found: Detection) -> dict[str, Rate]:
+def _at_levels(members: Scores, others: Scores) -> dict[str, Rate]:
     """The largest true positive rate of any threshold with at most so many false ones."""
-    return {
-        name: rate(found.tpr[found.fpr <= level + 1e-12].max() * found.n_attacked, found.n_attacked)
-        for name, level in LEVELS.items()
-        if level * found.n_clean >= 1
-    }
+    return {name: sensitivity(others, members, level) for name, level in LEVELS.items() if level * len(others) >= 1}

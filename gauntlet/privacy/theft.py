@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from gauntlet.defenses.detection import Rate
+from gauntlet.evaluation.roc import Rate
 from gauntlet.models.access import Access, Target
 from gauntlet.progress import Progress, silent
 

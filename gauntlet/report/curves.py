@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from gauntlet.defenses.detection import Detection
+from gauntlet.evaluation.roc import Detection
 from gauntlet.report.figures import (
     CHANCE,
     MARKERS,

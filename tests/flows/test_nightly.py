@@ -271,10 +271,11 @@ def test_a_stage_that_fails_fails_alone_and_keeps_the_night_from_passing(night: 
 
 
 @pytest.mark.usefixtures("second")
-def test_what_a_detector_sees_is_a_condition(night: Any) -> None:
+def test_withstanding_an_attack_with_a_detector_is_a_condition(night: Any) -> None:
     found = night(detector="gan-discriminator:epochs=1", attack=["fgsm"], n=60)
-    names = {row["condition"] for row in found["conditions"]}
-    assert {"detector on clean", "detector on fgsm 0.1"} <= names
+    rows = {row["condition"]: row for row in found["conditions"]}
+    assert [name for name in rows if "detector" in name] == ["with detector fgsm 0.1"]
+    assert rows["with detector fgsm 0.1"]["candidate"] >= rows["fgsm 0.1"]["candidate"]
 
 
 # --- refused ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ SETTINGS = [
     "evaluation.battery",
     "evaluation.clean",
     "evaluation.outcome",
+    "evaluation.roc",
     "gate.card",
     "gate.statistics",
     "gate.verdict",

@@ -13,8 +13,8 @@ from scipy.special import softmax
 
 from gauntlet import privacy
 from gauntlet.data.datasets import Dataset
-from gauntlet.defenses.detection import Rate
 from gauntlet.errors import SettingError
+from gauntlet.evaluation.roc import Rate
 from gauntlet.measurement import wilson
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.privacy import THEFTS, ExtractionCopycat, ExtractionKnockoff, MembershipGap, MembershipLoss
