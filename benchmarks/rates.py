@@ -2,8 +2,8 @@
 
 python -m benchmarks.rates [--nights 1000]
 
-Scores of clean images are N(0, 1), of attacked ones N(shift, 1), so that the truth is known. Wilson's interval takes the
-threshold for known; `sensitivity` does not.
+Scores of clean images are N(0, 1), of attacked ones N(shift, 1), so that the truth is known. Wilson's interval takes
+the threshold for known; `sensitivity` does not.
 """
 
 from __future__ import annotations

@@ -49,6 +49,10 @@ class Evaluated(BaseModel):
         verdict, reasons = tags.get("gauntlet.validity", "INVALID"), tags.get("gauntlet.reasons", "")
         return [] if verdict == "VALID" else [f"the {role}'s evaluation is {verdict}: {reasons}"]
 
+    def notes(self, role: str) -> list[str]:
+        """What its evaluation remarks besides its doubts: what no probe could exclude, few images, hidden gradients."""
+        return [f"{role}: {note}" for note in tracking.records(self.attack)["notes"]] if self.attack else []
+
 
 @task(name="gate", cache_policy=NO_CACHE)
 def gate(
@@ -92,7 +96,7 @@ def gate(
 
 
 def _detected(run_id: str) -> pd.DataFrame:
-    """Whether classifier and detector together withstand each attacked image: it is classified correctly, or stopped."""
+    """Whether each attacked image is withstood: classified correctly by the model, or stopped by the detector."""
     found, threshold = tracking.frame(run_id, "outcomes.parquet"), tracking.records(run_id)["threshold"]
     found = found[found["attack"] != "clean"]
     withstood = found["correct"] | (found["score"] > threshold)

@@ -51,13 +51,15 @@ def page(
     opened.json(FILE, now.model_dump())
     past = _past(context, night, nights)
     drops = trend.attributed(past[-1] if past else None, now)
+    sides = ("candidate", candidate), ("champion", champion)
+    remarks = [note for role, one in sides if one for note in one.notes(role)]
     content = document.Report(
         f"Nightly: {found['verdict']}",
         _facts(context, candidate, champion, now),
-        [m for role, one in (("candidate", candidate), ("champion", champion)) for m in _measured(role, one)],
+        [m for role, one in sides for m in _measured(role, one)],
         {"The last nights": trend.figure([*past, now], "Correct images, night by night")},
         _tables(found, runs),
-        [*found["reasons"], *drops, *notes],
+        [*found["reasons"], *drops, *notes, *remarks],
     )
     _log(opened, content, found, now)
     if recorded():

@@ -1,4 +1,4 @@
-"""Pictures of detectors, thefts, distances and reconstructions, in the look of figures.py."""
+"""Pictures of detectors, thefts and distances, in the look of figures.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from gauntlet.report.figures import (
     say_nothing,
     tidy,
 )
-from gauntlet.report.pictures import PICTURES, show_row
 
 if TYPE_CHECKING:
     from gauntlet.privacy import TheftResult
@@ -122,17 +121,4 @@ def distances(away: Floats, title: str, norm: str) -> Figure:
     axes.set(ylim=(-2, 102), xlim=(0, 1.05 * found[-1]))
     tidy(axes)
     legend_below(figure)
-    return figure
-
-
-def reconstructions(images: Floats, reconstructed: Floats, title: str) -> Figure:
-    """Up to eight images (N, H, W, C) above what an autoencoder makes of them; below each the squared error."""
-    shown = min(len(images), PICTURES)
-    figure = new_figure(max(4.5, 1.2 * shown + 0.4), 3.4, title)
-    if not shown:
-        return say_nothing(figure, "no images")
-    errors = ((images[:shown].astype(float) - reconstructed[:shown]) ** 2).sum(axis=(1, 2, 3))
-    above, below = figure.subplots(2, 1)
-    show_row(above, images[:shown], label="image")
-    show_row(below, reconstructed[:shown], [f"{error:.1f}" for error in errors], label="reconstruction,\nsquared error")
     return figure

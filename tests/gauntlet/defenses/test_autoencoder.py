@@ -15,7 +15,6 @@ from gauntlet.defenses.training import VaeReconstruction
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.models.digest import digest
 from gauntlet.models.files import load_file
-from gauntlet.report import curves
 from gauntlet.training.fit import Trained, Training
 
 both = pytest.mark.parametrize("sampling", ["mean", "average"])
@@ -129,12 +128,3 @@ def test_white_box_hurts_more_than_transfer(defended: Trained, classifier: Compi
     made = [attack.run(model, x, y, 0.15, 0).images for model in (target, classifier)]
     white_box, transfer = ((correct & (target.labels(images) == y)).mean() for images in made)
     assert white_box < transfer - 0.3
-
-
-@pytest.mark.parametrize("n", [0, 1, 9])
-def test_reconstructions_are_drawn_below_the_images(n: int) -> None:
-    x = np.full((n, 6, 6, 1), 0.5, np.float32)
-    figure = curves.reconstructions(x, x + 0.5, "title")
-    assert figure.get_suptitle() == "title"
-    below = figure.axes[1].get_xticklabels() if n else []
-    assert [text.get_text() for text in below] == ["9.0"] * min(n, 8)
