@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 from scipy.stats import norm
 
-from gauntlet.evaluation.roc import rate, sensitivity
+from gauntlet.roc import rate, sensitivity
 
 LEVELS, SIZES, SHIFTS = (0.01, 0.05), (100, 300, 1_000, 5_000), (0.5, 2.0, 4.0, 6.0)
 

@@ -1,39 +1,130 @@
-"""Settings as text: `NAME:key=value,key=value`, read against a registry of declarations."""
+"""Registries of declarations: settings that have a name, as text (`NAME:key=value,key=value`) or as a mapping.
+
+An attack, a poisoning, a defense, a detector, a theft is one frozen pydantic class. Its registry gives the type of flow
+parameters, reads the command line, and takes in classes of other packages, which name them as entry points:
+
+    [project.entry-points."gauntlet.attacks"]
+    sweep = "my_package.sweep:Sweep"
+"""
 
 from __future__ import annotations
 
-from typing import Any, get_origin
+import functools
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Generic, TypeVar, Union, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from gauntlet.errors import SettingError
 
+T = TypeVar("T", bound=BaseModel)
+GROUPS = "gauntlet."
+"""What the groups of entry points begin with: `gauntlet.attacks`, `gauntlet.defenses`, ..."""
 
-def parse_declaration(text: Any, registry: dict[str, type[Any]], what: str) -> Any:
-    """Read `NAME:key=value,...` against a registry; anything but text passes unchanged.
 
-    A value with commas is bracketed: `noise-gaussian:std=[0.1,0.3]`. Raises `SettingError`, which names what is known.
-    """
-    if not isinstance(text, str):
-        return text
-    name, _, rest = text.partition(":")
-    if name not in registry:
-        raise SettingError(f"unknown {what} {name[:80]!r}", where=what, fix=f"one of {', '.join(registry)}")
-    settings: dict[str, Any] = {"name": name}
-    for pair in _split(rest):
-        key, equals, value = pair.partition("=")
-        if not equals or key not in registry[name].model_fields:
-            known = ", ".join(k for k in registry[name].model_fields if k != "name")
-            raise SettingError(f"{pair[:80]!r} is not a setting of {name}", where=what, fix=f"key=value with {known}")
-        settings[key] = _value(registry[name], key, value)
+class Registry(dict[str, type[T]], Generic[T]):
+    """The declared classes of one kind by their names: the project's own, then those of other packages."""
+
+    def __init__(self, what: str, base: type[T], *kinds: type[T], renamed: Mapping[str, str] | None = None) -> None:
+        """`what` names one of them in messages; old names in `renamed` are still understood."""
+        super().__init__({_name(kind): kind for kind in kinds})
+        self.what, self.renamed = what, dict(renamed or {})
+        for point in _points().get(f"{GROUPS}{what}s", ()):
+            self._take(point, base)
+
+    def parse(self, given: Any) -> Any:
+        """Text to settings, old names to new ones; anything else passes unchanged.
+
+        A value with commas is bracketed: `noise-gaussian:std=[0.1,0.3]`. Raises `SettingError`.
+        """
+        if isinstance(given, dict) and given.get("name") in self.renamed:
+            return given | {"name": self.renamed[given["name"]]}
+        if not isinstance(given, str):
+            return given
+        name, _, rest = given.partition(":")
+        name = self.renamed.get(name, name)
+        if name not in self:
+            raise SettingError(f"unknown {self.what} {name[:80]!r}", where=self.what, fix=f"one of {', '.join(self)}")
+        return _validated(self[name], dict(_pairs(rest, self[name], self.what)))
+
+    def make(self, settings: str | dict[str, Any]) -> T:
+        """The declaration of text as on the command line, or of a mapping with its `name`."""
+        checked: T = TypeAdapter(self.annotation).validate_python(settings)
+        return checked
+
+    @property
+    def declared(self) -> Any:
+        """The union of all classes, told apart by their names."""
+        kinds = tuple(self.values())
+        return Annotated[Union[kinds], Field(discriminator="name")] if len(kinds) > 1 else kinds[0]  # noqa: UP007
+
+    @property
+    def annotation(self) -> Any:
+        """The type of a parameter: one of the classes, or text."""
+        return Annotated[self.declared, BeforeValidator(self.parse, json_schema_input_type=self.declared | str)]
+
+    def _take(self, point: EntryPoint, base: type[T]) -> None:
+        """Add another package's class; what cannot be used is left out, with a warning of one line."""
+        try:
+            kind = point.load()
+            problem = _problem(kind, base, self)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if problem:
+            origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            warnings.warn(f"{self.what} {point.name!r} of {origin} is left out: {problem}", stacklevel=4)
+        else:
+            self[_name(kind)] = kind
+
+
+def plugins() -> dict[str, str]:
+    """The packages that declare something for Gauntlet, with their versions: results depend on them."""
+    return {point.dist.name: point.dist.version for points in _points().values() for point in points if point.dist}
+
+
+@functools.cache
+def _points() -> dict[str, tuple[EntryPoint, ...]]:
+    found = entry_points()
+    return {group: tuple(found.select(group=group)) for group in found.groups if group.startswith(GROUPS)}
+
+
+def _problem(kind: Any, base: type[BaseModel], known: Mapping[str, Any]) -> str:
+    """Why a class of another package cannot be registered; empty when it can."""
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        return f"it is no {base.__name__}"
+    if not kind.model_config.get("frozen"):
+        return "its settings can be changed: it must be frozen"
+    if not isinstance(kind.model_fields["name"].default, str):
+        return 'it has no name: Literal["..."] = "..."'
+    return f"the name {_name(kind)!r} is taken" if _name(kind) in known else ""
+
+
+def _name(kind: type[BaseModel]) -> str:
+    name: str = kind.model_fields["name"].default
+    return name
+
+
+def _validated(kind: type[BaseModel], settings: dict[str, Any]) -> BaseModel:
     try:
-        return registry[name](**settings)
+        return kind(**settings)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ":".join([name, *map(str, first["loc"][:1])])
-        raise SettingError(
-            f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}", where=where
-        ) from None
+        where = ":".join([_name(kind), *map(str, first["loc"][:1])])
+        what = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
+        raise SettingError(what, where=where) from None
+
+
+def _pairs(text: str, kind: type[BaseModel], what: str) -> Iterator[tuple[str, Any]]:
+    """The settings of `key=value,...`, each known to `kind`."""
+    known = [key for key in kind.model_fields if key != "name"]
+    for pair in _split(text):
+        key, equals, value = pair.partition("=")
+        if not equals or key not in known:
+            fix = f"key=value with {', '.join(known)}"
+            raise SettingError(f"{pair[:80]!r} is not a setting of {_name(kind)}", where=what, fix=fix)
+        yield key, _value(kind, key, value)
 
 
 def _value(kind: type[BaseModel], key: str, value: str) -> Any:

@@ -15,11 +15,11 @@ from gauntlet import limits
 from gauntlet.defenses.detection import AnyDetector, FittedDetector
 from gauntlet.evaluation.battery import Battery, Job, run
 from gauntlet.evaluation.outcome import Attacked
-from gauntlet.evaluation.roc import Detection, Rate, Scores, after_rejection, evaluate_detector
 from gauntlet.models.access import Target
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
 from gauntlet.report import curves, figures
+from gauntlet.roc import Detection, Rate, Scores, after_rejection, evaluate_detector
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "measurement", "threat", "limits", "declare", "state", "progress", "quiet"}
+GROUND = {"errors", "measurement", "threat", "limits", "declare", "state", "progress", "quiet", "roc"}
 LEVELS = [
     GROUND,
     {"data", "assurance"},

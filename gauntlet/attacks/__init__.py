@@ -1,14 +1,14 @@
 """Every evasion attack, one small class each, and ATTACKS.
 
-Adding one is adding one class in one file and its name to the union below: the command line, the flows' parameters,
+Adding one is adding one class in one file and its name to the registry below: the command line, the flows' parameters,
 the logged params, the report and the tests follow.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import BeforeValidator
 
 from gauntlet.attacks.apgd import ApgdCe, ApgdDlr
 from gauntlet.attacks.base import Attack, Crafted, measured, one_hot
@@ -21,7 +21,7 @@ from gauntlet.attacks.noise import GaussianNoise, UniformNoise
 from gauntlet.attacks.pgd import Pgd
 from gauntlet.attacks.spatial import Spatial
 from gauntlet.attacks.square import Square
-from gauntlet.declare import parse_declaration
+from gauntlet.declare import Registry
 
 __all__ = [
     "ATTACKS",
@@ -34,32 +34,21 @@ __all__ = [
     "attack",
     "measured",
     "one_hot",
+    "parse",
 ]
 __all__ += ["ApgdCe", "ApgdDlr", "CwL2", "Ddn", "DeepFool", "Fab", "Fgsm", "Fmn", "GaussianNoise", "HopSkipJump"]
-__all__ += ["Pgd", "Spatial", "Square", "UniformNoise", "parse"]
+__all__ += ["Pgd", "Spatial", "Square", "UniformNoise"]
 
-_Noise = UniformNoise | GaussianNoise
-_Bounded = Fgsm | Pgd | ApgdCe | ApgdDlr | Fab | Square | Spatial
-_Minimal = DeepFool | Ddn | Fmn | CwL2 | HopSkipJump
-_Any = _Noise | _Bounded | _Minimal
-_Declared = Annotated[_Any, Field(discriminator="name")]
-ATTACKS: dict[str, type[Attack]] = {kind.model_fields["name"].default: kind for kind in get_args(_Any)}
+_NOISE = (UniformNoise, GaussianNoise)
+_BOUNDED = (Fgsm, Pgd, ApgdCe, ApgdDlr, Fab, Square, Spatial)
+_MINIMAL = (DeepFool, Ddn, Fmn, CwL2, HopSkipJump)
+RENAMED = {"gaussian-noise": "noise-gaussian"}
+"""Old names, still understood."""
+ATTACKS = Registry("attack", Attack, *_NOISE, *_BOUNDED, *_MINIMAL, renamed=RENAMED)
+attack, parse = ATTACKS.make, ATTACKS.parse
 
 PRESETS: dict[str, tuple[str, ...]] = {"autoattack": ("apgd-ce", "apgd-dlr", "fab", "square")}
 """Names for several attacks. `autoattack` is the standard version, in its order (Croce & Hein 2020, section 5)."""
-
-RENAMED = {"gaussian-noise": "noise-gaussian"}
-"""Old names, still understood."""
-
-
-def parse(text: Any) -> Any:
-    """`NAME` or `NAME:key=value,key=value` to the settings of an attack; anything but text passes unchanged."""
-    if isinstance(text, dict) and text.get("name") in RENAMED:
-        return text | {"name": RENAMED[text["name"]]}
-    if not isinstance(text, str):
-        return text
-    name, colon, rest = text.partition(":")
-    return parse_declaration(f"{RENAMED.get(name, name)}{colon}{rest}", ATTACKS, "attack")
 
 
 def _expanded(attacks: Any) -> Any:
@@ -70,13 +59,12 @@ def _expanded(attacks: Any) -> Any:
     return [one for text in listed for one in (PRESETS.get(text, (text,)) if isinstance(text, str) else (text,))]
 
 
-AnyAttack = Annotated[_Declared, BeforeValidator(parse, json_schema_input_type=_Declared | str)]
-"""An attack's settings, or text such as `pgd:max_iter=40`."""
-Attacks = Annotated[tuple[AnyAttack, ...], BeforeValidator(_expanded, json_schema_input_type=list[_Declared | str])]
-"""Several of them, or presets: the type of every flow's and command's parameter."""
-
-
-def attack(settings: str | dict[str, Any]) -> Attack:
-    """The attack of a declaration: text as on the command line, or a mapping with its `name`."""
-    checked: Attack = TypeAdapter(AnyAttack).validate_python(settings)
-    return checked
+if TYPE_CHECKING:
+    AnyAttack = Attack
+    Attacks = tuple[Attack, ...]
+else:
+    AnyAttack = ATTACKS.annotation
+    """An attack's settings, or text such as `pgd:max_iter=40`."""
+    _listed = BeforeValidator(_expanded, json_schema_input_type=list[ATTACKS.declared | str])
+    Attacks = Annotated[tuple[AnyAttack, ...], _listed]
+    """Several of them, or presets: the type of every flow's and command's parameter."""

@@ -55,6 +55,7 @@ class ApgdCe(_Apgd):
     """
 
     name: Literal["apgd-ce"] = "apgd-ce"
+    place: ClassVar[int] = 300
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Climb the cross-entropy, or that of the target down."""
@@ -70,6 +71,7 @@ class ApgdDlr(_Apgd):
 
     name: Literal["apgd-dlr"] = "apgd-dlr"
     targets: int = Field(9, ge=0, le=1_000, description="Likeliest wrong classes to aim at; 0 for the untargeted loss")
+    place: ClassVar[int] = 310
 
     def fitted(self, n_classes: int) -> Attack | None:
         """Untargeted where there are three classes (equation 6), nothing where there are two."""

@@ -50,6 +50,9 @@ class Attack(BaseModel, ABC):
     minimal: ClassVar[bool] = False
     """Whether it looks for the smallest perturbation: then it runs once for all budgets, and distances are told."""
 
+    place: ClassVar[int] = 1_000
+    """Where it stands in a cascade, which goes upwards: cheap attacks first."""
+
     @property
     def id(self) -> str:
         """What tells these settings from all others: a digest of them."""

@@ -35,6 +35,7 @@ class Fab(Attack):
     targets: int = Field(9, ge=1, le=1_000, description="Likeliest wrong classes to aim at")
     num_random_init: int = Field(1, ge=1, le=100, description="Runs of each target; the first starts at the image")
     iterative: ClassVar[bool] = True
+    place: ClassVar[int] = 400
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Walk towards every target until a point within the budget is found."""

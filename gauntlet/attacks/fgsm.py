@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,7 @@ class Fgsm(Targeted):
     name: Literal["fgsm"] = "fgsm"
     norm: Norm = Field("inf", description="Norm of the budget")
     library: Library = Field("art", description="Whose implementation; the images are the same")
+    place: ClassVar[int] = 100
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """FastGradientMethod with true labels and no random start."""

@@ -32,6 +32,7 @@ class HopSkipJump(Attack):
     iterative: ClassVar[bool] = True
     minimal: ClassVar[bool] = True
     access: ClassVar[Access] = "labels"
+    place: ClassVar[int] = 800
 
     def craft(self, model: Target, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The nearest wrong point of each image's own walk."""

@@ -40,6 +40,7 @@ class CwL2(Targeted):
     initial_const: float = Field(1.0, gt=0, le=1e10, description="First constant; ten times more until one succeeds")
     iterative: ClassVar[bool] = True
     minimal: ClassVar[bool] = True
+    place: ClassVar[int] = 730
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The nearest image on the wrong side that Adam came by."""
@@ -58,6 +59,7 @@ class DeepFool(Attack):
     candidates: int = Field(10, ge=2, le=1_000, description="Likeliest classes that are looked at")
     iterative: ClassVar[bool] = True
     minimal: ClassVar[bool] = True
+    place: ClassVar[int] = 700
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The first point on the wrong side."""
@@ -76,6 +78,7 @@ class Ddn(Targeted):
     gamma: float = Field(0.05, gt=0, lt=1, description="Share by which the length grows or shrinks")
     iterative: ClassVar[bool] = True
     minimal: ClassVar[bool] = True
+    place: ClassVar[int] = 710
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The shortest perturbation on the wrong side."""
@@ -97,6 +100,7 @@ class Fmn(Targeted):
     gamma: float = Field(0.05, gt=0, lt=1, description="Share by which the ball first grows or shrinks; falls to 0.001")
     iterative: ClassVar[bool] = True
     minimal: ClassVar[bool] = True
+    place: ClassVar[int] = 720
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The shortest perturbation on the wrong side."""

@@ -22,6 +22,7 @@ class UniformNoise(Attack):
     norm: Norm = Field("inf", description="Norm of the budget")
     adversary: ClassVar[bool] = False
     access: ClassVar[Access] = "labels"
+    place: ClassVar[int] = 10
 
     def craft(self, model: Target, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """`x` plus noise of the budget."""
@@ -43,6 +44,7 @@ class GaussianNoise(Attack):
     )
     adversary: ClassVar[bool] = False
     access: ClassVar[Access] = "labels"
+    place: ClassVar[int] = 20
 
     def craft(self, model: Target, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """`x` plus noise of standard deviation `eps`."""

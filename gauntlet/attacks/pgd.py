@@ -35,6 +35,7 @@ class Pgd(Targeted):
     early_stop: bool = Field(True, description="Leave an image alone once it is fooled; else go on to a higher loss")
     library: Literal["gauntlet", "art", "foolbox"] = Field("gauntlet", description="Whose implementation")
     iterative: ClassVar[bool] = True
+    place: ClassVar[int] = 200
 
     def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Ours, or a library's."""

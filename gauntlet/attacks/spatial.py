@@ -45,6 +45,7 @@ class Spatial(Attack):
     )
     iterative: ClassVar[bool] = True
     access: ClassVar[Access] = "labels"
+    place: ClassVar[int] = 600
 
     def craft(self, model: Target, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The first move that fools; else the one of the lowest margin, or the last where no scores are seen."""

@@ -33,6 +33,7 @@ class Square(Targeted):
     num_random_init: int = Field(1, ge=1, le=100, description="Random starts")
     iterative: ClassVar[bool] = True
     access: ClassVar[Access] = "scores"
+    place: ClassVar[int] = 500
 
     def craft(self, model: Target, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Search with `max_iter` queries an image."""

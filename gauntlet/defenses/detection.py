@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
-from gauntlet.declare import parse_declaration
-from gauntlet.evaluation.roc import Scores, check_finite
+from gauntlet.declare import Registry
 from gauntlet.progress import Progress, silent
+from gauntlet.roc import Scores, check_finite
 from gauntlet.threat import Images
 from gauntlet.training.fit import usual_epochs
 from gauntlet.training.loop import run_epochs
@@ -156,20 +156,10 @@ def _cross_entropy(logits: Any, label: float) -> Any:
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
 
 
-DETECTORS: dict[str, type[Detector]] = {kind.model_fields["name"].default: kind for kind in (GanDiscriminator,)}
-
-
-def parse(text: Any) -> Any:
-    """`NAME` or `NAME:key=value,...` to the settings of a detector; anything but text passes unchanged."""
-    return parse_declaration(text, DETECTORS, "detector")
-
-
-_Declared = GanDiscriminator  # a union with discriminator="name", as in attacks.py, once there are two
-AnyDetector = Annotated[_Declared, BeforeValidator(parse, json_schema_input_type=_Declared | str)]
-"""A detector's settings, or text such as `gan-discriminator:epochs=20`."""
-
-
-def detector(settings: str | dict[str, Any]) -> Detector:
-    """The detector of a declaration: text as on the command line, or a mapping with its `name`."""
-    checked: Detector = TypeAdapter(AnyDetector).validate_python(settings)
-    return checked
+DETECTORS = Registry("detector", Detector, GanDiscriminator)
+detector, parse = DETECTORS.make, DETECTORS.parse
+if TYPE_CHECKING:
+    AnyDetector = Detector
+else:
+    AnyDetector = DETECTORS.annotation
+    """A detector's settings, or text such as `gan-discriminator:epochs=20`."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gauntlet.declare import parse_declaration
+from gauntlet.declare import Registry
 from gauntlet.errors import SettingError
 from gauntlet.threat import Images, Labels
 
@@ -176,19 +176,9 @@ class Patch(_Square):
         return self.relabel
 
 
-POISONINGS: dict[str, type[Poisoning]] = {kind.model_fields["name"].default: kind for kind in (CornerTrigger, Patch)}
-
-
-def parse(text: Any) -> Any:
-    """`NAME` or `NAME:key=value,...` to the settings of a poisoning; anything but text passes unchanged."""
-    return parse_declaration(text, POISONINGS, "poisoning")
-
-
-_Declared = Annotated[CornerTrigger | Patch, Field(discriminator="name")]
-AnyPoisoning = Annotated[_Declared, BeforeValidator(parse, json_schema_input_type=_Declared | str)]
-
-
-def poisoning(settings: str | dict[str, Any]) -> Poisoning:
-    """The poisoning of a declaration: text as on the command line, or a mapping with its `name`."""
-    checked: Poisoning = TypeAdapter(AnyPoisoning).validate_python(settings)
-    return checked
+POISONINGS = Registry("poisoning", Poisoning, CornerTrigger, Patch)
+poisoning, parse = POISONINGS.make, POISONINGS.parse
+if TYPE_CHECKING:
+    AnyPoisoning = Poisoning
+else:
+    AnyPoisoning = POISONINGS.annotation

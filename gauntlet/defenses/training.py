@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from gauntlet.attacks import Attack, Fgsm, Library
-from gauntlet.declare import parse_declaration
+from gauntlet.declare import Registry
 from gauntlet.defenses.autoencoder import Autoencoder, Sampling, behind
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Images, Labels, default_budgets
@@ -216,21 +216,9 @@ class VaeReconstruction(Defense):
         return self.epochs or 10 * (training.resolved(n_train).epochs or 1)
 
 
-DEFENSES: dict[str, type[Defense]] = {
-    kind.model_fields["name"].default: kind for kind in (AdversarialTraining, OnTheFly, PgdTraining, VaeReconstruction)
-}
-
-
-def parse(text: Any) -> Any:
-    """`NAME` or `NAME:key=value,...` to the settings of a defense; anything but text passes unchanged."""
-    return parse_declaration(text, DEFENSES, "defense")
-
-
-_Declared = Annotated[AdversarialTraining | OnTheFly | PgdTraining | VaeReconstruction, Field(discriminator="name")]
-AnyDefense = Annotated[_Declared, BeforeValidator(parse, json_schema_input_type=_Declared | str)]
-
-
-def defense(settings: str | dict[str, Any]) -> Defense:
-    """The defense of a declaration: text as on the command line, or a mapping with its `name`."""
-    checked: Defense = TypeAdapter(AnyDefense).validate_python(settings)
-    return checked
+DEFENSES = Registry("defense", Defense, AdversarialTraining, OnTheFly, PgdTraining, VaeReconstruction)
+defense, parse = DEFENSES.make, DEFENSES.parse
+if TYPE_CHECKING:
+    AnyDefense = Defense
+else:
+    AnyDefense = DEFENSES.annotation

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from gauntlet import limits
-from gauntlet.attacks import ATTACKS, PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, Square, attack
+from gauntlet.attacks import PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, Square, attack
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.checkpoint import Checkpoint
 from gauntlet.evaluation.clean import cross_entropies
@@ -52,9 +52,8 @@ class Battery(BaseModel):
         return any(names >= set(preset) for preset in PRESETS.values()) if self.cascade is None else self.cascade
 
     def ordered(self) -> list[Attack]:
-        """The attacks in order: in a cascade the cheap ones first, as they stand in the registry."""
-        names = list(ATTACKS)
-        return sorted(self.attack, key=lambda one: names.index(one.name)) if self.is_cascade else list(self.attack)
+        """The attacks in order: in a cascade by their place, cheap ones first."""
+        return sorted(self.attack, key=lambda one: one.place) if self.is_cascade else list(self.attack)
 
     def filled(self, access: Access) -> Battery:
         """The same with the usual attacks on a model that shows so much, where none is named."""

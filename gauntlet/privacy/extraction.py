@@ -13,11 +13,11 @@ import numpy as np
 from pydantic import Field
 
 from gauntlet.errors import SettingError
-from gauntlet.evaluation.roc import Rate, rate
 from gauntlet.models.access import Access, Target
 from gauntlet.models.architectures import ARCHITECTURES
 from gauntlet.privacy.theft import Theft, TheftResult
 from gauntlet.progress import Progress, part, silent
+from gauntlet.roc import Rate, rate
 from gauntlet.threat import Images, Labels
 from gauntlet.training.fit import Training, train, usual_epochs
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.clean import cross_entropies
-from gauntlet.evaluation.roc import Rate, Scores, evaluate_detector, rate, sensitivity
 from gauntlet.models.access import Access, Target
 from gauntlet.privacy.theft import Roc, Theft, TheftResult
 from gauntlet.progress import Progress, silent
+from gauntlet.roc import Rate, Scores, evaluate_detector, rate, sensitivity
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from gauntlet.evaluation.roc import Rate
 from gauntlet.models.access import Access, Target
 from gauntlet.progress import Progress, silent
+from gauntlet.roc import Rate
 
 if TYPE_CHECKING:
     from gauntlet.data.datasets import Dataset

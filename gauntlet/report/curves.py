@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from gauntlet.evaluation.roc import Detection
 from gauntlet.report.figures import (
     CHANCE,
     MARKERS,
@@ -20,6 +19,7 @@ from gauntlet.report.figures import (
     say_nothing,
     tidy,
 )
+from gauntlet.roc import Detection
 
 if TYPE_CHECKING:
     from gauntlet.privacy import TheftResult

@@ -22,6 +22,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewT
 from mlflow.exceptions import MlflowException
 
 from gauntlet.assurance.audit.secrets import mask, masked
+from gauntlet.declare import plugins
 from gauntlet.errors import SettingError, TrackingError
 from gauntlet.evaluation.provenance import machine
 from gauntlet.measurement import Measurement
@@ -438,9 +439,10 @@ def tasks_digest() -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that the numbers depend on, and the kind of machine."""
+    """The versions of what the numbers depend on: libraries, packages that declare attacks or the like, the machine."""
     packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "foolbox", "numpy", "scipy", "scikit-learn")
-    return {package: importlib.metadata.version(package) for package in packages} | {"machine": machine()}
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return found | plugins() | {"machine": machine()}
 
 
 def ui_command(uri: str) -> str:

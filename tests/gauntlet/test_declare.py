@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from gauntlet.attacks import ATTACKS, PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, attack, parse
-from gauntlet.declare import parse_declaration
+from gauntlet.declare import Registry
 from gauntlet.errors import SettingError
 from tests.gauntlet.attacking import CASES, name_of
 
@@ -59,7 +64,7 @@ def test_what_is_no_text_passes_unchanged() -> None:
     case = Pgd(max_iter=3)
     assert parse(case) is case
     assert parse({"name": "pgd"}) == {"name": "pgd"}
-    assert parse_declaration(None, ATTACKS, "attack") is None
+    assert parse(None) is None
 
 
 WRONG = {
@@ -73,7 +78,7 @@ WRONG = {
     "pgd:eps_step=nan": "pgd:eps_step: Input should be",
     "pgd:library=torch": "pgd:library: Input should be 'gauntlet', 'art' or 'foolbox', got 'torch'",
     "fgsm:norm=7": "fgsm:norm: Input should be 'inf' or '2', got '7'",
-    "fgsm:name=pgd": "fgsm:name: Input should be 'fgsm'",
+    "fgsm:name=pgd": "'name=pgd' is not a setting of fgsm (key=value with norm, target, library)",
     "cw-l2:norm=inf": "cw-l2:norm: Input should be '2', got 'inf'",
     "deepfool:target=3": "'target=3' is not a setting of deepfool",
     "spatial:strength=2": "spatial:strength: Input should be less than or equal to 1",
@@ -126,4 +131,76 @@ class _Thing(BaseModel):
     ],
 )
 def test_any_registry_is_read_alike(text: str, thing: _Thing) -> None:
-    assert parse_declaration(text, {"thing": _Thing}, "thing") == thing
+    assert Registry("thing", _Thing, _Thing).make(text) == thing
+
+
+# --- classes of other packages ------------------------------------------------------------------------------
+
+SOURCE = """
+from typing import ClassVar, Literal
+from pydantic import Field
+from gauntlet.attacks import Attack, Crafted
+import numpy as np
+
+class Grey(Attack):
+    name: Literal["grey"] = "grey"
+    norm: Literal["inf"] = Field("inf", description="Norm of the budget")
+    amount: float = Field(1.0, ge=0, le=1, description="Share of the way to grey")
+    place: ClassVar[int] = 150
+
+    def craft(self, model, x, y, eps, streams):
+        return Crafted(x + eps * self.amount * np.sign(0.5 - x), np.ones(len(x), np.int64))
+
+class Melts(Grey):
+    name: Literal["melts"] = "melts"
+    model_config = {"frozen": False}
+
+Number = 3
+Again = Grey
+"""
+ENTRIES = """
+[gauntlet.attacks]
+again = outside:Again
+grey = outside:Grey
+melts = outside:Melts
+number = outside:Number
+gone = nowhere:Grey
+"""
+ASKED = """
+import json, warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from gauntlet.attacks import ATTACKS, attack
+    from gauntlet.declare import plugins
+    from gauntlet.evaluation.battery import Battery
+order = [one.name for one in Battery(attack=["pgd", "grey", "fgsm"], eps=(0.1,), cascade=True).ordered()]
+told = [str(one.message) for one in caught if "left out" in str(one.message)]
+print(json.dumps({"order": order, "amount": attack("grey:amount=0.5").amount, "told": told, "plugins": plugins()}))
+"""
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder as pip leaves it: another package's module and its entry points."""
+    (tmp_path / "outside.py").write_text(SOURCE)
+    info = tmp_path / "outside-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(ENTRIES)
+    return tmp_path
+
+
+def test_an_attack_of_another_package_joins_by_its_entry_point(outside: Path) -> None:
+    path = os.pathsep.join([str(outside), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-c", ASKED]
+    ended = subprocess.run(words, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    found = json.loads(ended.stdout)
+    assert found["order"] == ["fgsm", "grey", "pgd"]
+    assert found["amount"] == 0.5
+    assert found["plugins"] == {"outside": "1.2"}
+    assert found["told"] == [
+        "attack 'grey' of outside 1.2 is left out: the name 'grey' is taken",
+        "attack 'melts' of outside 1.2 is left out: its settings can be changed: it must be frozen",
+        "attack 'number' of outside 1.2 is left out: it is no Attack",
+        "attack 'gone' of outside 1.2 is left out: ModuleNotFoundError: No module named 'nowhere'",
+    ]

@@ -22,7 +22,7 @@ SETTINGS = [
     "evaluation.battery",
     "evaluation.clean",
     "evaluation.outcome",
-    "evaluation.roc",
+    "roc",
     "gate.card",
     "gate.statistics",
     "gate.verdict",

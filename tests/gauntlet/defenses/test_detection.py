@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from gauntlet.data.datasets import Dataset
 from gauntlet.defenses.detection import DETECTORS, Detector, FittedDetector, GanDiscriminator, detector, parse
 from gauntlet.errors import SettingError
-from gauntlet.evaluation.roc import Detection, evaluate_detector
 from gauntlet.report import curves, figures
+from gauntlet.roc import Detection, evaluate_detector
 
 # A newcomer to DETECTORS is tested by everything below that names no detector.
 every_detector = pytest.mark.parametrize("kind", DETECTORS.values(), ids=DETECTORS)

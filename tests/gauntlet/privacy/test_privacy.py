@@ -14,12 +14,12 @@ from scipy.special import softmax
 from gauntlet import privacy
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import SettingError
-from gauntlet.evaluation.roc import Rate
 from gauntlet.measurement import wilson
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.privacy import THEFTS, ExtractionCopycat, ExtractionKnockoff, MembershipGap, MembershipLoss
 from gauntlet.privacy.membership import advantage, best_threshold, sample
 from gauntlet.report.curves import copies, membership_roc
+from gauntlet.roc import Rate
 
 
 class Table:

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from gauntlet.errors import SettingError
-from gauntlet.evaluation.roc import after_rejection, area, evaluate_detector, rate, sensitivity
+from gauntlet.roc import after_rejection, area, evaluate_detector, rate, sensitivity
 
 LOW, HIGH = np.linspace(0.0, 0.4, 100), np.linspace(0.6, 1.0, 50)
 
