@@ -23,7 +23,7 @@ from gauntlet.quiet import hush
 hush()
 
 from benchmarks.side_by_side import parser, prepare  # noqa: E402
-from flows.nightly import NightlyConfig  # noqa: E402
+from flows.night import NightlyConfig  # noqa: E402
 from gauntlet.data.datasets import Dataset  # noqa: E402
 from gauntlet.evaluation.battery import Battery, Job, run  # noqa: E402
 from gauntlet.gate.statistics import Paired, decide, overall, simulate  # noqa: E402

@@ -10,9 +10,9 @@ from gauntlet.state import store_uri, tracking_uri
 
 def known(uri: str) -> tuple[list[trail.Receipt], bool]:
     """What a store knows of audit logs, and whether it is the one beside this log, which no other log writes to."""
-    from tasks.store import audit, tracking
+    from tasks.store import audit, connection
 
-    used = tracking.connect(tracking_uri(uri or None))
+    used = connection.connect(tracking_uri(uri or None))
     return audit.known(used), used == store_uri()
 
 

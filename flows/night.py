@@ -1,18 +1,71 @@
-"""The stages of one night: each taken again when nothing it depends on changed, each failing alone."""
+"""One night: its settings, and its stages, each taken again when nothing it depends on changed, each failing alone."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from flows.problems import Problems
+from flows.settings import ROLE, BatterySettings, TrainingSettings
+from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
+from gauntlet.defenses.detection import AnyDetector
+from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger
 from gauntlet.errors import GateError, ModelError, SettingError
 
 if TYPE_CHECKING:
-    from flows.nightly import NightlyConfig
     from gauntlet.evaluation.battery import Battery
     from tasks.context import Context
     from tasks.gate import Evaluated
+
+
+class NightlyConfig(TrainingSettings, BatterySettings):
+    """Settings of the flow `nightly`."""
+
+    candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; else one is trained")
+    champion: str | None = Field(None, description="the same; else the candidate's name @champion")
+    role: str = Field(
+        "baseline", pattern=ROLE, description="registered name of a candidate that is trained: gauntlet-DATASET-ROLE"
+    )
+    attack: Attacks = Field(
+        (UniformNoise(), Fgsm(), Pgd(), ApgdCe(), ApgdDlr(targets=3, max_iter=50)),
+        description="attacks on both models; repeatable",
+    )
+    allowed: float = Field(0.01, gt=0, lt=1, description="the largest drop that does not matter, as a share")
+    floor: tuple[str, ...] = Field(
+        ("clean=0.5", "trigger=0.9"),
+        description="share a first champion must reach, CONDITION=SHARE (trigger: not sent to the target); repeatable",
+    )
+    trigger: tuple[AnyPoisoning, ...] = Field((CornerTrigger(),), description="known triggers; repeatable")
+    detector: AnyDetector | None = Field(None, description="NAME or NAME:key=value: what it sees is a condition, too")
+    canaries: bool = Field(True, description="try the measuring instrument first")
+    scan_path: str | None = Field(None, description="code to scan; this project when not given")
+    fail_on: Literal["low", "medium", "high"] = Field("medium", description="severity at which a new finding fails")
+    promote: bool = Field(False, description="make the candidate the champion if it passes, or if there is none yet")
+    nights: int = Field(30, ge=1, le=1_000, description="nights of the trend")
+    notify: str | None = Field(None, description="Prefect block KIND/NAME to tell the verdict; else GAUNTLET_WEBHOOK")
+
+    def check(self) -> None:
+        """Refuse as well triggers that no image of this data can carry."""
+        super().check()
+        self.floors()
+        dataset = self.data()
+        for one in self.trigger:
+            one.check(dataset.input_shape, dataset.n_classes)
+
+    def floors(self) -> dict[str, float]:
+        """Minimum share by condition; `SettingError` for what is no CONDITION=SHARE."""
+        found = {}
+        for text in self.floor:
+            name, _, share = text.partition("=")
+            try:
+                found[name.strip()] = float(share)
+            except ValueError:
+                found[name.strip()] = -1.0
+            if not name.strip() or not 0 <= found[name.strip()] <= 1:
+                raise SettingError(f"{text!r} is no CONDITION=SHARE", where="--floor", fix="for example clean=0.95")
+        return found
 
 
 class Night:
@@ -53,9 +106,9 @@ class Night:
 
     def check_audit(self) -> None:
         """A night whose audit log is broken cannot pass."""
-        from tasks.store import audit, tracking
+        from tasks.store import audit, connection
 
-        self.problems.caught("audit log", audit.require_whole, tracking.connect(self.where.tracking_uri))
+        self.problems.caught("audit log", audit.require_whole, connection.connect(self.where.tracking_uri))
 
     def instrument(self) -> list[str]:
         """What is wrong with the canaries; nothing when they are alive. They are the same whatever the night's data."""
@@ -71,16 +124,16 @@ class Night:
     def models(self, asked: str | None, champion: str | None) -> tuple[str | None, str | None]:
         """The versions of candidate and champion, whole; a champion that was trained on other data is refused."""
         from tasks.promote import check_champion
-        from tasks.store import registry
+        from tasks.store import registry, versions
 
         candidate = asked or self._trained()
         if candidate is None:
             return None, None
         by_alias = champion is None
-        champion = champion or registry.champion_of(registry.name_of(candidate))
+        champion = champion or versions.champion_of(versions.name_of(candidate))
         for model in {candidate, champion} - {None}:
             registry.check(str(model))
-        digest = champion and registry.data_digest_of(champion)
+        digest = champion and versions.data_digest_of(champion)
         if digest and digest != self.where.load().digest:
             what = f"the champion {champion} was trained on other data ({digest[:12]})"
             fix = "give --champion, or the data set it was trained on"
@@ -94,13 +147,13 @@ class Night:
         """Choose the images of this night before anything is evaluated: which test images, and which of the bank."""
         from tasks.promote import next_fold
         from tasks.replay import LEAST, frozen
-        from tasks.store import registry
+        from tasks.store import registry, versions
 
         if champion is None:
             return
         self.where = self.where.model_copy(update={"fold": next_fold(champion)})
         self.remarks += _images(self.where, self.battery)
-        anchor = registry.champion_of(registry.name_of(champion), registry.ANCHOR)
+        anchor = versions.champion_of(versions.name_of(champion), versions.ANCHOR)
         sides = {registry.digest_of(model) for model in (candidate, champion, anchor) if model}
         bank, images = frozen(self.where, sides)
         if images >= LEAST:
@@ -110,11 +163,11 @@ class Night:
 
     def anchor(self, champion: Evaluated | None) -> Evaluated | None:
         """The version that every promotion is held against: the first champion, unless the alias was given another."""
-        from tasks.store import registry
+        from tasks.store import versions
 
         if champion is None:
             return None
-        model = registry.champion_of(registry.name_of(champion.model), registry.ANCHOR)
+        model = versions.champion_of(versions.name_of(champion.model), versions.ANCHOR)
         return champion if model in (None, champion.model) else self.evaluated("anchor", model)
 
     def against_anchor(

@@ -136,9 +136,9 @@ class ModelSettings(GivenModel):
 def context(config: Settings) -> Context:
     """What the tasks are told of a config; the store is reached first, since models come from it."""
     from tasks.context import Context
-    from tasks.store import tracking
+    from tasks.store import connection
 
-    tracking.connect(config.tracking_uri)
+    connection.connect(config.tracking_uri)
     return Context(**{name: getattr(config, name) for name in Settings.model_fields})
 
 

@@ -84,9 +84,9 @@ def _defend(config: SuiteConfig, below: Any, baseline: str, attacked: str | None
 def _summary(run_id: str, config: SuiteConfig) -> dict[str, Any]:
     """What `--json` prints; the table and the next steps go to the terminal."""
     from tasks.compare import show
-    from tasks.store import tracking
+    from tasks.store import connection, tracking
 
-    show(run_id, tracking.connect(config.tracking_uri))
+    show(run_id, connection.connect(config.tracking_uri))
     recorded = tracking.records(run_id)
     measured = [m.model_dump(mode="json") for m in recorded["measurements"]]
     return config.model_dump(mode="json", exclude={"tracking_uri"}) | {

@@ -29,7 +29,7 @@ from tasks.context import Context
 from tasks.progress import shown
 from tasks.replay import deposit
 from tasks.source import Loaded, Source
-from tasks.store import tracking
+from tasks.store import origin, tracking
 
 if TYPE_CHECKING:
     from gauntlet.data.datasets import Dataset
@@ -111,7 +111,7 @@ def _checkpoint(models: Sequence[Any], dataset: Dataset) -> Checkpoint:
     facts = [identity(model) for model in models]
     if None in facts:
         return Checkpoint()
-    told = " ".join([*map(str, facts), dataset.digest, code_digest(), str(tracking.versions())])
+    told = " ".join([*map(str, facts), dataset.digest, code_digest(), str(origin.versions())])
     return Checkpoint(state_dir() / "unfinished" / hashlib.sha256(told.encode()).hexdigest()[:32])
 
 

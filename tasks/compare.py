@@ -15,7 +15,7 @@ from gauntlet.report import document, figures
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.recorded import recorded
-from tasks.store import tracking
+from tasks.store import connection, origin, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "test images": len(dataset.x_test),
         "seed": context.seed,
     }
-    return facts | {"commit": tracking.git_commit()[:12] or "none"} | tracking.versions()
+    return facts | {"commit": origin.git_commit()[:12] or "none"} | origin.versions()
 
 
 def _pictures(stages: list[dict[str, Any]]) -> dict[str, bytes]:
@@ -175,4 +175,4 @@ def show(suite: str, uri: str) -> None:
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
     console.print(document.to_text(measured))
     page = tracking.find(suite, "report.html")
-    console.print(f"Report: {page}\nMLflow: {tracking.ui_command(uri)}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {page}\nMLflow: {connection.ui_command(uri)}", soft_wrap=True, highlight=False)

@@ -21,7 +21,7 @@ from gauntlet.studies.comparison import Comparison, definition
 from gauntlet.studies.conclusions import RULES, Measured, conclude
 from gauntlet.studies.study import Figure, Study
 from tasks.context import Context
-from tasks.store import tracking
+from tasks.store import origin, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,7 +186,7 @@ def _facts(context: Context, run_id: str, study: Study) -> dict[str, Any]:
     seconds = ((info.end_time or tracking.time_ms()) - info.start_time) / 1_000
     facts: dict[str, Any] = {"source": study.source, "data set": f"{dataset.name} ({dataset.source})"}
     facts |= {"training images": len(dataset.x_train), "test images": len(dataset.x_test), "seed": context.seed}
-    return facts | {"time of this study (s)": round(seconds), "commit": tracking.git_commit()[:12] or "none"}
+    return facts | {"time of this study (s)": round(seconds), "commit": origin.git_commit()[:12] or "none"}
 
 
 def _figures_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

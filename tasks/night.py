@@ -20,7 +20,7 @@ from tasks import gate
 from tasks.context import Context
 from tasks.gate import Evaluated
 from tasks.recorded import recorded
-from tasks.store import registry, tracking
+from tasks.store import connection, origin, registry, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def _night(context: Context, run_id: str, candidate: Evaluated | None, found: di
         facts["model_digest"] = registry.digest_of(candidate.model)
     shares = {who: {row["condition"]: row[who] for row in found["conditions"]} for who in ("candidate", "champion")}
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    facts |= tracking.versions()
+    facts |= origin.versions()
     return Night(run_id=run_id, started=started, verdict=found["verdict"], facts=facts, **shares)
 
 
@@ -94,7 +94,7 @@ def _facts(context: Context, candidate: Evaluated | None, champion: Evaluated | 
     dataset = context.load()
     facts = {"candidate": candidate.model if candidate else "none", "champion": champion.model if champion else "none"}
     facts |= {"data set": dataset.name, "data set digest": dataset.digest[:16], "seed": str(context.seed)}
-    return facts | {"commit": tracking.git_commit()[:12] or "none", "at": now.started} | tracking.versions()
+    return facts | {"commit": origin.git_commit()[:12] or "none", "at": now.started} | origin.versions()
 
 
 def _tables(found: dict[str, Any], runs: Mapping[str, str]) -> dict[str, pd.DataFrame]:
@@ -152,4 +152,4 @@ def show(night: str, uri: str) -> None:
     for line in found["notes"]:
         console.print(f"  {printable(line)}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Report: {tracking.find(night, 'report.html')}", soft_wrap=True, highlight=False)
-    console.print(f"MLflow: {tracking.ui_command(uri)}", soft_wrap=True, highlight=False)
+    console.print(f"MLflow: {connection.ui_command(uri)}", soft_wrap=True, highlight=False)

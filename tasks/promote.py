@@ -17,7 +17,7 @@ from gauntlet.evaluation.provenance import code_digest
 from gauntlet.gate.card import Card
 from tasks.context import Context
 from tasks.gate import Evaluated
-from tasks.store import audit, registry, tracking
+from tasks.store import audit, origin, registry, tracking, versions
 
 FILE = "card.json"
 
@@ -47,7 +47,7 @@ def card(
         dataset=dataset.name,
         dataset_digest=dataset.digest,
         code_digest=code_digest(),
-        versions=tracking.versions(),
+        versions=origin.versions(),
         seed=context.seed,
         fold=context.fold,
         attacks=[one.model_dump(mode="json") for one in battery.attack],
@@ -67,7 +67,7 @@ def card(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     ).sealed()
     tracking.Run(night, "").text(FILE, made.to_json())
-    registry.link(candidate.model, {"gauntlet.card": f"runs:/{night}/{FILE}", "gauntlet.card_seal": made.seal})
+    versions.link(candidate.model, {"gauntlet.card": f"runs:/{night}/{FILE}", "gauntlet.card_seal": made.seal})
     return made
 
 
@@ -129,5 +129,5 @@ def promote(context: Context, night: str, model: str) -> None:
     """
     if reason := refusal(context, night, model):
         raise GateError(reason)
-    registry.promote(model)
+    versions.promote(model)
     tracking.Run(night, "").tags({"gauntlet.promoted": model})

@@ -11,13 +11,13 @@ from pydantic import BaseModel
 
 from gauntlet.evaluation.provenance import code_digest
 from tasks.context import Context
-from tasks.store import tracking
+from tasks.store import origin, tracking
 
 
 def key_of(context: Context, name: str, *inputs: Any) -> str:
     """A digest of all that a stage depends on: settings, data, seed, this project's code and the libraries'."""
     facts = {"name": name, "dataset": context.load().digest, "seed": context.seed, "inputs": [*map(_plain, inputs)]}
-    facts |= {"code": code_digest(), "tasks": tracking.tasks_digest(), "versions": tracking.versions()}
+    facts |= {"code": code_digest(), "tasks": origin.tasks_digest(), "versions": origin.versions()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 

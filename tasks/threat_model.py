@@ -18,7 +18,7 @@ from gauntlet.report import threat_report
 from gauntlet.report.threat_report import Judged
 from tasks.context import Context
 from tasks.progress import shown
-from tasks.store import tracking
+from tasks.store import connection, origin, tracking
 
 TAG = "gauntlet.threat_model"
 
@@ -30,7 +30,7 @@ def threat_model(context: Context, path: str, strict: bool = False) -> str:
     Raises `GateError`, after logging, when a check of a threat that is claimed enforced failed; with `strict` also
     when evidence is missing or an acceptance is over.
     """
-    model, uri = load(Path(path)), tracking.connect(context.tracking_uri)
+    model, uri = load(Path(path)), connection.connect(context.tracking_uri)
     params = {"threat_model": Path(path).name, "strict": strict}
     with tracking.run("scan", context, None, name="threat model", scenario="threat-model", params=params) as run:
         with shown("threat model") as progress:
@@ -66,7 +66,7 @@ def _facts(judged: Sequence[Judged], path: str, strict: bool, now: datetime) -> 
     return {
         "file": Path(path).name,
         "checked": f"{now:%Y-%m-%d %H:%M} UTC",
-        "commit": tracking.git_commit()[:12] or "none",
+        "commit": origin.git_commit()[:12] or "none",
         "threats": len(judged),
         "checks": ", ".join(f"{count} {name}" for name, count in told.items()),
         "missing evidence": "fails (strict)" if strict else "makes a threat partial",

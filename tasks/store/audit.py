@@ -22,6 +22,7 @@ from gauntlet.assurance.audit import trail
 from gauntlet.assurance.audit.trail import Receipt
 from gauntlet.errors import GateError, GauntletError, InputError
 from gauntlet.state import store_uri
+from tasks.store import origin, versions
 
 if TYPE_CHECKING:
     from tasks.context import Context
@@ -101,14 +102,12 @@ def _tags(run: Any, names: tuple[str, ...]) -> dict[str, str]:
 
 def _models(run: Any) -> dict[str, dict[str, str]]:
     """The models that the params name: with the digests they were registered with, or the SHA-256 of a file."""
-    from tasks.store import registry
-
     found: dict[str, dict[str, str]] = {}
     for name in MODELS:
         uri = run.data.params.get(name, "")
         if uri.startswith(("models:/", "runs:/")):
             try:
-                found[name] = {"uri": uri, "digest": registry.registered_digest(uri) or "none"}
+                found[name] = {"uri": uri, "digest": versions.registered_digest(uri) or "none"}
             except MlflowException:  # the stage itself says so, with more care
                 found[name] = {"uri": uri}
         elif uri.endswith(".keras") and Path(uri).is_file():
@@ -154,23 +153,19 @@ def decided(promote: Callable[[Context, str, str], None]) -> Callable[[Context, 
 
 
 def _decision(event: str, night: str, model: str, reason: str = "") -> None:
-    from tasks.store import registry, tracking
-
     try:
-        tags = registry.tags_of(model)
+        tags = versions.tags_of(model)
     except GauntletError:  # refused for that very reason: there is no such version, and none to anchor on
         tags = {}
     facts = {name: tags.get(f"gauntlet.{name}") for name in ("model_digest", "dataset_digest", "card_seal")}
     inputs = {"run": night, "model_uri": model, **facts}
-    receipt = _append(event, tracking.git_commit(), inputs, {"reason": reason}, {})
+    receipt = _append(event, origin.git_commit(), inputs, {"reason": reason}, {})
     if tags:
         _anchor(receipt, functools.partial(_tag_version, model))
 
 
 def _tag_version(uri: str, key: str, value: str) -> None:
-    from tasks.store import registry
-
-    registry.link(uri, {key: value})
+    versions.link(uri, {key: value})
 
 
 def anchors(client: MlflowClient) -> list[Receipt]:

@@ -18,7 +18,7 @@ from gauntlet.errors import ModelError, TrackingError
 from gauntlet.models.digest import digest
 from gauntlet.models.files import load_file
 from gauntlet.quiet import no_prints
-from tasks.store import audit, tracking
+from tasks.store import audit, tracking, versions
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
 SOURCE, NAME, URI = "gauntlet.model_source", "gauntlet.model_name", "gauntlet.model_uri"
-DIGEST, DATA = "gauntlet.model_digest", "gauntlet.dataset_digest"
 
 
 def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> None:
@@ -47,7 +46,7 @@ def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> N
             input_example=dataset.x_test[:2],
             pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
         )
-    opened.tags({SOURCE: info.model_uri, NAME: f"gauntlet-{dataset.name}-{role}", DIGEST: digest(model)})
+    opened.tags({SOURCE: info.model_uri, NAME: f"gauntlet-{dataset.name}-{role}", versions.DIGEST: digest(model)})
 
 
 def register(run_id: str) -> str:
@@ -64,7 +63,7 @@ def register(run_id: str) -> str:
         version = found[0].version
     else:
         _ensure_name(name)
-        digests = {key: tags[key] for key in (DIGEST, DATA) if key in tags}
+        digests = {key: tags[key] for key in (versions.DIGEST, versions.DATA) if key in tags}
         # A server wants the id of what it is to register beside its address.
         model_id = tags[SOURCE].removeprefix("models:/")
         version = client.create_model_version(name, tags[SOURCE], run_id, tags=digests, model_id=model_id).version
@@ -97,10 +96,10 @@ def load_model(uri: str, *, trust: bool = False) -> keras.Model:
             # a copy: what was looked into is what is loaded, and MLflow leaves its mark on no one's folder
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()
-                model = load_file(_plain_file(uri, folder), known=registered_digest(uri) is not None)
+                model = load_file(_plain_file(uri, folder), known=versions.registered_digest(uri) is not None)
     except (MlflowException, OSError) as error:
-        raise _no_model(uri, error) from error
-    expected = registered_digest(uri)
+        raise versions.no_model(uri, error) from error
+    expected = versions.registered_digest(uri)
     if expected and digest(model) != expected:
         raise ModelError("the weights are not those that were registered", where=uri, fix="train it again")
     return model
@@ -128,25 +127,12 @@ def _plain_file(uri: str, folder: Path) -> Path:
     return found
 
 
-def absent(error: Exception) -> bool:
-    """Whether the store says that there is no such thing; any other error is a fault of the store."""
-    codes = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
-    return not isinstance(error, MlflowException) or error.error_code in codes
-
-
-def _no_model(uri: str, error: Exception) -> ModelError | TrackingError:
-    if not absent(error):
-        return TrackingError(f"the store could not be asked for {uri}: {one_line(error, 200)}")
-    reason = one_line(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 200)
-    return ModelError(f"no such model: {reason}", where=uri, fix="list them in MLflow's UI under Models")
-
-
 def _flavors(uri: str) -> dict[str, Any]:
     """The settings of every form in which a model was saved; `ModelError` when there is no such model."""
     try:
         return dict(mlflow.models.Model.load(uri).flavors)
     except (MlflowException, OSError) as error:
-        raise _no_model(uri, error) from error
+        raise versions.no_model(uri, error) from error
 
 
 def flavor(uri: str) -> str:
@@ -177,43 +163,9 @@ def load_pyfunc(uri: str) -> Any:
 def is_ours(uri: str) -> bool:
     """Whether a stage registered the model: then it takes [0, 1] and gives logits, and nothing need be detected."""
     try:
-        return registered_digest(uri) is not None
+        return versions.registered_digest(uri) is not None
     except ModelError:
         return False
-
-
-def registered_digest(uri: str) -> str | None:
-    """The digest that was logged with a model; None for models that others logged.
-
-    Raises `ModelError` when there is no such model, or when a stage's model (`gauntlet-...`) has lost its digest.
-    """
-    kind, _, rest = uri.partition(":/")
-    if kind == "runs" or is_logged(uri):
-        return _run_of(uri, rest).data.tags.get(DIGEST)
-    found = _version(uri)
-    made = found.tags.get(DIGEST)
-    if made is None and found.name.startswith(PREFIX):
-        raise ModelError("it is registered without the digest of its weights", where=uri, fix="train it again")
-    return str(made) if made else None
-
-
-PREFIX = "gauntlet-"
-"""Of the names under which stages register models."""
-
-
-def is_logged(uri: str) -> bool:
-    """Whether a URI names a logged model by its id (`models:/m-...`), which no version need hold."""
-    return uri.startswith("models:/m-") and "/" not in uri.removeprefix("models:/") and "@" not in uri
-
-
-def _run_of(uri: str, rest: str) -> Any:
-    """The run that logged a model."""
-    client = MlflowClient()
-    try:
-        run_id = client.get_logged_model(rest).source_run_id if is_logged(uri) else rest.partition("/")[0]
-        return client.get_run(str(run_id))
-    except MlflowException as error:
-        raise _no_model(uri, error) from error
 
 
 def model_uri(run_id: str) -> str:
@@ -224,58 +176,11 @@ def model_uri(run_id: str) -> str:
     return str(uri)
 
 
-def _version(uri: str) -> Any:
-    """The registered version of a `models:/` URI: by number, alias or `latest`. `ModelError` when there is none."""
-    client, path = MlflowClient(), uri.removeprefix("models:/")
-    name, at, alias = path.partition("@")
-    name, _, version = (name, "", "") if at else path.rpartition("/")
-    try:
-        if at:
-            return client.get_model_version_by_alias(name, alias)
-        version = _latest(name) if version == "latest" else version
-        if not version.isdigit() or len(version) > DIGITS:
-            raise ModelError(f"no such model: {one_line(version, 60)} is no version", where=uri, fix="give a number")
-        return client.get_model_version(name, version)
-    except MlflowException as error:
-        raise _no_model(uri, error) from error
-
-
-DIGITS = 18
-"""Of a version's number: a database holds no longer ones."""
-
-
-def _latest(name: str) -> str:
-    found = MlflowClient().search_model_versions(f"name = '{name}'")
-    return str(max((int(each.version) for each in found), default=0))
-
-
-def version_uri(uri: str) -> str:
-    """`models:/NAME/VERSION` of any URI of a registered version."""
-    found = _version(uri)
-    return f"models:/{found.name}/{found.version}"
-
-
-def champion_of(name: str, alias: str = "champion") -> str | None:
-    """The version with an alias; None where there is none. `TrackingError` when the store cannot say."""
-    try:
-        aliases = MlflowClient().get_registered_model(name).aliases
-    except MlflowException as error:
-        if absent(error):
-            return None
-        raise TrackingError(f"the store could not be asked for {name}@{alias}: {one_line(error, 200)}") from error
-    return f"models:/{name}/{aliases[alias]}" if alias in aliases else None
-
-
-def name_of(uri: str) -> str:
-    """The registered name of a version's URI."""
-    return str(_version(uri).name)
-
-
 def digest_of(uri: str, *, fresh: bool = False) -> str:
     """The digest of a version's weights: as registered, or computed from the weights themselves."""
     if fresh:
         return digest(load_model(uri))
-    return registered_digest(uri) or digest(load_model(uri))
+    return versions.registered_digest(uri) or digest(load_model(uri))
 
 
 def check(uri: str) -> None:
@@ -284,22 +189,16 @@ def check(uri: str) -> None:
         load_model(uri)
 
 
-def data_digest_of(uri: str) -> str | None:
-    """The digest of the data that a version was trained on, where it was registered with one."""
-    found = _version(uri).tags.get(DATA)
-    return str(found) if found else None
-
-
 def poison_digests(uri: str) -> list[str]:
     """Of the poisoned images' positions, where the version was trained on poisoned data."""
-    run_id = _version(uri).run_id
+    run_id = versions.find(uri).run_id
     found = tracking.find(run_id, "poisoned_indices.json") if run_id else None
     return [hashlib.sha256(found.read_bytes()).hexdigest()] if found else []
 
 
 def card_of(uri: str) -> str | None:
     """The evaluation card of a version as JSON; None where it has none, or its run is gone."""
-    card = tags_of(uri).get("gauntlet.card", "")
+    card = versions.tags_of(uri).get("gauntlet.card", "")
     night, _, name = card.removeprefix("runs:/").partition("/")
     path = tracking.find(night, name) if night else None
     return path.read_text() if path else None
@@ -309,30 +208,3 @@ def runs_of_card(uri: str) -> dict[str, str]:
     """The runs that a version's evaluation card names, by stage; none where it has no card."""
     card = card_of(uri)
     return dict(json.loads(card)["runs"]) if card else {}
-
-
-def tags_of(uri: str) -> dict[str, str]:
-    """The tags of a version."""
-    return dict(_version(uri).tags)
-
-
-def link(uri: str, tags: dict[str, str]) -> None:
-    """Set tags of a version."""
-    found = _version(uri)
-    for key, value in tags.items():
-        MlflowClient().set_model_version_tag(found.name, str(found.version), key, value)
-
-
-ANCHOR = "anchor"
-"""The alias of the first champion: every later one is held against it, so that small losses do not add up."""
-
-
-def promote(uri: str) -> None:
-    """Give a version the alias `champion`; the one before keeps `previous-champion`, the first of all `anchor`."""
-    found, client = _version(uri), MlflowClient()
-    before = champion_of(found.name)
-    if champion_of(found.name, ANCHOR) is None:
-        client.set_registered_model_alias(found.name, ANCHOR, (before or uri).rpartition("/")[2])
-    if before and before != uri:
-        client.set_registered_model_alias(found.name, "previous-champion", before.rpartition("/")[2])
-    client.set_registered_model_alias(found.name, "champion", str(found.version))

@@ -1,16 +1,13 @@
-"""Runs, data sets, and the records that stages leave each other; with registry.py the only one that talks to MLflow."""
+"""Runs, data sets, and the records that stages leave each other."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import os
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -22,14 +19,9 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewT
 from mlflow.exceptions import MlflowException
 
 from gauntlet.assurance.audit.secrets import mask, masked
-from gauntlet.declare import plugins
-from gauntlet.errors import SettingError, TrackingError
-from gauntlet.evaluation.provenance import machine
+from gauntlet.errors import TrackingError
 from gauntlet.measurement import Measurement
-from gauntlet.state import CHECKOUT, PROJECT_ROOT, ensure_state, store_uri, tracking_uri
-from mlflow_server.store import SQLITE, initialise
-from tasks.store import audit
-from tasks.store.patience import first_contact
+from tasks.store import audit, connection, origin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,110 +30,6 @@ if TYPE_CHECKING:
 
     from gauntlet.data.datasets import Dataset
     from tasks.context import Context
-
-
-def connect(uri: str | None = None) -> str:
-    """Use the tracking store at `uri`, else MLFLOW_TRACKING_URI, else the project's own; returns the one used."""
-    chosen = tracking_uri(uri)
-    if chosen == mlflow.get_tracking_uri() and chosen in _connected:
-        return chosen
-    if chosen == store_uri():
-        ensure_state()
-    try:
-        _check_file(chosen)
-        initialise(chosen)
-    except OSError as error:
-        what = f"the tracking store {chosen} cannot be made: {(error.strerror or str(error)).lower()}"
-        raise SettingError(what, where="--tracking-uri", fix="name a file in a folder of yours") from error
-    mlflow.set_tracking_uri(chosen)
-    mlflow.set_registry_uri(chosen)
-    with first_contact():
-        _end_orphans()
-    _connected.add(chosen)
-    return chosen
-
-
-_connected: set[str] = set()
-
-
-def _check_file(uri: str) -> None:
-    """Refuse to take any file for a SQLite store."""
-    path = Path(uri.removeprefix(SQLITE))
-    if uri.startswith(SQLITE) and path.is_file():
-        with path.open("rb") as file:
-            head = file.read(16)
-        if head and head != b"SQLite format 3\0":
-            raise SettingError(f"{path} is no SQLite database", where="--tracking-uri", fix="name another file")
-
-
-def _end_orphans() -> None:
-    """Runs of processes of this machine that were killed say FAILED, not RUNNING for ever."""
-    client = MlflowClient()
-    experiments = [e.experiment_id for e in _reached(client.search_experiments)]
-    running = client.search_runs(experiments, "attributes.status = 'RUNNING'") if experiments else []
-    for run in running:
-        tags = run.data.tags
-        if tags.get("gauntlet.host") == socket.gethostname() and not _alive(tags.get("gauntlet.process", "")):
-            client.set_tag(run.info.run_id, "gauntlet.error", "the process was killed")
-            client.set_terminated(run.info.run_id, "FAILED")
-            audit.ended(run.info.run_id, "the process was killed")
-
-
-def _reached(call: Any) -> Any:
-    try:
-        return call()
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0].rsplit(": ", 1)[-1].strip("\"')")
-        raise TrackingError(f"the tracking store {mlflow.get_tracking_uri()} cannot be reached: {reason}") from error
-
-
-def _process() -> str:
-    """This process as `pid:start time`, since pids come again."""
-    import psutil
-
-    return f"{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def _alive(process: str) -> bool:
-    import psutil
-
-    pid, _, started = process.partition(":")
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
-    except (ValueError, psutil.NoSuchProcess):
-        return False
-
-
-@lru_cache
-def _experiment(uri: str, dataset: str) -> str:
-    """The id of `gauntlet-<dataset>`, made when it is missing; a SQLite store's artifacts lie beside it."""
-    name = f"gauntlet-{dataset}"
-    found = mlflow.get_experiment_by_name(name)
-    if found:
-        return _living(found)
-    is_file = uri.startswith(SQLITE)
-    location = (Path(uri.removeprefix(SQLITE)).absolute().parent / "artifacts" / name).as_uri() if is_file else None
-    try:
-        return str(mlflow.create_experiment(name, artifact_location=location, tags=_experiment_tags(dataset)))
-    except MlflowException:  # another process was quicker
-        found = mlflow.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return _living(found)
-
-
-def _living(experiment: Any) -> str:
-    """The experiment's id; `SettingError` when it was deleted: MLflow neither uses it nor gives its name again."""
-    if experiment.lifecycle_stage == "active":
-        return str(experiment.experiment_id)
-    fix = f"`mlflow experiments restore -x {experiment.experiment_id}`, or `mlflow gc` to remove it for good"
-    raise SettingError(f"the experiment {experiment.name} was deleted", where=mlflow.get_tracking_uri(), fix=fix)
-
-
-def _experiment_tags(dataset: str) -> dict[str, str]:
-    """MLflow's page of an experiment opens for models, not for language models, and says what it holds."""
-    note = f"Robustness of image classifiers on {dataset}: a suite or night is a parent run, its stages are children."
-    return {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": note}
 
 
 class Run:
@@ -246,9 +134,9 @@ def run(
     model = model or (name if stage in TRAINS else "")
     for variable in FOREIGN:
         os.environ.pop(variable, None)
-    uri, title = connect(context.tracking_uri), dataset.name if dataset else context.title
+    uri, title = connection.connect(context.tracking_uri), dataset.name if dataset else context.title
     with mlflow.start_run(
-        experiment_id=_experiment(uri, title),
+        experiment_id=connection.experiment(uri, title),
         run_name=name,
         description=f"{stage}: {name} on {title}",
         nested=True,
@@ -286,9 +174,9 @@ def _tags(stage: str, title: str, dataset: Dataset | None, model: str, scenario:
         "model": model,
         "scenario": scenario,
         "dataset": title,
-        "git_commit": git_commit(),
+        "git_commit": origin.git_commit(),
     }
-    facts |= {"host": socket.gethostname(), "process": _process()}
+    facts |= {"host": socket.gethostname(), "process": origin.process()}
     if dataset is not None:
         facts["dataset_digest"] = dataset.digest
     return {f"gauntlet.{key}": value for key, value in facts.items() if value} | _prefect_tag()
@@ -298,14 +186,6 @@ def _prefect_tag() -> dict[str, str]:
     from prefect.runtime import flow_run
 
     return {"prefect.flow_run_id": flow_run.id} if flow_run.id else {}
-
-
-@lru_cache
-def git_commit() -> str:
-    """The commit of the project's own code, or nothing outside a checkout."""
-    from mlflow.utils.git_utils import get_git_commit
-
-    return (get_git_commit(str(PROJECT_ROOT)) or "") if CHECKOUT else ""
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -345,12 +225,12 @@ def finished(context: Context, key: str) -> str | None:
 
 def search(context: Context, tags: Mapping[str, str], more: str = "", *, ended: bool = True) -> list[str]:
     """The ids of all the data set's runs with these `gauntlet.` tags, oldest first; finished ones unless told."""
-    uri = connect(context.tracking_uri)
+    uri = connection.connect(context.tracking_uri)
     terms = [f"tags.`gauntlet.{name}` = '{value}'" for name, value in tags.items()]
     same = " and ".join([*terms, *(["attributes.status = 'FINISHED'"] if ended else []), *([more] if more else [])])
     order, found, page = ["attributes.start_time ASC"], [], None
     while True:
-        where = [_experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, PAGE, order
+        where = [connection.experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, PAGE, order
         runs = MlflowClient().search_runs(*where, page_token=page)
         found += [str(run.info.run_id) for run in runs]
         if not (page := runs.token):
@@ -429,22 +309,3 @@ def _artifact(run_id: str, name: str) -> Path:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
     except (MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} has no artifact {name}") from error
-
-
-@lru_cache
-def tasks_digest() -> str:
-    """SHA-256 of the code that logs."""
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """The versions of what the numbers depend on: libraries, packages that declare attacks or the like, the machine."""
-    packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "foolbox", "numpy", "scipy", "scikit-learn")
-    found = {package: importlib.metadata.version(package) for package in packages}
-    return found | plugins() | {"machine": machine()}
-
-
-def ui_command(uri: str) -> str:
-    """What a person types to look at the runs."""
-    return ".venv/bin/python -m mlflow_server" if uri == store_uri() else f"the browser, at {uri}"

@@ -15,7 +15,7 @@ from gauntlet.assurance.audit.trail import Entry, log_path, verify
 from gauntlet.errors import GateError
 from tasks import promote
 from tasks.context import Context
-from tasks.store import audit, registry, tracking
+from tasks.store import audit, connection, registry, tracking, versions
 from tasks.store.leaks import leaks
 
 
@@ -24,7 +24,7 @@ def where(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contex
     """The session's store and a fresh log."""
     monkeypatch.setenv("GAUNTLET_AUDIT", str(tmp_path / "audit.jsonl"))
     audit._warn_unwritten.cache_clear()
-    return Context(dataset="digits", tracking_uri=tracking.connect(store))
+    return Context(dataset="digits", tracking_uri=connection.connect(store))
 
 
 def entries() -> list[Entry]:
@@ -72,14 +72,14 @@ def test_a_run_that_fails_is_entered_as_failed_and_without_the_secret_in_its_err
 
 def test_a_killed_run_is_entered_at_the_next_start(where: Context) -> None:
     code = (
-        "import os\nfrom tasks.store import tracking\nfrom tasks.context import Context\n"
+        "import os\nfrom tasks.store import connection, tracking, versions\nfrom tasks.context import Context\n"
         f"where = Context(dataset='digits', tracking_uri='{where.tracking_uri}')\n"
         "with tracking.run('train', where, None, name='doomed'):\n"
         "    os._exit(9)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
     assert [entry["event"] for entry in entries()] == ["run started"]
-    tracking._end_orphans()
+    connection._end_orphans()
     assert [entry["event"] for entry in entries()] == ["run started", "run failed"]
     assert entries()[-1]["outputs"]["error"] == "the process was killed"
 
@@ -104,7 +104,7 @@ def test_a_model_is_entered_once_and_anchored_on_its_version(where: Context, tmp
     (entry,) = [entry for entry in entries() if entry["event"] == "model registered"]
     assert entry["outputs"] == {"model_uri": uri}
     assert entry["inputs"]["model_digest"] == registry.digest_of(uri)
-    assert registry.tags_of(uri)[audit.TAG] == str(entry["seq"])
+    assert versions.tags_of(uri)[audit.TAG] == str(entry["seq"])
     with tracking.run("attack", where, None, name="attack", params={"model": uri}):
         pass
     assert entries()[-1]["inputs"]["model"] == {"uri": uri, "digest": registry.digest_of(uri)}
@@ -130,7 +130,7 @@ class Allowed:
 @pytest.mark.parametrize("may", [True, False])
 def test_a_promotion_and_its_refusal_are_entered(where: Context, may: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = trained(where)
-    night = registry._version(uri).run_id
+    night = versions.find(uri).run_id
     tracking.Run(night, "").text(promote.FILE, "{}")
     made: Any = Allowed(uri)
     made.refusal = "" if may else "the night is FAIL"
@@ -145,7 +145,7 @@ def test_a_promotion_and_its_refusal_are_entered(where: Context, may: bool, monk
     assert last["inputs"]["model_uri"] == uri
     assert last["inputs"]["model_digest"] == registry.digest_of(uri)
     assert ("not promoted" in last.get("outputs", {}).get("reason", "")) != may
-    assert registry.tags_of(uri)[audit.TAG] == str(last["seq"])
+    assert versions.tags_of(uri)[audit.TAG] == str(last["seq"])
 
 
 def test_the_store_anchors_the_log(where: Context) -> None:
@@ -162,7 +162,7 @@ def test_the_store_anchors_the_log(where: Context) -> None:
         head.write_text(f'{{"log": "{known[0].log}", "sequence": 7, "hash": "{entries_hash(7)}"}}')
     assert verify().problem == "", "log and head fit each other"
     assert verify(anchors=known).problem.startswith("the end was cut off: MLflow knows entry")
-    assert registry.tags_of(uri)[audit.HEAD] in map(str, known)
+    assert versions.tags_of(uri)[audit.HEAD] in map(str, known)
 
 
 def entries_hash(number: int) -> str:

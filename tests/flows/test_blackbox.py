@@ -27,7 +27,7 @@ from gauntlet.models.access import Access
 from gauntlet.models.blackbox import BlackBox
 from gauntlet.models.classifier import CompiledClassifier
 from tasks.source import Source
-from tasks.store import tracking
+from tasks.store import connection
 
 REQUIREMENTS = ["scikit-learn"]
 
@@ -53,7 +53,7 @@ def log(store: str) -> Callable[..., str]:
     """Log a model of scikit-learn's to the store; returns its URI."""
 
     def log(model: Any, **settings: Any) -> str:
-        tracking.connect(store)
+        connection.connect(store)
         with mlflow.start_run():
             info = mlflow.sklearn.log_model(model, name="theirs", pip_requirements=REQUIREMENTS, **settings)
         return str(info.model_uri)
@@ -142,7 +142,7 @@ def by_brightness(digits: Dataset) -> Dataset:
 def test_a_model_of_code_gets_its_images_by_name(by_brightness: Dataset, store: str, tmp_path: Path) -> None:
     path = tmp_path / "code_of_blackbox.py"
     path.write_text(CODE)
-    tracking.connect(store)
+    connection.connect(store)
     theirs: dict[str, Any] = {"name": "code", "loader_module": path.stem, "code_paths": [str(path)]}
     theirs |= {"signature": ModelSignature(Schema([TensorSpec(np.dtype("float32"), (-1, 28, 28), "images")]))}
     theirs |= {"input_example": {"images": by_brightness.x_test[:2, ..., 0]}, "pip_requirements": REQUIREMENTS}
@@ -159,7 +159,7 @@ def test_a_keras_model_stays_a_white_box_whoever_logged_it(digits: Dataset, stor
     dense = keras.layers.Dense(10)
     network = keras.Sequential([keras.Input((784,)), dense])
     dense.set_weights([means.T * 0.5, -0.25 * (means**2).sum(axis=1)])
-    tracking.connect(store)
+    connection.connect(store)
     signature = ModelSignature(Schema([TensorSpec(np.dtype("float32"), (-1, 784))]))
     for flavor in (mlflow.tensorflow, mlflow.keras):
         with mlflow.start_run():

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from gauntlet.errors import GateError, ModelError, SettingError, TrackingError
 from gauntlet.validity import canaries
-from tasks.store import registry
+from tasks.store import registry, versions
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +92,7 @@ def champion() -> str:
 def registered(change: Any) -> str:
     """A version whose weights are the champion's, changed."""
     from tasks.context import Context
-    from tasks.store import registry, tracking
+    from tasks.store import tracking
 
     model = registry.load_model(f"models:/{NAME}@champion")
     model.set_weights([change(weights) for weights in model.get_weights()])
@@ -218,20 +218,20 @@ def test_a_store_that_cannot_say_who_is_champion_is_no_first_night(monkeypatch: 
     def locked(*_: Any) -> None:
         raise MlflowException("(sqlite3.OperationalError) database is locked")
 
-    assert registry.champion_of("gauntlet-nothing-there") is None
+    assert versions.champion_of("gauntlet-nothing-there") is None
     monkeypatch.setattr(MlflowClient, "get_registered_model", locked)
     with pytest.raises(TrackingError, match="database is locked"):
-        registry.champion_of(NAME)
+        versions.champion_of(NAME)
 
 
 @pytest.mark.usefixtures("second")
 def test_every_form_of_a_versions_uri_is_checked_against_its_digest() -> None:
-    known = registry.registered_digest(f"models:/{NAME}/1")
+    known = versions.registered_digest(f"models:/{NAME}/1")
     source = client().get_model_version(NAME, "1").source
     forms = [f"models:/{NAME}@champion", f"models:/{NAME}@anchor", source]
     assert known is not None
-    assert {registry.registered_digest(uri) for uri in forms} == {known}
-    assert registry.registered_digest(f"models:/{NAME}/latest") is not None
+    assert {versions.registered_digest(uri) for uri in forms} == {known}
+    assert versions.registered_digest(f"models:/{NAME}/latest") is not None
 
 
 @pytest.mark.usefixtures("second")

@@ -11,7 +11,7 @@ from gauntlet.attacks import Fgsm
 from gauntlet.evaluation.outcome import Attacked
 from tasks.context import Context
 from tasks.replay import bank_of, deposit, deposits, frozen
-from tasks.store import tracking
+from tasks.store import connection, tracking
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def _result(index: np.ndarray, ones: np.ndarray, images: np.ndarray, **facts: np
 
 
 def test_what_was_made_against_either_side_is_left_out(where: Context) -> None:
-    tracking.connect(where.tracking_uri)
+    connection.connect(where.tracking_uri)
     first, second, third = (_attack(where, name, 0.1 * i, 10 * i) for i, name in enumerate("abc", 1))
     assert set(deposits(where)) == {first, second, third}
     assert frozen(where, ()) == (tuple(sorted((first, second, third))), 60)
@@ -51,7 +51,7 @@ def test_what_was_made_against_either_side_is_left_out(where: Context) -> None:
 
 
 def test_what_is_known_is_not_kept_again(where: Context) -> None:
-    tracking.connect(where.tracking_uri)
+    connection.connect(where.tracking_uri)
     _attack(where, "a", 0.5, 10)
     _attack(where, "b", 0.5, 12)
     assert frozen(where, {"a"})[1] == 2

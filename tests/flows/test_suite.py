@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gauntlet.measurement import Measurement, wilson
-from tasks.store import registry, tracking
+from tasks.store import connection, registry, tracking
 
 DEFENDED = ("adversarial-training", "on-the-fly")
 MODELS = ("baseline", "poisoned", *DEFENDED)
@@ -47,7 +47,7 @@ def client(store: str) -> MlflowClient:
 @pytest.fixture(scope="module")
 def stages(suite_run: dict[str, Any], client: MlflowClient) -> list[Any]:
     """The suite's children, oldest first."""
-    tracking.connect(client.tracking_uri)
+    connection.connect(client.tracking_uri)
     return tracking.children(suite_run["run_id"])
 
 

@@ -17,7 +17,7 @@ from flows.local import check_server
 from gauntlet.errors import SettingError
 from gauntlet.quiet import load_tensorflow
 from tasks.context import Context
-from tasks.store import tracking
+from tasks.store import connection, tracking
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def own(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_run_of_somebody_elses_is_not_touched(own: str, ended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    tracking.connect(own)
+    connection.connect(own)
     client = MlflowClient()
     foreign = client.create_run(client.create_experiment("theirs"), tags={"owner": "them"}).info.run_id
     if ended:
@@ -53,13 +53,13 @@ def test_a_run_of_somebody_elses_is_not_touched(own: str, ended: bool, monkeypat
 
 
 def test_a_deleted_experiment_is_named_with_what_to_do(own: str) -> None:
-    tracking.connect(own)
+    connection.connect(own)
     made = mlflow.create_experiment("gauntlet-deleted")
     mlflow.delete_experiment(made)
     with pytest.raises(SettingError, match=rf"gauntlet-deleted was deleted \(`mlflow experiments restore -x {made}`"):
-        tracking._experiment(own, "deleted")
+        connection.experiment(own, "deleted")
     mlflow.MlflowClient().restore_experiment(made)
-    assert tracking._experiment(own, "deleted") == made
+    assert connection.experiment(own, "deleted") == made
 
 
 def test_an_address_where_no_prefect_server_answers_is_named() -> None:

@@ -88,9 +88,9 @@ def tables(folder: Path) -> dict[str, Any]:
     """What the last night says, and what the store holds."""
     from mlflow import MlflowClient
 
-    from tasks.store import tracking
+    from tasks.store import connection, tracking
 
-    tracking.connect(f"sqlite:///{folder}/mlflow.db")
+    connection.connect(f"sqlite:///{folder}/mlflow.db")
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiments = [entry.experiment_id for entry in client.search_experiments()]
     runs = client.search_runs(experiments, max_results=1_000, order_by=["attributes.start_time ASC"])

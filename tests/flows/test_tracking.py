@@ -13,19 +13,19 @@ from mlflow import MlflowClient
 
 from gauntlet.errors import ModelError, TrackingError
 from tasks.context import Context
-from tasks.store import registry, tracking
+from tasks.store import connection, registry, tracking
 
 
 @pytest.fixture
 def own_store(tmp_path: Path) -> str:
     """A fresh store, already connected to."""
-    return tracking.connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return connection.connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 def test_a_run_of_a_killed_process_is_failed_at_the_next_start(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'killed.db'}"
     code = (
-        "import os, sys\nfrom tasks.store import tracking\nfrom tasks.context import Context\n"
+        "import os, sys\nfrom tasks.store import connection, tracking\nfrom tasks.context import Context\n"
         f"context = Context(dataset='digits', tracking_uri='{uri}')\n"
         "with tracking.run('train', context, None, name='doomed') as run:\n"
         "    print(run.id, flush=True)\n    os._exit(9)\n"
@@ -33,7 +33,7 @@ def test_a_run_of_a_killed_process_is_failed_at_the_next_start(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     run_id = done.stdout.strip()
     assert MlflowClient(uri).get_run(run_id).info.status == "RUNNING"
-    tracking.connect(uri)
+    connection.connect(uri)
     ended = MlflowClient(uri).get_run(run_id)
     assert ended.info.status == "FAILED"
     assert ended.data.tags["gauntlet.error"] == "the process was killed"
@@ -41,7 +41,7 @@ def test_a_run_of_a_killed_process_is_failed_at_the_next_start(tmp_path: Path) -
 
 def test_a_run_of_a_living_process_is_left_alone(own_store: str) -> None:
     with tracking.run("train", Context(dataset="digits", tracking_uri=own_store), None, name="alive") as run:
-        tracking._end_orphans()
+        connection._end_orphans()
         assert tracking.read(run.id).info.status == "RUNNING"
     assert tracking.read(run.id).info.status == "FINISHED"
 
@@ -100,14 +100,14 @@ def test_an_absent_server_is_one_line(own_store: str, monkeypatch: pytest.Monkey
         port = free.getsockname()[1]
     try:
         with pytest.raises(TrackingError, match="cannot be reached"):
-            tracking.connect(f"http://127.0.0.1:{port}")
+            connection.connect(f"http://127.0.0.1:{port}")
     finally:
-        tracking.connect(own_store)
+        connection.connect(own_store)
 
 
 def test_the_environment_names_the_store_unless_told(own_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store)
-    assert tracking.connect() == own_store
+    assert connection.connect() == own_store
 
 
 def test_nested_params_are_flattened() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from flows.attack import AttackConfig
 from flows.datascan import DataScanConfig
-from flows.nightly import NightlyConfig
+from flows.night import NightlyConfig
 from flows.poison import PoisonConfig
 from flows.privacy import PrivacyConfig
 from flows.suite import SuiteConfig

@@ -47,9 +47,9 @@ def _fill(folder: Path) -> None:
     import mlflow
     from sklearn.linear_model import LogisticRegression
 
-    from tasks.store import tracking
+    from tasks.store import connection
 
-    tracking.connect()
+    connection.connect()
     network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     network.compile()
     kept: dict[str, Any] = {"pip_requirements": ["keras"], "name": "model"}

@@ -31,11 +31,11 @@ def test_a_lambda_layer_runs_with_trust_alone(suffix: str, folder: Path) -> None
 def test_what_lies_beside_a_registered_model_runs_with_trust_alone(
     name: str, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.store import registry, tracking
+    from tasks.store import connection, registry
 
     monkeypatch.setenv("GAUNTLET_STATE", str(state))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking.connect()
+    connection.connect()
     uri = f"models:/gauntlet-{name}/1"
     with pytest.raises(ModelError, match="code comes with the model"):
         registry.load_model(uri)
