@@ -71,7 +71,7 @@ $(BIN)/python:
 	  || { echo "$(PYTHON) is too old: Python 3.11 or later is needed (make PYTHON=python3.11 ...)" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt constraints.txt | $(BIN)/python
+$(VENV)/.installed: requirements.txt constraints.txt pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV) (some minutes the first time)"
 	@$(PIP) install -r requirements.txt -c constraints.txt
 	@$(PIP) install --no-deps --editable .

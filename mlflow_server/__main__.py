@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from gauntlet.errors import GauntletError, SettingError
 from gauntlet.state import artifact_root, ensure_state, store_uri
-from mlflow_server import auth
+from mlflow_server import auth, guard
 from mlflow_server.port import port, require_free
 from mlflow_server.store import initialise
 
@@ -81,7 +81,7 @@ def arguments(options: argparse.Namespace) -> list[str]:
     if origins := options.cors_allowed_origins or own_origin(options):
         words += ["--cors-allowed-origins", origins]
     if options.auth:
-        words += ["--app-name", "basic-auth"]
+        words += ["--app-name", guard.NAME]
     return [*words, "--uvicorn-opts", "--log-level warning --no-access-log"]
 
 

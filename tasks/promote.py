@@ -111,7 +111,19 @@ def check_champion(context: Context, champion: str, by_alias: bool) -> str:
     made.verify(registry.digest_of(champion), context.load().digest)
     if made.model != champion:
         raise GateError(f"the champion's card is of {made.model}, not of {champion}")
-    return f"the champion {champion} was not promoted by its card: {made.refusal}" if made.refusal else ""
+    return _promotion(champion, made) if by_alias else made.refusal and f"the champion's card says: {made.refusal}"
+
+
+def _promotion(champion: str, made: Card) -> str:
+    """What the audit log remarks on a champion's promotion; `GateError` when it should know of one and does not."""
+    known = audit.promotions(versions.name_of(champion))
+    if not known:
+        return f"the promotion of the champion {champion} is in no audit log of this machine"
+    if not any((one["model_uri"], one.get("model_digest")) == (champion, made.model_digest) for one in known):
+        what = f"the audit log has no promotion of the champion {champion} with these weights"
+        raise GateError(f"{what}: its alias was moved by hand (--champion names one)")
+    last = known[-1]["model_uri"]
+    return "" if last == champion else f"the last promotion was of {last}: the alias was moved to {champion} by hand"
 
 
 def next_fold(champion: str) -> int:

@@ -22,7 +22,7 @@ import pytest
 from gauntlet.errors import SettingError
 from gauntlet.state import PROJECT_ROOT
 from mlflow_server import __main__ as server
-from mlflow_server import auth, serve
+from mlflow_server import auth, guard, serve
 from tests.test_servers import HOST, free_port, running, wait_until
 
 NAME = "mlflow.example.org"
@@ -101,6 +101,14 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             wait_until(lambda: "Ready." in found.log.read_text() or process.poll() is not None, found.log, 180)
             assert process.poll() is None, found.log.read_text()
             yield found
+
+
+@pytest.fixture(scope="module")
+def reader(secured: Secured) -> dict[str, str]:
+    """A user without a grant, made by the administrator."""
+    body = {"username": "reader", "password": "another good password"}
+    assert ask(secured.mlflow, "/api/2.0/mlflow/users/create", basic("admin", PASSWORD), "POST", body)[0] == 200
+    return basic("reader", body["password"])
 
 
 pytestmark = [pytest.mark.server]
@@ -197,16 +205,52 @@ def test_the_worker_runs_a_deployment_and_may_do_no_more_than_it_must(secured: S
 
 
 @slow
-def test_a_user_without_grants_sees_what_is_their_own_alone(secured: Secured) -> None:
-    body = {"username": "reader", "password": "another good password"}
-    assert ask(secured.mlflow, "/api/2.0/mlflow/users/create", basic("admin", PASSWORD), "POST", body)[0] == 200
-    reader = basic("reader", body["password"])
+def test_a_user_without_grants_sees_what_is_their_own_alone(secured: Secured, reader: dict[str, str]) -> None:
     status, found = ask(secured.mlflow, EXPERIMENTS, reader)
     assert (status, json.loads(found).get("experiments", [])) == (200, [])
     own = {"name": "of-the-reader"}
     assert ask(secured.mlflow, "/api/2.0/mlflow/experiments/create", reader, "POST", own)[0] == 200
     mine = json.loads(ask(secured.mlflow, EXPERIMENTS, reader)[1])["experiments"]
     assert [one["name"] for one in mine] == ["of-the-reader"]
+
+
+TAKEN = {
+    "the flows' model": ("registered-models/create", {"name": "gauntlet-digits-model"}),
+    "in capitals": ("registered-models/create", {"name": "Gauntlet-digits-model"}),
+    "the flows' experiment": ("experiments/create", {"name": "gauntlet-elsewhere"}),
+    "a place of their own": ("experiments/create", {"name": "placed", "artifact_location": "file:///etc"}),
+    "a bucket of their own": ("experiments/create", {"name": "placed", "artifact_location": "s3://elsewhere/x"}),
+}
+
+
+@slow
+@pytest.mark.parametrize(("path", "body"), TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize("api", ["api", "ajax-api"])
+def test_a_user_takes_no_name_of_the_flows_and_chooses_no_place(
+    secured: Secured, reader: dict[str, str], api: str, path: str, body: dict[str, str]
+) -> None:
+    assert ask(secured.mlflow, f"/{api}/2.0/mlflow/{path}", reader, "POST", body)[0] == 403
+
+
+@slow
+def test_a_user_renames_nothing_to_a_name_of_the_flows(secured: Secured, reader: dict[str, str]) -> None:
+    def may(path: str, method: str, body: object) -> int:
+        return ask(secured.mlflow, f"/api/2.0/mlflow/{path}", reader, method, body)[0]
+
+    assert may("registered-models/create", "POST", {"name": "mine"}) == 200
+    assert may("registered-models/rename", "POST", {"name": "mine", "new_name": "gauntlet-digits-model"}) == 403
+    assert may("registered-models/rename", "POST", {"name": "mine", "new_name": "still-mine"}) == 200
+
+
+@slow
+def test_the_worker_makes_what_the_flows_need(secured: Secured) -> None:
+    told = secured.worker_environment()
+    mine = basic(told["MLFLOW_TRACKING_USERNAME"], told["MLFLOW_TRACKING_PASSWORD"])
+    for path in ("experiments/create", "registered-models/create"):
+        body = {"name": "gauntlet-of-the-worker"}
+        assert ask(secured.mlflow, f"/api/2.0/mlflow/{path}", mine, "POST", body)[0] == 200
+    placed = {"name": "gauntlet-placed", "artifact_location": "file:///tmp/elsewhere"}
+    assert ask(secured.mlflow, "/api/2.0/mlflow/experiments/create", mine, "POST", placed)[0] == 403
 
 
 @slow
@@ -402,7 +446,7 @@ def test_a_name_of_its_own_is_answered_and_any_other_must_be_given() -> None:
     assert str(value(found, "--allowed-hosts")).endswith(",192.0.2.1:5000")
     assert str(value(words("--allowed-hosts", "a.org,b.org"), "--allowed-hosts")).endswith("[::1]:5000,a.org,b.org")
     assert value(found, "--cors-allowed-origins") == "http://192.0.2.1:5000"
-    assert value(found, "--app-name") == "basic-auth"
+    assert value(found, "--app-name") == guard.NAME
     assert "0.0.0.0" not in str(value(words("--host", "0.0.0.0", "--auth"), "--allowed-hosts"))
 
 

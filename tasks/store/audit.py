@@ -147,9 +147,22 @@ def decided(promote: Callable[[Context, str, str], None]) -> Callable[[Context, 
         except GauntletError as error:
             _decision("promotion refused", night, model, str(error))
             raise
-        _decision("promoted", night, model)
+        _decision(PROMOTED, night, model)
 
     return call
+
+
+def promotions(name: str) -> list[dict[str, str]] | None:
+    """The promotions of a registered name that this machine's log holds, oldest first; None where it has no log."""
+    try:
+        entries = trail.verify().entries
+    except InputError:
+        return None
+    inputs = [entry.get("inputs", {}) for entry in entries if entry["event"] == PROMOTED]
+    return [one for one in inputs if str(one.get("model_uri", "")).startswith(f"models:/{name}/")]
+
+
+PROMOTED = "promoted"
 
 
 def _decision(event: str, night: str, model: str, reason: str = "") -> None:

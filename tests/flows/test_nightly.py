@@ -200,6 +200,26 @@ def test_a_champion_without_a_card_was_moved_by_hand(night: Any) -> None:
 
 
 @pytest.mark.usefixtures("second")
+def test_the_audit_log_knows_the_promotion_of_a_champion(night: Any) -> None:
+    copy, first = registered(lambda weights: weights), champion()
+    assert night(candidate=copy)["verdict"] == "PASS"
+    client().set_registered_model_alias(NAME, "champion", copy.rpartition("/")[2])
+    try:
+        with pytest.raises(
+            GateError, match=f"no promotion of the champion {copy} with these weights: its alias was moved"
+        ):
+            night()
+        client().set_registered_model_alias(NAME, "champion", first)
+        night(candidate=copy, promote=True)
+        assert champion() == copy.rpartition("/")[2]
+    finally:
+        client().set_registered_model_alias(NAME, "champion", first)
+    assert (
+        f"the last promotion was of {copy}: the alias was moved to models:/{NAME}/{first} by hand" in night()["notes"]
+    )
+
+
+@pytest.mark.usefixtures("second")
 def test_a_version_that_lost_its_digest_is_refused(night: Any) -> None:
     version = champion()
     kept = client().get_model_version(NAME, version).tags["gauntlet.model_digest"]
