@@ -9,6 +9,7 @@ from pydantic import Field
 
 from flows.command import Settings
 from gauntlet.attacks import Attacks
+from gauntlet.certify import AnyCertifier
 from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger, Poisoning
 from gauntlet.evaluation.battery import Battery
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
@@ -68,6 +69,10 @@ class BatterySettings(Settings):
         None, description="each attack only on what cheaper ones left correct; else only with autoattack"
     )
 
+    certify: tuple[AnyCertifier, ...] = Field(
+        (),
+        description="NAME or NAME:key=value: prove images safe at every budget: interval, crown, smoothing; repeatable",
+    )
     max_seconds: float = Field(SECONDS, gt=0, le=MAX_SECONDS, description="of one attack, then it is stopped")
     max_memory: float = Field(GIB, gt=0, le=MAX_GIB, description="GiB of the process, then an attack is stopped")
 

@@ -10,12 +10,13 @@ from pydantic import BaseModel, Field, model_validator
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Group = Literal["clean", "noise", "white-box", "black-box", "transfer", "trigger", "attack success rate"]
+Group = Literal["clean", "noise", "certified", "white-box", "black-box", "transfer", "trigger", "attack success rate"]
 
 # The order of a table's columns, left to right.
 GROUPS: tuple[Group, ...] = (
     "clean",
     "noise",
+    "certified",
     "white-box",
     "black-box",
     "transfer",
@@ -46,6 +47,7 @@ class Measurement(BaseModel, frozen=True, extra="forbid"):
     low: float = Field(ge=0, le=1, description="lower end of its 95 % Wilson interval")
     high: float = Field(ge=0, le=1, description="upper end of its 95 % Wilson interval")
     n: int = Field(ge=1, description="images the share is of")
+    proven: float | None = Field(None, ge=0, le=1, description="share of the same images that is certified")
     validity: Literal["VALID", "SUSPECT", "INVALID"] | None = None
     reasons: tuple[str, ...] = ()
     run_id: str | None = None
@@ -66,6 +68,8 @@ class Measurement(BaseModel, frozen=True, extra="forbid"):
             return "clean"
         if self.condition.startswith("trigger"):
             return "trigger"
+        if self.condition.startswith("certified"):
+            return "certified"
         return "noise" if self.knowledge == "none" else self.knowledge
 
     @property
@@ -87,9 +91,19 @@ class Measurement(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def text(self) -> str:
-        """The number in percent with its interval and mark: `98.72 [98.5, 98.9] ?`."""
-        interval = f"{100 * self.value:.2f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
-        return f"{interval} {self.mark}".rstrip()
+        """The number in percent with its interval and mark: `98.72 [98.5, 98.9] ?`.
+
+        With what is proven of the same images it is an interval itself, `61.20–68.90 [58.1, 71.8]`: proven to attacked,
+        and from the lower end of the one's sampling interval to the upper end of the other's.
+        """
+        low, value = self.low, f"{100 * self.value:.2f}"
+        if self.proven is not None:
+            low, value = wilson(round(self.proven * self.n), self.n)[0], f"{100 * self.proven:.2f}{MISSING}{value}"
+        return f"{value} [{100 * low:.1f}, {100 * self.high:.1f}] {self.mark}".rstrip()
+
+    def with_proven(self, count: int) -> Measurement:
+        """The same with the number of its images that are certified."""
+        return self.model_copy(update={"proven": count / self.n})
 
 
 def budget(eps: float) -> str:

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
 from gauntlet.attacks import Attack
+from gauntlet.certify import Certified
 from gauntlet.evaluation.battery import SHARD, Battery, Job, rescored
 from gauntlet.evaluation.battery import run as run_battery
 from gauntlet.evaluation.checkpoint import Checkpoint, sweep
@@ -19,6 +20,7 @@ from gauntlet.evaluation.clean import Clean, evaluate
 from gauntlet.evaluation.outcome import Attacked, labelled
 from gauntlet.evaluation.provenance import code_digest, identity
 from gauntlet.models.adapter import INVERTED
+from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
 from gauntlet.validity import checks
@@ -62,8 +64,7 @@ def attack(
     battery = battery.filled(loaded.classifier.access)
     battery = battery.without_early_stop() if transfer or save_images else battery
     battery.check(dataset.input_shape, len(dataset.x_test))
-    for one in battery.attack:
-        one.check_access((other or loaded).classifier)
+    battery.check_access(loaded.classifier, other.classifier if other else None)
     name, scenario = f"{'transfer to' if transfer else 'attack'} {role}", _knowledge(loaded, transfer)
     params = _params(context, target, battery, dataset) | {"source": source.model if source else images_of}
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
@@ -71,12 +72,14 @@ def attack(
             with limits.within("the clean evaluation", battery.max_seconds, battery.max_memory):
                 clean = evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
                 job = _job(context, dataset, loaded, clean, other, None if save_images or bank else SHARD)
+            certified = battery.certified(job, context.images, part(progress, 0, 0.2 * bool(battery.certify)))
             if images_of:
                 results = _rescored(battery, job, tracking.arrays(images_of, "adversarial.npz"))
             else:
-                results = run_battery(battery, job, context.images, progress)
+                rest = part(progress, 0.2 * bool(battery.certify), 1)
+                results = run_battery(battery, job, context.images, rest, certified)
         with limits.within("the probes", battery.max_seconds, battery.max_memory):
-            findings = _judge(role, dataset, loaded, clean, job, results, battery.left_out)
+            findings = _judge(role, dataset, loaded, clean, job, results, certified, battery.left_out)
         log(run, context, dataset, findings, params)
         if bank:
             deposit(run, context, dataset, results, bank)
@@ -145,6 +148,7 @@ def _judge(
     clean: Clean,
     job: Job,
     results: list[Attacked],
+    certified: list[Certified],
     left_out: Sequence[str],
 ) -> AttackFindings:
     """The results and what speaks against them."""
@@ -158,6 +162,7 @@ def _judge(
         inverted=loaded.outputs.endswith(INVERTED),
         accept_chance=loaded.accept_chance,
         bounds=dataset.bounds,
+        certified=certified,
     )
     notes = [*left_out, *notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
-    return AttackFindings(role, clean, loaded, results, checks.doubts(evidence), notes)
+    return AttackFindings(role, clean, loaded, results, checks.doubts(evidence), notes, certified)

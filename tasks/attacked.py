@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gauntlet.certify import Certified
+from gauntlet.evaluation.battery import spared
 from gauntlet.evaluation.clean import Clean, loss_metrics, share, tables
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
 from gauntlet.report import curves, figures, pictures
@@ -37,6 +39,7 @@ class AttackFindings:
     results: Sequence[Attacked]
     doubts: Sequence[checks.Doubt]
     notes: Sequence[str] = ()
+    certified: Sequence[Certified] = ()
 
     @property
     def worst(self) -> list[WorstCase]:
@@ -47,6 +50,12 @@ class AttackFindings:
         """Robust accuracy of a result with its verdict."""
         verdict, reasons = checks.verdict_of(result, self.doubts)
         return result.accuracy(self.model).model_copy(update={"validity": verdict, "reasons": reasons})
+
+    def worst_accuracy(self, case: WorstCase) -> Measurement:
+        """The accuracy that is left in the worst case, with the share of the same images that is proven."""
+        proven = spared(self.certified, len(self.clean.labels)).get((case.norm, case.eps))
+        measured = case.accuracy(self.model)
+        return measured.with_proven(int(proven[case.index].sum())) if proven is not None else measured
 
     def clean_accuracy(self) -> Measurement:
         """Clean accuracy over the whole test set."""
@@ -137,8 +146,9 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: AttackFindings, 
     import pandas as pd
 
     accuracies = [findings.accuracy(result) for result in findings.results if result.alone]
-    worst = [case.accuracy(findings.model) for case in findings.worst] if several else []
-    measured = [findings.clean_accuracy(), *accuracies, *worst]
+    certified = [one.accuracy(findings.model) for one in findings.certified]
+    worst = [findings.worst_accuracy(case) for case in findings.worst] if several or certified else []
+    measured = [findings.clean_accuracy(), *certified, *accuracies, *worst]
     verdict, reasons = checks.verdict(findings.doubts)
     run.tags({"gauntlet.validity": verdict, "gauntlet.reasons": "; ".join(reasons)})
     loaded = findings.loaded
@@ -153,6 +163,7 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: AttackFindings, 
         }
         run.metrics(metrics, step=round(1_000 * (case.eps or 0)))
     run.table("outcomes.parquet", pd.concat([result.frame() for result in findings.results], ignore_index=True))
+    _log_certified(run, findings)
     clean = findings.clean
     whole = {"label": clean.labels, "prediction": clean.predictions, "correct": clean.correct}
     run.table("clean.parquet", pd.DataFrame({"index": np.arange(len(clean.labels))} | whole))
@@ -162,10 +173,32 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: AttackFindings, 
     run.record(measured, metrics, **_summary(findings, verdict, reasons))
 
 
+def _log_certified(run: tracking.Run, findings: AttackFindings) -> None:
+    """Certified accuracy by budget, of the strongest certificate where there are several, and what was proven."""
+    import pandas as pd
+
+    if not findings.certified:
+        return
+    for one in sorted(findings.certified, key=lambda one: float(one.proven.mean())):
+        accuracy = one.accuracy(findings.model)
+        ends = {"": accuracy.value, "_low": accuracy.low, "_high": accuracy.high}
+        section = "certified" if one.certifier.itself else "smoothed"
+        metrics = {f"{section}/accuracy{end}": value for end, value in ends.items()}
+        run.metrics(metrics | {f"{section}/seconds": one.seconds}, step=round(1_000 * one.eps))
+    run.table("certified.parquet", pd.concat([one.frame() for one in findings.certified], ignore_index=True))
+
+
+def _certified_row(one: Certified, model: str) -> dict[str, Any]:
+    """One certificate at one budget, for `--json`."""
+    accuracy = one.accuracy(model)
+    facts = {"certifier": one.certifier.name, "certified_accuracy": accuracy.value, "seconds": one.seconds}
+    return facts | accuracy.model_dump(include={"eps", "norm", "low", "high", "n"})
+
+
 def _summary(findings: AttackFindings, verdict: str, reasons: Sequence[str]) -> dict[str, Any]:
     """What `--json` prints beside the run and the settings."""
-    shares = ("low", "high", "eps", "norm")
-    worst = [case.accuracy(findings.model) for case in findings.worst]
+    shares = ("low", "high", "eps", "norm", "proven")
+    worst = [findings.worst_accuracy(case) for case in findings.worst]
     return {
         "n": max(len(result.index) for result in findings.results),
         "clean_accuracy": findings.clean_accuracy().value,
@@ -178,6 +211,7 @@ def _summary(findings: AttackFindings, verdict: str, reasons: Sequence[str]) -> 
         "temperature": findings.loaded.temperature,
         "access": findings.loaded.classifier.access,
         "results": [_row(result, findings) for result in findings.results],
+        "certified": [_certified_row(one, findings.model) for one in findings.certified],
         "worst_case": [{"robust_accuracy": m.value, "n": m.n} | m.model_dump(include=set(shares)) for m in worst],
     }
 

@@ -39,7 +39,10 @@ class Evaluated(BaseModel):
         replayed, triggered = (
             tracking.frame(r, "outcomes.parquet") if r else None for r in (self.replay, self.triggers)
         )
-        return rules.outcomes(clean, attacked, replayed, triggered, _detected(self.detect) if self.detect else None)
+        detected = _detected(self.detect) if self.detect else None
+        proven = "certified.parquet"
+        certified = tracking.frame(self.attack, proven) if tracking.find(self.attack, proven) else None
+        return rules.outcomes(clean, attacked, replayed, triggered, detected, certified)
 
     def doubt(self, role: str) -> list[str]:
         """Why the evaluation cannot pass, if it cannot."""

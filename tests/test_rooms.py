@@ -14,7 +14,7 @@ LEVELS = [
     GROUND,
     {"data", "assurance"},
     {"models"},
-    {"attacks", "training"},
+    {"attacks", "training", "certify"},
     {"evaluation", "defenses"},
     {"validity", "privacy", "studies"},
     {"report"},

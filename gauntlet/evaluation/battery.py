@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gauntlet import limits
 from gauntlet.attacks import PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, Square, attack
+from gauntlet.certify import AnyCertifier, Certified, certify
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.checkpoint import Checkpoint
 from gauntlet.evaluation.clean import cross_entropies
@@ -22,6 +23,8 @@ from gauntlet.models.access import Access, Target
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Budget, Images, Labels, lengths
 
+Subset = Callable[[int | None], NDArray[np.int64]]
+"""Positions of so many test images; None for all."""
 SHARD = 1_024
 """Images that an attack gets at once, and a piece of a checkpoint: bounds the memory."""
 ITERATIVE_IMAGES = 1_000
@@ -42,6 +45,7 @@ class Battery(BaseModel):
     max_memory: float = Field(GIB, gt=0, le=MAX_GIB)
     """Of the process, in GiB."""
     cascade: bool | None = None
+    certify: tuple[AnyCertifier, ...] = ()
     left_out: tuple[str, ...] = ()
     """What was asked for and cannot be done on this data, and why."""
 
@@ -96,6 +100,24 @@ class Battery(BaseModel):
             for eps in one.budgets(self.eps, shape[-1]):
                 one.check_budget(eps)
 
+    def check_access(self, target: Target, source: Target | None = None) -> None:
+        """Raise an `InputError` when the model does not show what an attack or a certificate needs."""
+        for one in self.attack:
+            one.check_access(source or target)
+        for certifier in self.certify:
+            certifier.check(target)
+
+    def certified(self, job: Job, subset: Subset, progress: Progress = silent) -> list[Certified]:
+        """Every certificate at every budget, on the images that iterative attacks get."""
+        index = subset(self.n if self.n is not None else min(ITERATIVE_IMAGES, len(job.x)))
+        asked = [(one, eps) for one in self.certify for eps in one.budgets(self.eps, job.x.shape[-1])]
+        found = []
+        for number, (one, eps) in enumerate(asked):
+            progress(f"{one.name} at {eps:g}", number / len(asked))
+            with limits.within(f"the certificate {one.name}", self.max_seconds, self.max_memory):
+                found.append(certify(one, job.target, job.x, job.y, eps, job.seed, index))
+        return found
+
 
 def usual(access: Access) -> tuple[Attack, ...]:
     """The attacks to try when none is named, on a model that shows so much."""
@@ -128,14 +150,17 @@ class Job:
 def run(
     battery: Battery,
     job: Job,
-    subset: Callable[[int | None], NDArray[np.int64]],
+    subset: Subset,
     progress: Progress = silent,
+    certified: Sequence[Certified] = (),
 ) -> list[Attacked]:
-    """Every attack at every budget; `subset` gives the positions of so many test images, None for all.
+    """Every attack at every budget.
 
-    In a cascade the images that an adversary breaks at a budget are spared the later attacks of that norm and budget.
+    In a cascade the images that an adversary breaks at a budget are spared the later attacks of that norm and budget,
+    and those that are `certified` are spared all of them.
     """
     attacks, results = battery.ordered(), list[Attacked]()
+    proven = spared(certified, len(job.x)) if battery.is_cascade else {}
     survivors: dict[tuple[str, float], Attacked] = {}
     for number, one in enumerate(attacks):
         step = part(progress, number / len(attacks), (number + 1) / len(attacks))
@@ -143,12 +168,22 @@ def run(
         before = {eps: survivors[one.norm, eps] for eps in budgets if (one.norm, eps) in survivors}
         index = subset(battery.images(one, len(job.x)))
         with limits.within(f"the attack {one.name}", battery.max_seconds, battery.max_memory):
-            made = attack_all(one, job, index, budgets, before if one.adversary else {}, step)
+            known = {eps: proven[one.norm, eps] for eps in budgets if (one.norm, eps) in proven and one.adversary}
+            made = attack_all(one, job, index, budgets, before if one.adversary else {}, known, step)
         for result in made:
             results.append(result)
             if battery.is_cascade and one.adversary:
                 survivors[one.norm, result.eps] = result
     return labelled(results)
+
+
+def spared(certified: Sequence[Certified], n: int) -> dict[tuple[str, float], NDArray[np.bool_]]:
+    """Of `n` test images those that are certified, by norm and budget."""
+    found: dict[tuple[str, float], NDArray[np.bool_]] = {}
+    for one in (one for one in certified if one.certifier.itself):
+        mask = found.setdefault((one.certifier.norm, one.eps), np.zeros(n, bool))
+        mask[one.index[one.proven]] = True
+    return found
 
 
 def attack_all(
@@ -157,11 +192,16 @@ def attack_all(
     index: NDArray[np.int64],
     budgets: Sequence[float],
     before: dict[float, Attacked] | None = None,
+    proven: Mapping[float, NDArray[np.bool_]] | None = None,
     progress: Progress = silent,
 ) -> list[Attacked]:
-    """One attack at several budgets on the test images `index`; of those in `before`, on the ones still correct."""
-    before = before or {}
+    """One attack at several budgets on the test images `index`; of those in `before`, on the ones still correct.
+
+    Images that are `proven` at a budget (of all test images) are not tried at it.
+    """
+    before, proven = before or {}, proven or {}
     tried = {eps: before[eps].robust if eps in before else np.ones(len(index), bool) for eps in budgets}
+    tried |= {eps: tried[eps] & ~known[index] for eps, known in proven.items()}
     starts = range(0, len(index), SHARD)
     pieces: dict[float, list[dict[str, Any]]] = {eps: [] for eps in budgets}
     for number, start in enumerate(starts):

@@ -26,6 +26,7 @@ def outcomes(
     replayed: pd.DataFrame | None = None,
     triggered: pd.DataFrame | None = None,
     detected: pd.DataFrame | None = None,
+    certified: pd.DataFrame | None = None,
 ) -> dict[str, pd.Series]:
     """Correct or not per test image (by position) of one model, for every condition.
 
@@ -49,6 +50,10 @@ def outcomes(
             worst.setdefault(where, []).append(correct)
     for where, several in worst.items():
         found[f"worst case {where}"] = pd.concat(several, axis=1, join="inner").all(axis=1)
+    if certified is not None:
+        for place, group in certified.groupby(["certifier", "norm", "eps"], sort=True):
+            certifier, norm, eps = cast("tuple[str, str, float]", place)
+            found[f"certified {certifier} {_where(norm, eps)}"] = group.set_index("index")["certified"]
     if triggered is not None:
         found |= {f"trigger {name}": g.set_index("index")["correct"] for name, g in triggered.groupby("attack")}
     if detected is not None:
@@ -146,7 +151,7 @@ def doubtful(gates: Mapping[str, Gate]) -> dict[str, Gate]:
 def _attacked(name: str) -> bool:
     """Whether a condition rests on an attack, rather than on clean, noisy or triggered images."""
     kind = name.partition(" ")[0].partition(":")[0]
-    return kind not in {"clean", "trigger", *FLOORS}
+    return kind not in {"clean", "trigger", "certified", *FLOORS}
 
 
 def one_sided(champion: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:

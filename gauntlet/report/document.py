@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LEGEND = {
     "98.72 [98.5, 98.9]": "percent of the n images, with the 95 % Wilson interval",
     "clean": "test images, unattacked",
+    "certified": "proven: no image within the budget is classified otherwise; below it nothing can be attacked",
+    "smoothing": "proven of the smoothed model, which is another one",
     "white-box": "the attack was made against the very model in the row, its defense included",
     "black-box": "the attack saw only the answers of the model in the row",
     "transfer": "the attack was made against another model",
@@ -143,6 +145,7 @@ def _markdown(text: str) -> str:
 def _legend(measurements: Sequence[Measurement]) -> dict[str, str]:
     """The lines of the legend that these measurements need."""
     groups, marks = {m.group for m in measurements}, {m.mark for m in measurements}
+    groups |= {"smoothing"} if any("smoothing" in m.condition for m in measurements) else set()
     shown = {"98.72 [98.5, 98.9]", *groups, *marks, *(["ASR"] if "attack success rate" in groups else [])}
     return {sign: meaning for sign, meaning in LEGEND.items() if sign in shown}
 

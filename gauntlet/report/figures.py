@@ -25,7 +25,10 @@ Ints = NDArray[np.integer[Any]]
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 VERMILION = "#D55E00"
 MARKERS = "osD^vPX*"
-DASHES = {"white-box": "-", "black-box": "-.", "transfer": "--"}
+DASHES = {"white-box": "-", "black-box": "-.", "transfer": "--", "certified": ":"}
+STRONGEST = "crown"
+"""The certificate whose distance to the worst case is shaded."""
+OPEN = "neither broken nor certified"
 NORMS = {"inf": "L∞", "2": "L2", "1": "L1", "0": "L0"}
 PAGE = 10.0  # inches; at DPI the 1200 pixels a report shows without shrinking
 DPI = 120
@@ -119,7 +122,7 @@ def _curves(measurements: Sequence[Measurement]) -> list[_Curve]:
     groups: dict[tuple[str, str, str, str], list[Measurement]] = {}
     for m in measurements:
         if m.group in DASHES and m.eps is not None:
-            groups.setdefault((m.model, m.condition, m.knowledge, m.norm or "inf"), []).append(m)
+            groups.setdefault((m.model, m.condition, m.group, m.norm or "inf"), []).append(m)
     found = []
     for key, members in groups.items():
         start = {0.0: clean[key[0]]} if key[0] in clean else {}
@@ -147,6 +150,7 @@ def _curve_axes(
         style: dict[str, Any] = {"color": colour, "ls": DASHES[curve.knowledge], "marker": marker, "ms": 5}
         axes.plot(eps, value, **style, label=_curve_label(curve, split))
         axes.fill_between(eps, low, high, color=colour, alpha=0.13, lw=0)
+    _open_band(axes, curves)
     norm = NORMS.get(panel[0], panel[0])
     axes.set(xlabel=f"eps ({norm}, pixel range 0 to 1)", ylim=(-3, 103), title=plain(panel[1] or norm))
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
@@ -154,8 +158,20 @@ def _curve_axes(
     tidy(axes)
 
 
+def _open_band(axes: Axes, curves: Sequence[_Curve]) -> None:
+    """Shade what is open between a model's worst case and what is certified of it."""
+    worst = {curve.model: curve.points for curve in curves if curve.condition == "worst case"}
+    proven = {curve.model: curve.points for curve in curves if curve.condition.endswith(STRONGEST)}
+    for number, model in enumerate(name for name in worst if name in proven):
+        eps, above, below = np.intersect1d(worst[model][:, 0], proven[model][:, 0], return_indices=True)
+        label = OPEN if number == 0 else None
+        axes.fill_between(
+            eps, proven[model][below, 1], worst[model][above, 1], color="0.5", alpha=0.25, lw=0, label=label
+        )
+
+
 def _curve_label(curve: _Curve, split: bool) -> str:
-    knowledge = "" if curve.knowledge == "white-box" else f" ({curve.knowledge})"
+    knowledge = "" if curve.knowledge in ("white-box", "certified") else f" ({curve.knowledge})"
     return plain(f"{curve.model}{'' if split else f', {curve.condition}'}{knowledge}")
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from gauntlet.attacks import Attack
+from gauntlet.certify import Certified
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
 from gauntlet.measurement import budget
 from gauntlet.threat import TOLERANCE
@@ -45,6 +46,7 @@ class Evaluation:
     expectation: bool = False
     """Whether the attacks averaged over the draws of a random model (Athalye et al. 2018, EOT)."""
     bounds: tuple[float, float] = (0.0, 1.0)
+    certified: Sequence[Certified] = ()
 
 
 @dataclass(frozen=True)
@@ -268,8 +270,22 @@ def transfer_only(evidence: Evaluation) -> Iterator[Doubt]:
         yield Doubt("SUSPECT", "only transfer results: not adaptive")
 
 
+def breaks_a_proof(evidence: Evaluation) -> Iterator[Doubt]:
+    """What is certified cannot be broken. Raised if any image that is certified at a budget is broken within it."""
+    for one in (one for one in evidence.certified if one.certifier.itself):
+        alike = [r for r in evidence.results if r.attack.norm == one.certifier.norm and r.eps <= one.eps]
+        for result in alike:
+            here, there = np.intersect1d(one.index, result.index, return_indices=True)[1:]
+            if broken := int((one.proven[here] & ~result.robust[there]).sum()):
+                reason = (
+                    f"{name(result)} broke {broken} images that {one.certifier.name} certifies at {budget(one.eps)}"
+                )
+                yield Doubt("INVALID", f"{reason}: one of the two is wrong")
+
+
 CHECKS: tuple[Callable[[Evaluation], Iterator[Doubt]], ...] = (
     budget_broken,
+    breaks_a_proof,
     at_chance,
     other_range,
     no_perturbation,
