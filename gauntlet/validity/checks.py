@@ -271,7 +271,7 @@ def transfer_only(evidence: Evaluation) -> Iterator[Doubt]:
 
 
 def breaks_a_proof(evidence: Evaluation) -> Iterator[Doubt]:
-    """What is certified cannot be broken. Raised if any image that is certified at a budget is broken within it."""
+    """What is certified cannot be broken (Katz et al. 2017, section 1). Raised if any certified image is broken."""
     for one in (one for one in evidence.certified if one.certifier.itself):
         alike = [r for r in evidence.results if r.attack.norm == one.certifier.norm and r.eps <= one.eps]
         for result in alike:

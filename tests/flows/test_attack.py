@@ -8,7 +8,7 @@ import pytest
 
 from flows.attack import attack
 from flows.train import train
-from gauntlet.errors import GateError, SettingError
+from gauntlet.errors import GateError, InputError, SettingError
 from gauntlet.state import state_dir
 from tasks.store import tracking
 
@@ -36,6 +36,50 @@ def test_a_cascade_runs_the_cheap_attacks_first_and_each_on_what_is_left(cascade
     assert square["tried"] == round(60 * apgd["robust_accuracy"])
     (worst,) = [case for case in cascade["worst_case"] if case["eps"] == 0.1]
     assert worst["robust_accuracy"] == square["robust_accuracy"] <= fgsm["robust_accuracy"]
+
+
+@pytest.fixture(scope="module")
+def bounded(model: str, small_npz: str, store: str) -> dict[str, Any]:
+    settings = {"attack": ["fgsm", "pgd:max_iter=5"], "eps": [0.001, 0.1], "n": 60, "cascade": True}
+    certify = ["interval", "crown", "smoothing:draws=20,first=5,alpha=0.1"]
+    found: dict[str, Any] = attack(model=model, dataset=small_npz, tracking_uri=store, certify=certify, **settings)
+    return found
+
+
+def test_certified_images_leave_a_cascade_before_it_starts(bounded: dict[str, Any]) -> None:
+    proven = {row["eps"]: row["certified_accuracy"] for row in bounded["certified"] if row["certifier"] == "crown"}
+    assert proven[0.1] <= proven[0.001]
+    assert proven[0.001] > 0.5
+    tried = {row["eps"]: row["tried"] for row in bounded["results"] if row["attack"] == "fgsm"}
+    assert tried == {eps: 60 - round(60 * share) for eps, share in proven.items()}
+
+
+def test_robust_accuracy_is_bounded_from_both_sides(bounded: dict[str, Any]) -> None:
+    for case in bounded["worst_case"]:
+        assert case["proven"] <= case["robust_accuracy"]
+    run = tracking.read(bounded["run_id"])
+    rows = [row for row in bounded["certified"] if row["eps"] == 0.1]
+    assert [row["certifier"] for row in rows] == ["interval", "crown", "smoothing"]
+    assert all(row["low"] <= row["certified_accuracy"] <= row["high"] and row["n"] == 60 for row in rows)
+    assert run.data.metrics["certified/accuracy"] == rows[1]["certified_accuracy"]
+    assert run.data.metrics["smoothed/accuracy"] == rows[2]["certified_accuracy"]
+    frame = tracking.frame(bounded["run_id"], "certified.parquet")
+    assert len(frame) == 3 * 2 * 60
+    worst = [m for m in tracking.records(bounded["run_id"])["measurements"] if m.condition == "worst case"]
+    assert all("\N{EN DASH}" in m.text for m in worst)
+
+
+def test_a_model_that_cannot_be_bounded_is_refused_before_it_is_attacked(
+    small_npz: str, store: str, tmp_path: Any
+) -> None:
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(8, activation="gelu"), keras.layers.Dense(10)]
+    model = keras.Sequential([keras.Input((28, 28, 1)), *layers])
+    model.save(tmp_path / "gelu.keras")
+    settings = {"dataset": small_npz, "tracking_uri": store, "certify": ["crown"], "accept_chance": True}
+    with pytest.raises(InputError, match=r"layer 'dense.*' \(Dense\): no bounds are known for the activation gelu"):
+        attack(model=str(tmp_path / "gelu.keras"), **settings)
 
 
 def test_a_later_attack_of_a_cascade_claims_no_accuracy_of_its_own(cascade: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Square, UniformNoise
+from gauntlet.certify import Certified, Certifier, Interval, Smoothing
 from gauntlet.evaluation.clean import share
 from gauntlet.evaluation.outcome import Attacked, Knowledge
 from gauntlet.models.access import Access
@@ -47,6 +48,11 @@ def evidence(*results: Attacked, expectation: bool = False, logs: bool = False, 
 def retry(tried: int, broken: int, robust: float, attack: Attack | None = None, **more: Any) -> Retry:
     """`broken` of `tried` images of the share `robust` that PGD left at 0.1."""
     return Retry(attacked(PGD, 0.1, 50), attack or PGD, tried, broken, robust, **more)
+
+
+def proven(count: int, eps: float = 0.1, certifier: Certifier | None = None) -> dict[str, Any]:
+    """The first `count` of N images are certified."""
+    return {"certified": [Certified(certifier or Interval(), eps, np.arange(N), np.arange(N) < count, 0.0)]}
 
 
 def cascade(eps: float, single: int, several: int) -> tuple[Attacked, Attacked]:
@@ -225,6 +231,16 @@ CASES: dict[str, dict[str, tuple[Evaluation, str | None]]] = {
         "white-box too": (evidence(attacked(PGD, 0.1, 50, **TRANSFER), attacked(PGD, 0.1, 20)), None),
         "a black box": (evidence(attacked(SQUARE, 0.1, 50, **HIDDEN)), None),
         "nothing at all": (evidence(), None),
+    },
+    "breaks_a_proof": {
+        "one more than is broken": (replace(evidence(attacked(PGD, 0.1, 50)), **proven(51)), "INVALID"),
+        "within a smaller budget": (replace(evidence(attacked(PGD, 0.05, 50)), **proven(51)), "INVALID"),
+        "by noise": (replace(evidence(attacked(UNIFORM, 0.1, 50)), **proven(51)), "INVALID"),
+        "by a transfer": (replace(evidence(attacked(PGD, 0.1, 50, **TRANSFER)), **proven(51)), "INVALID"),
+        "none of those": (replace(evidence(attacked(PGD, 0.1, 50)), **proven(50)), None),
+        "in a larger budget": (replace(evidence(attacked(PGD, 0.2, 50)), **proven(51)), None),
+        "in another norm": (replace(evidence(attacked(L2, 0.1, 50)), **proven(51)), None),
+        "of the smoothed model": (replace(evidence(attacked(L2, 0.1, 50)), **proven(51, certifier=Smoothing())), None),
     },
 }
 TABLE = [(name, *case) for name, cases in CASES.items() for case in cases.values()]
