@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gauntlet.attacks import Attack, Fgsm, Library
 from gauntlet.declare import Registry
 from gauntlet.defenses.autoencoder import Autoencoder, Sampling, behind
+from gauntlet.defenses.base import Attacked, Defense
+from gauntlet.defenses.interval import IbpTraining
 from gauntlet.progress import Progress, part, silent
-from gauntlet.threat import Images, Labels, default_budgets
+from gauntlet.threat import Images, Labels
 from gauntlet.training.fit import Trained, Training, train
 
 if TYPE_CHECKING:
@@ -23,33 +24,7 @@ if TYPE_CHECKING:
     from gauntlet.training.fit import Perturb
 
 
-class Defense(BaseModel, ABC):
-    """Settings of a defense; it gives a model that stands for itself and is attacked as one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-
-    @abstractmethod
-    def apply(
-        self, dataset: Dataset, training: Training, baseline: CompiledClassifier, progress: Progress = silent
-    ) -> Trained:
-        """The defended model; its seconds count all that the defense costs, crafting included."""
-
-
-class _Attacked(Defense):
-    """Shared by the defenses that train on attacked images of one budget."""
-
-    eps: float | None = Field(
-        None, gt=0, le=1, description="L∞ budget of the attacked images; the data set's largest usual one"
-    )
-
-    def budget(self, dataset: Dataset) -> float:
-        """The budget, filled in."""
-        return self.eps or default_budgets("inf", dataset.input_shape[-1])[-1]
-
-
-class AdversarialTraining(_Attacked):
+class AdversarialTraining(Attacked):
     """Train afresh on clean and FGSM images made once, against the baseline (Goodfellow et al. 2015, section 6).
 
     A static mix: the images transfer from a model that is not the one defended, so it must be attacked white-box.
@@ -94,7 +69,7 @@ def _crafted(
     return np.concatenate(made)
 
 
-class OnTheFly(_Attacked):
+class OnTheFly(Attacked):
     """Train with a part of every batch replaced by FGSM images against the current weights (Kurakin et al. 2017)."""
 
     name: Literal["on-the-fly"] = "on-the-fly"
@@ -159,7 +134,7 @@ def _clipped(images: Any, bounds: tuple[float, float]) -> Any:
     return tf.clip_by_value(images, *bounds)
 
 
-class PgdTraining(_Attacked):
+class PgdTraining(Attacked):
     """Train on PGD images against the current weights (Madry et al. 2018, section 2.1 and table 6)."""
 
     name: Literal["pgd-training"] = "pgd-training"
@@ -216,7 +191,7 @@ class VaeReconstruction(Defense):
         return self.epochs or 10 * (training.resolved(n_train).epochs or 1)
 
 
-DEFENSES = Registry("defense", Defense, AdversarialTraining, OnTheFly, PgdTraining, VaeReconstruction)
+DEFENSES = Registry("defense", Defense, AdversarialTraining, OnTheFly, PgdTraining, IbpTraining, VaeReconstruction)
 defense, parse = DEFENSES.make, DEFENSES.parse
 if TYPE_CHECKING:
     AnyDefense = Defense

@@ -145,8 +145,9 @@ def _markdown(text: str) -> str:
 def _legend(measurements: Sequence[Measurement]) -> dict[str, str]:
     """The lines of the legend that these measurements need."""
     groups, marks = {m.group for m in measurements}, {m.mark for m in measurements}
-    groups |= {"smoothing"} if any("smoothing" in m.condition for m in measurements) else set()
+    smoothed = any("smoothing" in m.condition for m in measurements)
     shown = {"98.72 [98.5, 98.9]", *groups, *marks, *(["ASR"] if "attack success rate" in groups else [])}
+    shown |= {"smoothing"} if smoothed else set()
     return {sign: meaning for sign, meaning in LEGEND.items() if sign in shown}
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Perturb = Callable[[Any, Any, Any], Any]
 """(model, x, y) to the batch the model is trained on instead of x: tensors, inside the compiled step."""
+Objective = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+"""(model, x, y, step number) to the loss and the logits of a batch: tensors, inside the compiled step."""
 
 
 class Training(BaseModel):
@@ -98,12 +100,14 @@ def train(
     x: Images | None = None,
     y: Labels | Images | None = None,
     perturb: Perturb | None = None,
+    objective: Objective | None = None,
     start: keras.Model | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Train a model on the data set's training images, or on `x` and `y` instead; fresh, or from `start`'s weights.
 
-    `y` are classes (n,), or probabilities (n, n_classes), which cannot be split for a validation share.
+    `perturb` changes every batch, `objective` is a loss of its own. `y` are classes (n,), or probabilities
+    (n, n_classes), which cannot be split for a validation share.
     Deterministic: the same seed on the same machine gives the same weights, bit for bit.
     """
     import keras
@@ -113,7 +117,7 @@ def train(
     network = _network(training, dataset)
     if start is not None and [w.shape for w in start.weights] == [w.shape for w in network.weights]:
         network.set_weights(start.get_weights())
-    fitted = network if perturb is None else _perturbed(network, perturb)
+    fitted = _fitted(network, perturb, objective)
     x, y = (dataset.x_train, dataset.y_train) if x is None or y is None else (x, y)
     losses = {1: keras.losses.SparseCategoricalCrossentropy, 2: keras.losses.CategoricalCrossentropy}
     fitted.compile(
@@ -173,6 +177,44 @@ def _hold_out(x: Images, y: Any, training: Training) -> tuple[Images, Any, tuple
 
     kept, held = stratified_split(y, training.validation_share, training.seed)
     return x[kept], y[kept], (x[held], y[held])
+
+
+def _fitted(network: keras.Model, perturb: Perturb | None, objective: Objective | None) -> keras.Model:
+    """What is fitted: the network itself, or one that shares its weights."""
+    if objective is not None:
+        return _with_objective(network, objective)
+    return network if perturb is None else _perturbed(network, perturb)
+
+
+def _with_objective(network: keras.Model, objective: Objective) -> keras.Model:
+    """A model that shares `network`'s weights and is trained by a loss of its own; made here, as Keras loads slowly."""
+    import keras
+    import tensorflow as tf
+
+    class Objected(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            self.means = [keras.metrics.Mean("loss"), keras.metrics.SparseCategoricalAccuracy("accuracy")]
+
+        @property
+        def metrics(self) -> list[keras.metrics.Metric]:
+            return self.means
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            return self.network(x, training=training)
+
+        def train_step(self, data: Any) -> Any:
+            x, y = data
+            weights = self.network.trainable_variables
+            with tf.GradientTape() as tape:
+                loss, logits = objective(self.network, x, y, self.optimizer.iterations)
+            self.optimizer.apply(tape.gradient(loss, weights), weights)
+            self.means[0].update_state(loss, sample_weight=tf.shape(x)[0])
+            self.means[1].update_state(y, logits)
+            return {mean.name: mean.result() for mean in self.means}
+
+    return Objected()
 
 
 def _perturbed(network: keras.Model, perturb: Perturb) -> keras.Model:
