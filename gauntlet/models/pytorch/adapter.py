@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from gauntlet.errors import ModelError
 from gauntlet.models.adapter import INVERTED, Expects, InputRange, Layout, Outputs, far
 from gauntlet.models.blackbox import open_blackbox
@@ -74,7 +76,7 @@ def _plain(network: Network, way: Expects, x: Images, n_classes: int, output: st
     import torch
 
     unnamed = Logits(network, "", way)
-    given = unnamed.given(torch.from_numpy(x)).numpy()
+    given = unnamed.given(torch.from_numpy(np.array(x))).numpy()
     return replace(unnamed, output=network.choose(given, n_classes, output))
 
 
@@ -82,14 +84,14 @@ def _scores(logits: Logits, x: Images) -> Images:
     """The network's own scores, one for two classes as one."""
     import torch
 
-    return logits.network.arrays(logits.output, logits.given(torch.from_numpy(x)).numpy())
+    return logits.network.arrays(logits.output, logits.given(torch.from_numpy(np.array(x))).numpy())
 
 
 def _as_graph(logits: Logits, x: Images) -> Logits:
     """On the graph of the module, where it can be exported."""
     import torch
 
-    graph = exported(logits.network, logits.given(torch.from_numpy(x)), logits.output)
+    graph = exported(logits.network, logits.given(torch.from_numpy(np.array(x))), logits.output)
     return replace(logits, network=graph) if graph else logits
 
 

@@ -7,6 +7,7 @@ is a batch of images and a batch of logits: copies that cost next to nothing bes
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ import tensorflow as tf
 
 from gauntlet.models.adapter import Expects
 from gauntlet.models.classifier import WhiteBox
+from gauntlet.models.losses import LOSSES, Loss
 from gauntlet.models.outputs import EDGE, PROBABILITIES, SIGMOID, TANH
 from gauntlet.models.pytorch.network import Network
+from gauntlet.threat import Images
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +70,7 @@ def _inverted(scores: torch.Tensor, kind: str) -> torch.Tensor:
 
 
 class TorchClassifier(WhiteBox):
-    """A PyTorch network of logits; everything runs eagerly, on the processor."""
+    """A PyTorch network of logits; it runs eagerly, on the processor."""
 
     def __init__(
         self, logits: Logits, input_shape: tuple[int, ...], nb_classes: int, bounds: tuple[float, float] = (0.0, 1.0)
@@ -77,48 +80,75 @@ class TorchClassifier(WhiteBox):
         super().__init__(_Differentiable(logits), input_shape, nb_classes, bounds)
         self._scores = lambda x: tf.constant(predicted(logits, x.numpy()))
 
+    def _look(self, loss: Loss) -> Callable[..., Any]:
+        """The loss and its slope by the logits are compiled; the network is asked once."""
+        slope = tf.function(_slope(loss), reduce_retracing=True)
+
+        def look(x: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            answer = _Answer(self._network, x.numpy())
+            each, towards = slope(answer.scores, y, target)
+            return answer.scores, each, tf.constant(answer.pulled(towards.numpy()))
+
+        return look
+
     def digest(self) -> str:
         """SHA-256 (hex) of graph or code, weights, and what stands around the network."""
         return self._network.digest()
 
 
-def predicted(logits: Logits, x: np.ndarray) -> np.ndarray:
+def _slope(loss: Loss) -> Callable[..., Any]:
+    def slope(logits: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            each = LOSSES[loss](logits, y, target)
+        return each, tape.gradient(each, logits)
+
+    return slope
+
+
+def predicted(logits: Logits, x: Images) -> Images:
     """Logits (n, k) of images (n, h, w, c), without gradients."""
     import torch
 
     with torch.no_grad():
-        scores: np.ndarray = logits(torch.from_numpy(np.array(x, np.float32))).numpy()
+        scores: Images = logits(torch.from_numpy(np.array(x, np.float32))).numpy()
     return scores
 
 
+class _Answer:
+    """Logits of a batch, from which gradients can be pulled back to the images."""
+
+    def __init__(self, logits: Logits, x: Images) -> None:
+        import torch
+
+        self._images = torch.from_numpy(np.array(x, np.float32)).requires_grad_()
+        with torch.enable_grad():
+            self._scores = logits(self._images)
+        self.scores = tf.constant(self._scores.detach().numpy())
+
+    def pulled(self, towards: Images) -> Images:
+        """The gradient (n, h, w, c) of the logits weighted with `towards` (n, k); nothing where they are not connected."""
+        import torch
+
+        gradient = None
+        if self._scores.requires_grad:
+            given = torch.from_numpy(np.array(towards, np.float32))
+            (gradient,) = torch.autograd.grad(self._scores, self._images, given, retain_graph=True, allow_unused=True)
+        found: Images = np.zeros(self._images.shape, np.float32) if gradient is None else gradient.numpy()
+        return found
+
+
 class _Differentiable:
-    """A network as a function of TensorFlow's tensors, with its gradient."""
+    """A network as a function of TensorFlow's tensors that brings its gradient, for those who differentiate it."""
 
     def __init__(self, logits: Logits) -> None:
         self._logits = logits
 
     def __call__(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        answer: tf.Tensor = _crossing(self._logits, x)
-        return answer
+        @tf.custom_gradient
+        def crossing(x: tf.Tensor) -> Any:
+            answer = _Answer(self._logits, x.numpy())
+            return answer.scores, lambda towards: tf.constant(answer.pulled(towards.numpy()))
 
-
-def _crossing(logits: Logits, x: tf.Tensor) -> Any:
-    """Logits of a tensor of images; the gradient goes back through PyTorch."""
-    import torch
-
-    @tf.custom_gradient
-    def function(x: tf.Tensor) -> Any:
-        images = torch.from_numpy(np.array(x.numpy(), np.float32)).requires_grad_()
-        with torch.enable_grad():
-            scores = logits(images)
-
-        def pull(towards: tf.Tensor) -> tf.Tensor:
-            if not scores.requires_grad:  # nothing connects the scores to the images
-                return tf.zeros_like(x)
-            given = torch.from_numpy(np.array(towards.numpy(), np.float32))
-            (gradient,) = torch.autograd.grad(scores, images, given, retain_graph=True, allow_unused=True)
-            return tf.zeros_like(x) if gradient is None else tf.constant(gradient.numpy())
-
-        return tf.constant(scores.detach().numpy()), pull
-
-    return function(x)
+        logits: tf.Tensor = crossing(x)
+        return logits
