@@ -100,9 +100,9 @@ def adapt(
     channels.fit(x.shape[-1])
     model = one_output(channels_last(as_graph(model, x.shape[1:])), n_classes, output)
     layouts = _check_shapes(model, x, outputs, layout)
-    near, far = _given(model, x[:256], layouts[0]), _given(model, far(x[:64]), layouts[0])
+    near, away = _given(model, x[:256], layouts[0]), _given(model, far(x[:64]), layouts[0])
     check_finite(run(model, near))
-    logits, how, inverted = (model, LOGITS, False) if outputs == "logits" else unsquashed(model, near, far)
+    logits, how, inverted = (model, LOGITS, False) if outputs == "logits" else unsquashed(model, near, away)
     ways = [Expects(name, order, channels) for name in RANGES for order in layouts]
     asked = [way for way in ways if input_range in ("auto", way.input_range)]
 
@@ -121,7 +121,7 @@ def adapt(
     how = f"{how}{INVERTED}" if inverted else how
     wrapped = _wrapped(logits, x.shape[1:], found)
     # What is squashed all the same is judged as it is: a probe tells it by its bounds.
-    free = kind_of([run(logits, near), run(logits, far)]) == LOGITS
+    free = kind_of([run(logits, near), run(logits, away)]) == LOGITS
     divisor = temperature(wrapped.predict(x[:256], batch_size=256, verbose=0)) if free else 1.0
     return Adapted(wrapped, found.input_range, how, found.layout, better, divisor)
 

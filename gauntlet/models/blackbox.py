@@ -86,6 +86,7 @@ def open_blackbox(
     outputs: Outputs = "auto",
     bounds: tuple[float, float] = (0.0, 1.0),
     channels: Channels = Channels(),
+    output: str | None = None,
     *,
     accept_chance: bool = False,
 ) -> Opened:
@@ -96,6 +97,7 @@ def open_blackbox(
     of these classes, or when it is no better than chance.
     """
     channels.fit(x.shape[-1])
+    function = function if output is None else _named(function, output)
     ways = [Expects(pixels, order, channels) for pixels in RANGES for order in LAYOUTS]
     asked = [way for way in ways if input_range in ("auto", way.input_range) and layout in ("auto", way.layout)]
     first = [*asked, *(way for way in ways if way not in asked)]
@@ -184,6 +186,20 @@ def as_scores(answer: np.ndarray, kind: str, n_classes: int) -> Images:
         answer = inverted(one, SIGMOID if kind == PROBABILITIES else kind)
         return np.concatenate([np.zeros_like(answer), answer], axis=1).astype(np.float32)
     return inverted(answer, kind).astype(np.float32)
+
+
+def _named(function: Function, output: str) -> Function:
+    """Of several outputs the one of this name, or this place."""
+
+    def one(images: Images) -> Any:
+        answer = function(images)
+        named = answer if isinstance(answer, Mapping) else {str(i): value for i, value in enumerate(answer)}
+        if output not in named:
+            told = ", ".join(map(str, named))[:200]
+            raise ModelError(f"it has no output {output!r}", where="output", fix=f"one of {told}")
+        return named[output]
+
+    return one
 
 
 # --- one call -----------------------------------------------------------------------------------------------

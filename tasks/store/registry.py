@@ -160,6 +160,27 @@ def load_pyfunc(uri: str) -> Any:
         raise ModelError(f"cannot be loaded: {reason(error)}", where=uri, fix=fix) from error
 
 
+def load_torch(uri: str) -> Any:
+    """The `torch.nn.Module` of a model of MLflow's flavor. Loading it runs code that comes with it."""
+    try:
+        return mlflow.pytorch.load_model(uri)
+    except (Exception, SystemExit) as error:  # whatever that code raises
+        from gauntlet.models.blackbox import reason
+
+        fix = "install what its requirements.txt names"
+        raise ModelError(f"cannot be loaded: {reason(error)}", where=uri, fix=fix) from error
+
+
+def load_onnx(uri: str, *, trust: bool = False) -> Any:
+    """The model of MLflow's ONNX flavor, read as any file of a stranger's."""
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()
+            return load_file(folder / str(_flavors(uri)["onnx"].get("data", "model.onnx")), trust=trust)
+    except (MlflowException, OSError) as error:
+        raise _no_model(uri, error) from error
+
+
 def is_ours(uri: str) -> bool:
     """Whether a stage registered the model: then it takes [0, 1] and gives logits, and nothing need be detected."""
     try:

@@ -20,7 +20,7 @@ RANDOM = ("bernoulli", "rand", "normal", "dropout_", "native_dropout", "multinom
 
 def of_program(program: Any) -> Network:
     """A program of `torch.export`; `ModelError` for one that takes several inputs, or was exported while training."""
-    module = program.module()
+    module = program.module(check_guards=False)  # they are code, which would be run
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise ModelError(f"the model has {len(inputs)} inputs, expected one of images", where="model")
@@ -57,9 +57,11 @@ def _network(module: Any, names: list[str], state: Any, example: torch.Tensor) -
         made = _without_last(module, names.index(output))
         return None if made is None else _network(made, names, state, example)
 
+    shape = tuple(n if isinstance(n, int) else 32 for n in example.shape[1:])
     batch = example.shape[0] if isinstance(example.shape[0], int) else None
     run = _any_batch(module, batch)
-    return Network(lambda x: _answers(run, names, x, example), module.code, state, example.dtype, shorter)
+    answers = lambda x: _answers(run, names, x, example)  # noqa: E731
+    return Network(answers, module.code, state, example.dtype, shorter, shape=shape)
 
 
 def _answers(run: Callable[..., Any], names: list[str], x: torch.Tensor, example: torch.Tensor) -> Answers:

@@ -36,6 +36,8 @@ class Network:
     """The same without the last step before an output; None where no step is known to keep the scores' order."""
     module: Any = None
     """The module, where it may still be exported to a graph."""
+    shape: tuple[int, ...] | None = None
+    """Of an image, where the model says it."""
 
     def sizes(self, x: torch.Tensor) -> dict[str, int]:
         """The outputs that have a row per image, and how many numbers a row."""
@@ -62,6 +64,14 @@ class Network:
 
         with torch.no_grad():
             return chosen(self.sizes(torch.from_numpy(np.ascontiguousarray(x))), n_classes, output)
+
+    def ask(self, n: int) -> None:
+        """Run it once on `n` grey images, if it says of what shape; what it answers is not looked at."""
+        import torch
+
+        if self.shape is not None:
+            with torch.no_grad():
+                self.answers(torch.full((n, *self.shape), 0.5, dtype=self.dtype))
 
     def digest(self) -> str:
         """SHA-256 (hex) over the graph or code, and over every weight's name, type, shape and bytes."""

@@ -22,10 +22,11 @@ PROGRAM = re.compile(r"[^/]+/models/[^/]+\.json")
 """Descriptions of exported programs."""
 INERT = re.compile(
     r"[^/]+/(data/(weights|constants)/(weight|tensor|constant|custom_obj)_\d+|archive_(format|version)"
-    r"|data/(weights|constants)/\w+_config\.json|constants/\d+|\.data/version)"
+    r"|data/(weights|constants)/\w+_config\.json|(constants|traced_inputs)/\d+|\.data/version)"
 )
 """Members of a `.pt2` that are bare numbers, or say where they are."""
 _SYMBOL = re.compile(r"Symbol\('[su]\d+'(, (positive|integer|nonnegative|real)=(True|False))*\)")
+_SIZE = re.compile(r"L\['\w+'\](\[\d+\])*\.(size|stride)\(\)\[\d+\]")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _FUNCTIONS = {"Max", "Min", "Mod", "FloorDiv", "CleanDiv", "PythonMod", "CeilDiv", "IntTrueDiv", "TruncToInt", "Eq",
               "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "True", "False", "int_oo", "oo"}  # fmt: skip
@@ -133,7 +134,7 @@ def _is_arithmetic(text: Any) -> bool:
     """Whether a text is made of numbers, sizes and what is computed from them."""
     if not isinstance(text, str):
         return False
-    bare = _SYMBOL.sub("0", text)
+    bare = _SIZE.sub("0", _SYMBOL.sub("0", text))
     if re.search(r"[^\w\s+\-*/(),.<>=&|]", bare) or "__" in bare:
         return False
     known = all(word in _FUNCTIONS or re.fullmatch(r"[su]\d+", word) for word in _WORD.findall(bare))
