@@ -113,7 +113,7 @@ def adapted(module: Any, data: Dataset, **facts: Any) -> Any:
         ([torch.nn.Softmax(1)], "probabilities"),
         ([torch.nn.LogSoftmax(1)], "log-probabilities"),
         ([torch.nn.Sigmoid()], "sigmoid"),
-        ([torch.nn.Tanh()], "tanh"),
+        ([_Scaled(0.1, 0.0), torch.nn.Tanh()], "tanh"),
         ([_Scaled(0.5, 0.0), torch.nn.Softmax(1)], "probabilities"),
     ],
     ids=["logits", "softmax", "log-softmax", "sigmoid", "tanh", "softmax of half"],
