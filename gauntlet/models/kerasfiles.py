@@ -22,6 +22,7 @@ from gauntlet.limits import (
     SUSPICIOUS_RATIO,
 )
 from gauntlet.models.container import Copy
+from gauntlet.models.kerasold import modern
 
 if TYPE_CHECKING:
     import keras
@@ -42,10 +43,24 @@ def read(copy: Copy, *, trust: bool = False) -> keras.Model:
         _check_size(config_of(copy))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of others' saving formats
-        model = keras.models.load_model(copy.path, compile=False, safe_mode=not trust)
+        model = _loaded(copy, not trust)
     if not isinstance(model, keras.Model):
         raise ModelError(f"not a readable Keras model: it holds a {type(model).__name__}")
     return model
+
+
+def _loaded(copy: Copy, safe: bool) -> Any:
+    """What Keras makes of a file; of one that Keras 2 wrote, with its description in the words of Keras 3."""
+    import keras
+
+    if copy.kind == "keras":
+        return keras.models.load_model(copy.path, compile=False, safe_mode=safe)
+    import h5py
+    from keras.src.legacy.saving.legacy_h5_format import load_model_from_hdf5
+
+    with h5py.File(copy.path, "r+", driver="core", backing_store=False) as content:  # changed in memory alone
+        content.attrs["model_config"] = json.dumps(config_of(copy))
+        return load_model_from_hdf5(content, compile=False, safe_mode=safe)
 
 
 def config_of(copy: Copy) -> Any:
@@ -82,11 +97,12 @@ def _config_of_hdf5(file: IO[bytes]) -> Any:
 
     _check_hdf5(file)
     with h5py.File(file, "r") as content:
-        config = content.attrs.get("model_config")
+        config, version = content.attrs.get("model_config"), content.attrs.get("keras_version", "")
     if config is None:
         fix = "build the network, load_weights, and model.save('FILE.keras')"
         raise ModelError("not a readable Keras model: it holds weights alone", fix=fix)
-    return json.loads(config)
+    version = version.decode() if isinstance(version, bytes) else str(version)
+    return modern(json.loads(config)) if version.startswith("2.") else json.loads(config)
 
 
 def _check_hdf5(file: IO[bytes]) -> None:
