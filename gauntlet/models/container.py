@@ -65,7 +65,7 @@ def _kind(path: Path, suffix: str) -> str:
     with path.open("rb") as file:
         head = file.read(16)
     if head[:4] == ZIP:
-        _check_archive(path)
+        _check_archive(path, suffix)
     found = _archived(path) if head[:4] == ZIP else _told(head, suffix)
     if found is None:
         pickled = head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"
@@ -120,17 +120,18 @@ def _neither(suffix: str) -> str:
     return "neither a .keras archive nor HDF5" if of == "Keras model" else f"it does not begin as one"
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(path: Path, suffix: str) -> None:
     """The archive begins with the file, and no reader of HDF5 finds anything in it but a member's own bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise ModelError(f"not a readable model: it cannot be read as an archive: {error}", fix="save it again") from error
+        what = f"not a readable {format_of(suffix)}: it cannot be read as an archive: {error}"
+        raise ModelError(what, fix=save_it(suffix)) from error
     if not members or min(member.header_offset for member in members) != 0:
-        raise ModelError("something stands in front of the archive: refused", fix="save it again")
+        raise ModelError("something stands in front of the archive: refused", fix=save_it(suffix))
     if stray := _hdf5_places(path) - {_data_offset(path, member) for member in members}:
-        raise ModelError(f"it is an archive with HDF5 at byte {min(stray):,}: refused", fix="save it with model.save")
+        raise ModelError(f"it is an archive with HDF5 at byte {min(stray):,}: refused", fix=save_it(suffix))
 
 
 def _hdf5_places(path: Path) -> set[int]:

@@ -149,15 +149,16 @@ def _there(path: Path) -> Path:
         saved = (path / "saved_model.pb").is_file()
         what = OTHERS["saved_model"] if saved else "no such model file: it is a folder"
     named, _, fix = what.partition(": ")
-    forms = "give FILE.keras, .h5, .pt2, .pt, .onnx or .tflite, or a models:/ or runs:/ URI"
+    forms = "give a .keras file (or .h5, .pt2, .pt, .onnx, .tflite) or a models:/ or runs:/ URI"
     raise ModelError(named, where=one_line(path, 300), fix=fix or forms)
 
 
 _FUNCTION = "give module:function, a function of images that runs it"
 _LOG = "log it with mlflow.{0}.log_model and give models:/NAME/VERSION --trust, or " + _FUNCTION
 _SAVE = "load it where it was made and model.save('FILE.keras'), or " + _FUNCTION
+_AROUND = "give module:model, a keras.Model around keras.layers.TFSMLayer(FOLDER), which keeps the gradients"
 OTHERS = {
-    "saved_model": f"a SavedModel folder is not read: {_SAVE}",
+    "saved_model": f"a SavedModel folder is not read: {_AROUND}",
     ".pb": f"a frozen graph is not read: {_SAVE}",
     **dict.fromkeys((".pkl", ".joblib"), f"a pickle is not read as a file: {_LOG.format('sklearn')}"),
 }

@@ -188,4 +188,4 @@ def test_the_frozen_network_is_the_one_written_here() -> None:
 
 
 def test_it_is_tried_in_a_process_of_its_own(weights: dict[str, list[np.ndarray]], tmp_path: Path) -> None:
-    assert load_file(written(tmp_path / "m.h5", FORMS[next(iter(FORMS))], weights)).count_params() == 75_682
+    assert load_file(written(tmp_path / "m.h5", FORMS[next(iter(FORMS))], weights)).count_params() == 75_338
