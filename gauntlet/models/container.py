@@ -7,14 +7,16 @@ file can be two models. Suffix, beginning and end must agree, and what is loaded
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gauntlet.assurance.scan.models import onnxfiles
 from gauntlet.errors import ModelError
 from gauntlet.limits import MAX_MODEL_BYTES
 
@@ -57,8 +59,34 @@ def copied(path: Path) -> Iterator[Copy]:
         shutil.copyfile(path, held)
         kind = _kind(held, path.suffix.lower())
         named = held.rename(held.with_suffix(KINDS[kind][0]))
-        with named.open("rb") as file:
-            yield Copy(named, kind, hashlib.file_digest(file, "sha256").hexdigest())
+        copies = [named, *(_beside(path, named) if kind == "onnx" else ())]
+        yield Copy(named, kind, _digest(copies))
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """SHA-256 (hex) of a file; of several, of their digests."""
+    found = []
+    for path in paths:
+        with path.open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
+
+
+def _beside(path: Path, held: Path) -> Iterator[Path]:
+    """Copies of the files beside an ONNX model in which its weights lie."""
+    try:
+        names = sorted(onnxfiles.beside(held.read_bytes()))
+    except ValueError as error:
+        raise ModelError(f"not a readable ONNX model: {error}", fix=save_it(".onnx")) from error
+    size = held.stat().st_size
+    for name in names:
+        source = path.parent / name
+        if not re.fullmatch(r"\w[\w.-]{0,200}", name) or source.is_symlink() or not source.is_file():
+            raise ModelError(f"its weights lie in {name[:100]!r}, no file beside it: refused", fix=save_it(".onnx"))
+        size += source.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise ModelError(f"has {size:,} bytes, more than the {MAX_MODEL_BYTES:,} a model may have")
+        yield Path(shutil.copyfile(source, held.parent / name))
 
 
 def _kind(path: Path, suffix: str) -> str:

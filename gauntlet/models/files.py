@@ -98,11 +98,11 @@ def _check(copy: Copy, *, trust: bool = False, weights: bool = False) -> None:
     if copy.kind in ("keras", "h5"):
         kerasfiles.check(copy, trust=trust)
         return
-    _check_library(copy)
     found = scan(copy.path)
-    for told in (*(f.message for f in found.findings), *found.errors):
-        if not trust:
-            raise ModelError(f"{one_line(told, 300)}: refused", fix="pass --trust if you trust where it comes from")
+    if (told := [*(finding.message for finding in found.findings), *found.errors]) and not trust:
+        fix = "save the state dict alone" if weights else "pass --trust if you trust where it comes from"
+        raise ModelError(f"{one_line(told[0], 300)}: refused", fix=fix)
+    _check_library(copy)
 
 
 WEIGHTS = ("pickled", "safetensors")

@@ -252,9 +252,7 @@ def half_range(model: WhiteBox, x: Images, y: Labels, seed: int) -> tuple[float,
     return len(left) / len(x), float((model.labels(whole.images) == y[left]).sum() / len(x))
 
 
-def strengthened(
-    model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int
-) -> Iterator[Retry]:
+def strengthened(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Retry]:
     """The strongest gradient attack with twice the steps from another start, for each norm."""
     for case in at_stake(results):
         chosen = _strongest(_mine(case, results))
@@ -264,9 +262,7 @@ def strengthened(
             yield _retry(model, x, y, stronger, result, case, size, seed + 1)
 
 
-def square_sample(
-    model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int
-) -> Iterator[Retry]:
+def square_sample(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Retry]:
     """A short search without gradients, for each norm where the battery holds none."""
     for case in at_stake(results):
         mine = _mine(case, results)

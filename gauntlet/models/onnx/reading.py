@@ -28,7 +28,7 @@ def read(path: Path) -> keras.Model | Runtime:
     """The model of a file that was looked into: white-box where every operator is known, else said not to be."""
     import onnx
 
-    proto = onnx.load(str(path), load_external_data=False)
+    proto = onnx.load(str(path))  # with the weights beside it, which were copied as well
     runtime = Runtime.of(proto)
     try:
         converted = convert(proto)
@@ -95,7 +95,9 @@ def check(converted: Converted, proto: Any, runtime: Runtime) -> None:
     expected = runtime(images)
     names = [out.name for out in proto.graph.output]
     if _differing(_ours(converted, names, images), expected):
-        raise ModelError(f"read into Keras it gives other outputs, first at {_first(converted, proto, images)}: refused")
+        raise ModelError(
+            f"read into Keras it gives other outputs, first at {_first(converted, proto, images)}: refused"
+        )
 
 
 def _images(dims: tuple[int, ...]) -> Images:

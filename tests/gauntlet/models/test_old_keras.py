@@ -119,9 +119,7 @@ FORMS = {
     "a list of layers": {"class_name": "Sequential", "config": sequential([INPUT, *digits_layers()])["config"]},
     "a functional model": functional(digits_layers()),
     "a functional model called Model": functional(digits_layers(), "Model"),
-    "a functional model whose first layer says the shape": functional(
-        first(digits_layers(), batch_input_shape=SHAPE)
-    ),
+    "a functional model whose first layer says the shape": functional(first(digits_layers(), batch_input_shape=SHAPE)),
 }
 
 

@@ -27,7 +27,7 @@ def is_onnx(head: bytes, name: str) -> bool:
 
 
 def scan_onnx(stream: BinaryIO, file: str, where: str, look: Look) -> None:
-    """Note operators that are not the standard's, and tensors that are read from other files."""
+    """Note operators that are not the standard's, and tensors that lie outside of the model's folder."""
     size = stream.seek(0, 2)
     if size > look.limits.member_bytes:
         look.error(file, f"{where}larger than {look.limits.member_bytes:,} bytes")
@@ -76,8 +76,15 @@ def _node(node: bytes, file: str, look: Look, depth: int) -> None:
 
 def _tensor(tensor: bytes, file: str, look: Look) -> None:
     for name, location in _external(tensor):
-        what = f"{name} lies in {location!r}"
-        look.hit("GM007" if escapes(location) else "GM006", file, what)
+        if escapes(location):
+            look.hit("GM007", file, f"{name} lies in {location!r}")
+
+
+def beside(model: bytes) -> set[str]:
+    """The files in which a model's weights lie, as it names them; `ValueError` for what is no model."""
+    graphs = [value for number, value in fields(model) if number == _GRAPH]
+    tensors = [value for graph in graphs for number, value in fields(graph) if number == _INITIALIZER]
+    return {location for tensor in tensors for _, location in _external(tensor)}
 
 
 def _external(tensor: bytes) -> Iterator[tuple[str, str]]:

@@ -34,9 +34,10 @@ def scan_safetensors(stream: BinaryIO, file: str, where: str, look: Look) -> Non
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         look.error(file, f"{where}not safetensors that can be read: {type(error).__name__}")
         return
-    if sorted(begin for begin, _ in ends) != [0, *sorted(end for _, end in ends)][: len(ends)] or 8 + length + max(
-        (end for _, end in ends), default=0
-    ) != size:
+    if (
+        sorted(begin for begin, _ in ends) != [0, *sorted(end for _, end in ends)][: len(ends)]
+        or 8 + length + max((end for _, end in ends), default=0) != size
+    ):
         look.hit("GM017", file, f"{where}tensors that overlap, leave gaps or end elsewhere than the file")
 
 

@@ -53,7 +53,9 @@ def scan_code(text: bytes, file: str, where: str, look: Look) -> None:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         look.error(file, f"{where} is not TorchScript that can be read: {type(error).__name__}")
         return
-    for name in sorted({_dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}):
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    whole = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) not in inner]
+    for name in sorted({_dotted(node) for node in whole}):
         _operation(name, file, where, look)
 
 
