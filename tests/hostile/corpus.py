@@ -472,6 +472,10 @@ script(
 )
 script("TorchScript that saves", "torch.save|--trust", "def forward(self, x):\n  return torch.save(x, 'evil')\n")
 script("TorchScript of a library's", "ops.evil.run|--trust", "def forward(self, x):\n  return ops.evil.run(x)\n")
+script("TorchScript that saves by a method", ".save()|--trust", "def save(self, x):\n  return (x).save('evil')\n")
+script(
+    "TorchScript that calls another machine", "ops.prim.rpc_sync|--trust", "def f(x):\n  return ops.prim.rpc_sync(x)\n"
+)
 script("TorchScript that cannot be read", "not TorchScript that can be read", "def forward(:\n")
 program("a program whose size is code", "expr_str|refused", {"expr_str": "__import__('os').system('touch canary')"})
 program(
@@ -515,7 +519,7 @@ weights(
     "not safetensors|refused",
     lambda f: written(f, "w.safetensors", m.safetensors({"a": 1})),
 )
-weights("no weights", "w.pt|no such", lambda f: f / "w.pt")
+weights("weights that are not there", "w.pt|no such", lambda f: f / "w.pt")
 keras("a billion units", "declares|weights|allowed", m.config(units=10**9))
 keras("an answer of 10**11 units", "declares|weights|allowed", m.config(units=10**11))
 keras("a layer of 10**10 numbers", "numbers an image|allowed", m.config(wide))

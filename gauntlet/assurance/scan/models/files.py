@@ -111,7 +111,9 @@ def scan_zip(stream: BinaryIO, file: str, look: Look, where: str = "", depth: in
         with zipfile.ZipFile(stream) as archive:
             if not archive.namelist():
                 look.error(file, f"an empty archive is {NOT_A_MODEL}")
-            for member in _sound(archive.infolist(), file, look):
+            members = _sound(archive.infolist(), file, look)
+            _torchscript(archive, members, file, look)
+            for member in members:
                 try:
                     _member(archive, member, file, look, where, depth)
                 except _BROKEN as error:
@@ -150,13 +152,11 @@ def _sound(members: list[zipfile.ZipInfo], file: str, look: Look) -> list[zipfil
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str, look: Look, where: str, depth: int) -> None:
     """One member of an archive, by its name where that says all, else by its content."""
     name = f"{where}/{member.filename}" if where else member.filename
-    if _TORCH_DATA.fullmatch(member.filename) or torchfiles.INERT.fullmatch(member.filename):
+    if any(known.fullmatch(member.filename) for known in (_TORCH_DATA, torchfiles.INERT, torchfiles.CODE)):
         return
     with archive.open(member) as opened:
         if member.filename in ("config.json", "metadata.json"):
             configs.scan_text(opened.read(look.limits.text_bytes + 1), file, name, look)
-        elif torchfiles.CODE.fullmatch(member.filename):
-            torchfiles.scan_code(opened.read(look.limits.text_bytes + 1), file, name, look)
         elif torchfiles.PROGRAM.fullmatch(member.filename):
             torchfiles.scan_program(opened.read(look.limits.text_bytes + 1), file, name, look)
         elif member.filename == "schema.json":
@@ -165,6 +165,15 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str, look: 
             with _copy(opened, look.limits.member_bytes) as copy:
                 if not (member.filename.startswith("assets/") and is_text(copy)):
                     scan_stream(copy, file, look, name, depth + 1)
+
+
+def _torchscript(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: str, look: Look) -> None:
+    """All code of an archive of TorchScript's, at once: it calls functions of its own by name."""
+    code = [member for member in members if torchfiles.CODE.fullmatch(member.filename)]
+    if sum(member.file_size for member in code) > look.limits.text_bytes:
+        look.error(file, f"code of more than {look.limits.text_bytes:,} bytes")
+    elif code:
+        torchfiles.scan_code({member.filename: archive.read(member) for member in code}, file, look)
 
 
 def is_text(stream: BinaryIO) -> bool:

@@ -63,6 +63,7 @@ _TABLE: tuple[Rule, ...] = (
         "the model calls an operation that is not known to only compute",
         "CWE-829",
     ),
+    Rule("GM019", "code-in-program", "high", "loading an exported program evaluates a text that is no size", "CWE-95"),
 )
 RULES: dict[str, Rule] = {rule.id: rule for rule in _TABLE}
 """Every rule by its number."""

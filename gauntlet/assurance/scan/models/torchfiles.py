@@ -28,12 +28,25 @@ INERT = re.compile(
 _SYMBOL = re.compile(r"Symbol\('[su]\d+'(, (positive|integer|nonnegative|real)=(True|False))*\)")
 _SIZE = re.compile(r"L\['\w+'\](\[\d+\])*\.(size|stride)\(\)\[\d+\]")
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_FUNCTIONS = {"Max", "Min", "Mod", "FloorDiv", "CleanDiv", "PythonMod", "CeilDiv", "IntTrueDiv", "TruncToInt", "Eq",
-              "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "True", "False", "int_oo", "oo"}  # fmt: skip
+_FUNCTIONS = set(
+    "Add And CeilDiv CleanDiv Eq Equality False FloatTrueDiv FloorDiv Ge GreaterThan Gt Half IntTrueDiv Integer Le "
+    "LessThan Lt Max Min Mod Mul Ne NegativeOne Not One Or Pow PythonMod Rational StrictGreaterThan StrictLessThan "
+    "ToFloat True TruncToInt Unequality Zero ceiling floor int_oo oo".split()
+)
+"""Of SymPy's."""
+_FLOAT = re.compile(r"Float\('[\d.e+-]+', precision=\d+\)")
 _OPERATORS = {"add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow", "getitem", "eq", "ne", "lt", "le", "gt",
               "ge", "and_", "or_", "not_", "pos"}  # fmt: skip
 _TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
-_PRIMITIVE = re.compile(r"(prim|prims)\.\w+")
+_PRIMITIVES = {
+    "data", "device", "dtype", "grad", "is_cuda", "is_mps", "is_quantized", "is_sparse", "layout", "max", "min", "name",
+    "NumToTensor", "RaiseException", "requires_grad", "shape", "TupleIndex", "type", "unchecked_cast",
+    "unchecked_unwrap_optional", "Uninitialized",
+}  # fmt: skip
+"""Operations of the language itself. Left out: calls of other machines (`rpc_*`), Python's, and printing."""
+_WRITING = {"save", "from_file", "_print", "warn", "manual_seed", "set_grad_enabled", "backward", "record_stream"}
+"""A function of the archive's own that is called so does not make the operation harmless."""
+_SPACES = ("torch.", "ops.", "__torch__.")
 
 
 @lru_cache
@@ -46,17 +59,32 @@ def _allowed() -> frozenset[str]:
 # --- TorchScript ----------------------------------------------------------------------------------------------
 
 
-def scan_code(text: bytes, file: str, where: str, look: Look) -> None:
-    """Note operations that are not known to do nothing but compute."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        look.error(file, f"{where} is not TorchScript that can be read: {type(error).__name__}")
-        return
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    whole = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) not in inner]
-    for name in sorted({_dotted(node) for node in whole}):
+def scan_code(sources: dict[str, bytes], file: str, look: Look) -> None:
+    """Note operations that are not known to do nothing but compute; `sources` are all of an archive's, by name."""
+    trees = {}
+    for where, text in sources.items():
+        try:
+            trees[where] = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            look.error(file, f"{where} is not TorchScript that can be read: {type(error).__name__}")
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)} - _WRITING
+    for where, tree in trees.items():
+        _names(tree, own, file, where, look)
+
+
+def _names(tree: ast.AST, own: set[str], file: str, where: str, look: Look) -> None:
+    """Operations by their full names, and methods: those of a tensor are operations too."""
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    inner = {id(node.value) for node in attributes}
+    for name in sorted({_dotted(node) for node in attributes if id(node) not in inner}):
         _operation(name, file, where, look)
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    methods = {
+        node.attr for node in called if isinstance(node, ast.Attribute) and not _dotted(node).startswith(_SPACES)
+    }
+    for name in sorted(methods - own - _allowed()):
+        look.hit(_rule(name), file, f"{where}: .{name}()")
 
 
 def _dotted(node: ast.AST) -> str:
@@ -72,7 +100,7 @@ def _operation(name: str, file: str, where: str, look: Look) -> None:
     root, _, rest = name.partition(".")
     if root == "torch" and rest.partition(".")[0] not in _allowed():
         look.hit(_rule(rest), file, f"{where}: {name}")
-    elif root == "ops" and not (rest in ("prim", "prims") or _PRIMITIVE.fullmatch(rest)) and not _is_aten(rest):
+    elif root == "ops" and not _is_known(rest):
         look.hit("GM018", file, f"{where}: {name}")
 
 
@@ -81,10 +109,11 @@ def _rule(operation: str) -> str:
     return "GM016" if re.search(r"file|save|load", operation) else "GM018"
 
 
-def _is_aten(rest: str) -> bool:
-    """Whether it is the name space of PyTorch's own operations, or one of these that computes."""
+def _is_known(rest: str) -> bool:
+    """Whether it is an operation of the language or of PyTorch's own that computes."""
     space, _, operation = rest.partition(".")
-    return space == "aten" and (not operation or operation.partition(".")[0] in _allowed())
+    name = operation.partition(".")[0]
+    return (space == "prim" and name in _PRIMITIVES) or (space == "aten" and name in _allowed())
 
 
 # --- exported programs ----------------------------------------------------------------------------------------
@@ -101,9 +130,9 @@ def scan_program(text: bytes, file: str, where: str, look: Look) -> None:
         if key == "target" and not _is_target(value):
             look.hit(_rule(str(value)), file, f"{where}: {value}")
         elif key in ("expr_str", "guards_code") and not all(_is_arithmetic(each) for each in _listed(value)):
-            look.hit("GM002", file, f"{where}: {key} {value}")
+            look.hit("GM019", file, f"{where}: {key} {value}")
         elif key in ("in_spec", "out_spec", "treespec") and value and not _is_tree(value):
-            look.hit("GM003", file, f"{where}: {key} {value}")
+            look.hit("GM019", file, f"{where}: {key} {value}")
 
 
 def _listed(value: Any) -> list[Any]:
@@ -136,7 +165,7 @@ def _is_arithmetic(text: Any) -> bool:
     """Whether a text is made of numbers, sizes and what is computed from them."""
     if not isinstance(text, str):
         return False
-    bare = _SIZE.sub("0", _SYMBOL.sub("0", text))
+    bare = _FLOAT.sub("0", _SIZE.sub("0", _SYMBOL.sub("0", text)))
     if re.search(r"[^\w\s+\-*/(),.<>=&|]", bare) or "__" in bare:
         return False
     known = all(word in _FUNCTIONS or re.fullmatch(r"[su]\d+", word) for word in _WORD.findall(bare))
