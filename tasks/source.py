@@ -193,8 +193,6 @@ class Source(BaseModel):
 
 def _network(named: Any, weights: str | None) -> keras.Model | Network | Function:
     """What `module:name` is: a model, with weights a function that builds one, else a function of images."""
-    import keras
-
     torch = sys.modules.get("torch")  # a module that holds a network has imported it
     if weights is not None:
         return load_weights(Path(weights), named())

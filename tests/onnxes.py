@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def dense_network(layers: int, shape: Shape = (1, 1, 28, 28), first: str = "Flat
     sizes = [784, *[width] * layers, 10]
     tensors: Tensors = {"shape": np.array([1, 784])}
     nodes = [node("Flatten", "x", "h0") if first == "Flatten" else node("Reshape", "x shape", "h0")]
-    for at, (inputs, units) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for at, (inputs, units) in enumerate(pairwise(sizes)):
         tensors |= {f"w{at}": numbers(units, inputs, seed=at, scale=0.05), f"b{at}": numbers(units, seed=at)}
         last = at == layers
         nodes.append(node("Gemm", f"h{at} w{at} b{at}", "y" if last else f"z{at}", transB=1))
@@ -62,7 +63,7 @@ def dense_network(layers: int, shape: Shape = (1, 1, 28, 28), first: str = "Flat
 def column_network(layers: int, width: int = 256) -> Any:
     """The same written as W @ x + b of columns, shape (1, 784, 1)."""
     sizes, tensors, nodes, before = [784, *[width] * layers, 10], Tensors(), [], "x"
-    for at, (inputs, units) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for at, (inputs, units) in enumerate(pairwise(sizes)):
         tensors |= {f"w{at}": numbers(units, inputs, seed=at, scale=0.05), f"b{at}": numbers(units, 1, seed=at)}
         nodes += [node("MatMul", f"w{at} {before}", f"m{at}"), node("Add", f"m{at} b{at}", f"z{at}")]
         before = f"h{at}"

@@ -16,14 +16,12 @@ torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: make
 def twin(model: keras.Model) -> Any:
     """The same network of convolutions, poolings, dropouts and dense layers, in evaluation mode."""
     parts: list[Any] = []
-    shape: tuple[int, ...] = model.input_shape[1:]
     for layer in model.layers:
-        parts += _part(layer, shape)
-        shape = layer.output.shape[1:]
+        parts += _part(layer)
     return torch.nn.Sequential(*parts).eval()
 
 
-def _part(layer: Any, given: tuple[int, ...]) -> list[Any]:
+def _part(layer: Any) -> list[Any]:
     nn, kind = torch.nn, type(layer).__name__
     if kind == "Conv2D":
         kernel, bias = layer.get_weights()

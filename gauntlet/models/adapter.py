@@ -15,7 +15,7 @@ from gauntlet.errors import ModelError
 from gauntlet.models.chance import CLEARLY, balanced_accuracy, dependence, informative
 from gauntlet.models.layout import channels_last
 from gauntlet.models.outputs import LOGITS, as_graph, kind_of, one_output, run, unsquashed
-from gauntlet.models.pixels import RANGES, Channels, plain
+from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, plain
 from gauntlet.models.scale import calibrated, temperature
 from gauntlet.threat import Images, Labels
 
@@ -39,7 +39,7 @@ class Expects(NamedTuple):
 
     input_range: str
     layout: str
-    channels: Channels = Channels()
+    channels: Channels = AS_THEY_ARE
 
 
 class Fit(NamedTuple):
@@ -85,7 +85,7 @@ def adapt(
     input_range: InputRange = "auto",
     outputs: Outputs = "auto",
     layout: Layout = "auto",
-    channels: Channels = Channels(),
+    channels: Channels = AS_THEY_ARE,
     output: str | None = None,
     *,
     doubt: bool = True,
@@ -204,7 +204,7 @@ def _at_chance(tried: dict[Expects, Fit], others: dict[Expects, Fit], y: Labels,
     cause = max(others, key=lambda way: others[way].accuracy, default=best)
     if every[cause].informative:
         differing = [i for i in range(2) if best[i] != cause[i]]
-        looks = " ".join(cause[i] for i in differing)
+        looks = " ".join(str(cause[i]) for i in differing)
         flags = " ".join(f"--{('input-range', 'layout')[i]} {cause[i]}" for i in differing)
         seen = ", ".join(_seen(way, every[way], differing) for way in (best, cause))
         return ModelError(f"{what}, input looks like {looks}: {seen}", where="model", fix=f"give {flags}")

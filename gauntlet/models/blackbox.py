@@ -17,7 +17,7 @@ from gauntlet.errors import LimitError, ModelError
 from gauntlet.models.access import Access
 from gauntlet.models.adapter import LAYOUTS, Expects, Fit, InputRange, Layout, Outputs, find_way, fit
 from gauntlet.models.outputs import LABELS, PROBABILITIES, SIGMOID, inverted, kind_of
-from gauntlet.models.pixels import RANGES, Channels, ordered
+from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, ordered
 from gauntlet.threat import Images, Labels
 
 Function = Callable[[Images], Any]
@@ -85,7 +85,7 @@ def open_blackbox(
     layout: Layout = "auto",
     outputs: Outputs = "auto",
     bounds: tuple[float, float] = (0.0, 1.0),
-    channels: Channels = Channels(),
+    channels: Channels = AS_THEY_ARE,
     output: str | None = None,
     *,
     accept_chance: bool = False,

@@ -52,7 +52,7 @@ class WhiteBox(TensorFlowV2Classifier):
     def __init__(
         self, model: Any, input_shape: tuple[int, ...], nb_classes: int, bounds: tuple[float, float] = (0.0, 1.0)
     ) -> None:
-        """`model(x, training=False)` maps float32 images (n, *input_shape) within `bounds` to logits (n, nb_classes)."""
+        """`model(x, training=False)` maps float32 images (n, *input_shape) in `bounds` to logits (n, nb_classes)."""
         super().__init__(
             model=model,
             nb_classes=nb_classes,

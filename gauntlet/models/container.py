@@ -145,7 +145,7 @@ def save_it(suffix: str) -> str:
 
 def _neither(suffix: str) -> str:
     of = format_of(suffix)
-    return "neither a .keras archive nor HDF5" if of == "Keras model" else f"it does not begin as one"
+    return "neither a .keras archive nor HDF5" if of == "Keras model" else "it does not begin as one"
 
 
 def _check_archive(path: Path, suffix: str) -> None:

@@ -109,7 +109,7 @@ WEIGHTS = ("pickled", "safetensors")
 FACTORY = "weights are given as --weights FILE, beside --model module:factory, a function that builds the network"
 NEEDS = {"exported": "torch", "torchscript": "torch", "pickled": "torch", "safetensors": "torch", "onnx": "onnx"}
 """The package that a format needs beyond those of requirements.txt."""
-INSTALL = {"torch": library.INSTALL, "onnx": "pip install onnx onnxruntime"}
+INSTALL = {"torch": library.INSTALL, "onnx": "pip install -r requirements-onnx.txt"}
 
 
 def _check_library(copy: Copy) -> None:

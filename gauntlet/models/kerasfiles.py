@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def check(copy: Copy, *, trust: bool = False) -> None:
-    """Raise `ModelError` unless the file holds a description, of what is on the allow-list; with `trust` of anything."""
+    """Raise `ModelError` unless the file holds a description, without `trust` of what is on the allow-list."""
     config = config_of(copy)
     if not trust:
         check_config(config)

@@ -226,7 +226,7 @@ def keeps_order(step: Callable[[Any], Any], shape: tuple[int | None, ...]) -> bo
     if None in shape[1:]:
         return False
     sizes = np.repeat([0.01, 0.1, 1.0, 10.0], 16).reshape(-1, *[1] * (len(shape) - 1))
-    given = (np.random.default_rng(0).normal(size=(64, *shape[1:])) * sizes).astype(np.float32)  # type: ignore[misc]
+    given = (np.random.default_rng(0).normal(size=(64, *shape[1:])) * sizes).astype(np.float32)  # type: ignore[arg-type]
     try:
         made = np.asarray(step(given), np.float64).reshape(64, -1)
     except Exception:  # it may be anyone's

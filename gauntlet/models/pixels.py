@@ -44,6 +44,10 @@ class Channels:
             raise SettingError(f"the images have {channels} channels, not red, green and blue", where="bgr")
 
 
+AS_THEY_ARE = Channels()
+"""Red first, not normalised."""
+
+
 def channels(normalize: str | None = None, *, bgr: bool = False) -> Channels:
     """The channels of `--normalize TEXT`, see `FORM`; `SettingError` for anything else.
 

@@ -105,9 +105,8 @@ def weights(place: Place, suffix: str) -> dict[str, Any]:
         save_file(state, path)
     else:
         torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}, path)
-    (place.folder / "factories.py").write_text(
-        "from tests.frozen import network\nfrom tests.torches import twin\n\ndef untrained():\n    return twin(network())\n"
-    )
+    text = "from tests.frozen import network\nfrom tests.torches import twin\n\n"
+    (place.folder / "factories.py").write_text(f"{text}def untrained():\n    return twin(network())\n")
     return {"model": "factories:untrained", "weights": str(path), "trust": True}
 
 
@@ -205,8 +204,8 @@ def place(model: keras.Model, store: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     # the process in which a file is tried takes seconds to start; the slow tests below start it
-    monkeypatch.setattr(trial, "passed", lambda file, sha256: None)
-    monkeypatch.setattr(trial, "ahead", lambda file, sha256: None)
+    monkeypatch.setattr(trial, "passed", lambda *_: None)
+    monkeypatch.setattr(trial, "ahead", lambda *_: None)
     yield Place(tmp_path, model, store)
     for name in ("factories", "named_models"):
         sys.modules.pop(name, None)
@@ -253,7 +252,7 @@ def test_the_page_has_a_row_for_each() -> None:
 def test_weights_without_a_factory_say_what_to_do(place: Place, digits: Dataset) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed: make test-all installs it")
     path = weights(place, ".pt")["weights"]
-    with pytest.raises(ModelError, match="weights alone.*--weights FILE, beside --model module:factory"):
+    with pytest.raises(ModelError, match=r"weights alone.*--weights FILE, beside --model module:factory"):
         Source(model=path).load(digits)
     with pytest.raises(ModelError, match="for a network that module:factory builds"):
         Source(model="m.keras", weights=path).load(digits)

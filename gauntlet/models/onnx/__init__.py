@@ -7,6 +7,6 @@
     convert.py    the graph, node by node; constants are folded
     reading.py    a file: converted and checked, else asked through ONNX Runtime
 
-Why not a converter: `onnx2tf` pins TensorFlow 2.19 and NumPy 1.26 and brings forty packages; `onnx2torch` has no release
-for opsets beyond 16 and gives no Keras layers, which certificates read.
+Why not a converter: `onnx2tf` 1.29 pins TensorFlow 2.19 and NumPy 1.26 and brings forty packages; `onnx2torch` brings
+torchvision and gives no Keras layers, which certificates read.
 """

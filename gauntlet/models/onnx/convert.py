@@ -1,6 +1,6 @@
 """An ONNX graph as a functional Keras model, node by node, for batches of any size.
 
-The size of the batch counts as 1 while shapes are computed, so that what is computed from shapes is constant and folded.
+The size of the batch counts as 1 while shapes are computed: what is computed from shapes is constant, and folded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     import keras
 
 OPERATORS = LINEAR | SHAPING | POINTWISE
-FOLDED = frozenset(
-    "Add Cast Ceil Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Identity Max Min Mod Mul Neg Pow Range "
-    "Reciprocal ReduceProd Reshape Shape Slice Split Sqrt Squeeze Sub Transpose Unsqueeze Where".split()
-)
+FOLDED = {
+    "Add", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten", "Floor", "Gather",
+    "Identity", "Max", "Min", "Mod", "Mul", "Neg", "Pow", "Range", "Reciprocal", "ReduceProd", "Reshape", "Shape",
+    "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
 """Operators that are computed where all they take is constant."""
 GROWING = ("ConstantOfShape", "Expand", "Range")
 """Of those the ones that a few numbers tell to make many."""

@@ -77,7 +77,7 @@ def hard_swish(x: Value, **_: Any) -> Value:
     return like(x, nn.Multiply()([x.tensor, hard_sigmoid(x, alpha=1 / 6, beta=0.5).tensor]))
 
 
-def same(x: Value, *_: Any, **attributes: Any) -> Value:
+def same(x: Value, *_: Any, **_attributes: Any) -> Value:
     """Unchanged, as dropout is outside of training."""
     return x
 

@@ -104,7 +104,7 @@ def pad(x: Value, pads: Any_ | None = None, value: Any_ | None = None, axes: Any
     from keras import ops
 
     wanted = more.get("pads", pads)
-    if isinstance(wanted, Value) or isinstance(value, Value) or axes is not None:
+    if wanted is None or isinstance(wanted, Value) or isinstance(value, Value) or axes is not None:
         raise UnknownOperatorError("Pad by what is computed from the images")
     x = turned(x) if x.rank == 4 else plain(x)
     n = x.rank
@@ -281,7 +281,7 @@ def slices(x: Value, *limits: Any_, **attributes: Any) -> Value:
         parts[int(axis) % x.rank] = _slice(int(given["starts"][place]), int(given["ends"][place]), step)
     if parts[0] not in (slice(None), slice(0, None, 1)):
         raise UnknownOperatorError("Slice of the batch")
-    return made(x.tensor[tuple([slice(None), *parts[1:]])])
+    return made(x.tensor[(slice(None), *parts[1:])])
 
 
 def _slice(start: int, end: int, step: int) -> slice:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 Form = Literal["plain", "turned", "flat", "column"]
-"""As ONNX has it; (n, c, h, w) held as (n, h, w, c); (n, c * h * w) held as (n, h * w * c); (n, k, 1) held as (n, k)."""
+"""As in ONNX; (n, c, h, w) held as (n, h, w, c); (n, c * h * w) held as (n, h * w * c); (n, k, 1) held as (n, k)."""
 
 
 class UnknownOperatorError(Exception):

@@ -10,7 +10,7 @@ from gauntlet.errors import ModelError
 from gauntlet.models.adapter import INVERTED, Expects, InputRange, Layout, Outputs, far
 from gauntlet.models.blackbox import open_blackbox
 from gauntlet.models.outputs import CHANGED, LOGITS, PROBABILITIES, SIGMOID, STEPS, TANH, decisions, kind_of
-from gauntlet.models.pixels import Channels
+from gauntlet.models.pixels import AS_THEY_ARE, Channels
 from gauntlet.models.pytorch.classifier import Logits, TorchClassifier, predicted
 from gauntlet.models.pytorch.graph import exported
 from gauntlet.models.pytorch.network import Network
@@ -41,7 +41,7 @@ def adapt_network(
     input_range: InputRange = "auto",
     outputs: Outputs = "auto",
     layout: Layout = "auto",
-    channels: Channels = Channels(),
+    channels: Channels = AS_THEY_ARE,
     output: str | None = None,
     *,
     bounds: tuple[float, float] = (0.0, 1.0),

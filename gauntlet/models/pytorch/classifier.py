@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logits:
-    """Images (n, h, w, c) in [0, 1] to logits (n, k): what stands before the network, the network, what stands behind."""
+    """Images (n, h, w, c) in [0, 1] to logits (n, k): the network, and what stands before and behind it."""
 
     network: Network
     output: str
@@ -127,7 +127,7 @@ class _Answer:
         self.scores = tf.constant(self._scores.detach().numpy())
 
     def pulled(self, towards: Images) -> Images:
-        """The gradient (n, h, w, c) of the logits weighted with `towards` (n, k); nothing where they are not connected."""
+        """The gradient (n, h, w, c) of the logits weighted by `towards` (n, k); zeros where nothing connects them."""
         import torch
 
         gradient = None

@@ -127,7 +127,7 @@ def _is_training(node: Any) -> bool:
     if "dropout" in name or name.startswith("batch_norm"):
         flag = 2 if "dropout" in name else 5
         return len(node.args) > flag and node.args[flag] is True
-    return name.startswith(RANDOM) or "batch_norm_legit" in name and "no_training" not in name
+    return name.startswith(RANDOM) or ("batch_norm_legit" in name and "no_training" not in name)
 
 
 def _without_last(module: Any, place: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gauntlet.errors import ModelError
 
-INSTALL = "pip install torch safetensors --extra-index-url https://download.pytorch.org/whl/cpu"
+INSTALL = "pip install -r requirements-torch.txt --extra-index-url https://download.pytorch.org/whl/cpu"
 
 
 def import_torch() -> Any:

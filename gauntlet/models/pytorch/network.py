@@ -32,7 +32,7 @@ class Network:
     """Its weights, by name."""
     dtype: torch.dtype
     """Of the numbers it takes."""
-    shorter: Callable[[str], Network | None] = lambda output: None
+    shorter: Callable[[str], Network | None] = lambda _: None
     """The same without the last step before an output; None where no step is known to keep the scores' order."""
     module: Any = None
     """The module, where it may still be exported to a graph."""

@@ -40,7 +40,7 @@ def _network(frozen: Any, graph: Any, text: str, state: Any) -> Network:
     function = torch._C._create_function_from_graph("forward", graph)
     run = _any_batch(lambda x: function(frozen._c, x))
 
-    def shorter(output: str) -> Network | None:
+    def shorter(_: str) -> Network | None:
         made = _without_last(graph.copy())
         return None if made is None else _network(frozen, made, text, state)
 

@@ -17,7 +17,10 @@ from gauntlet.models.outputs import run
 from tests.frozen import network
 
 SHAPE = [None, 28, 28, 1]
-INPUT = {"class_name": "InputLayer", "config": {"batch_input_shape": SHAPE, "dtype": "float32", "sparse": False, "ragged": False, "name": "first_input"}}  # fmt: skip
+INPUT = {
+    "class_name": "InputLayer",
+    "config": {"batch_input_shape": SHAPE, "dtype": "float32", "sparse": False, "ragged": False, "name": "first_input"},
+}
 ZEROS = {"class_name": "Zeros", "config": {}}
 GLOROT = {"class_name": "GlorotUniform", "config": {"seed": None}}
 

@@ -1,7 +1,7 @@
 """One model file, told by its content, not by its name.
 
-Keras archives, HDF5, pickles, joblib, PyTorch (weights, TorchScript, exported programs), safetensors, ONNX, NumPy, skops,
-TensorFlow Lite.
+Keras archives, HDF5, pickles, joblib, PyTorch (weights, TorchScript, exported programs), safetensors, ONNX, NumPy,
+skops, TensorFlow Lite.
 """
 
 from __future__ import annotations

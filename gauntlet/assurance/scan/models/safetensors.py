@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import BinaryIO
+from itertools import pairwise
+from typing import Any, BinaryIO
 
 from gauntlet.assurance.scan.models.rules import Look
 
@@ -30,22 +31,25 @@ def scan_safetensors(stream: BinaryIO, file: str, where: str, look: Look) -> Non
         return
     try:
         header = json.loads(stream.read(length))
-        ends = [_end(entry) for name, entry in header.items() if name != "__metadata__"]
+        places = sorted(_place(entry) for name, entry in header.items() if name != "__metadata__")
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         look.error(file, f"{where}not safetensors that can be read: {type(error).__name__}")
         return
-    if (
-        sorted(begin for begin, _ in ends) != [0, *sorted(end for _, end in ends)][: len(ends)]
-        or 8 + length + max((end for _, end in ends), default=0) != size
-    ):
+    if not _is_whole(places, size - 8 - length):
         look.hit("GM017", file, f"{where}tensors that overlap, leave gaps or end elsewhere than the file")
 
 
-def _end(entry: dict[str, object]) -> tuple[int, int]:
+def _place(entry: dict[str, Any]) -> tuple[int, int]:
     """Where a tensor begins and ends; `ValueError` when that is not as many bytes as its type and shape take."""
-    (begin, end), shape = entry["data_offsets"], entry["shape"]  # type: ignore[misc]
-    if not all(isinstance(n, int) and n >= 0 for n in [begin, end, *shape]):  # type: ignore[has-type,misc]
+    (begin, end), shape = entry["data_offsets"], entry["shape"]
+    if not all(isinstance(n, int) and n >= 0 for n in [begin, end, *shape]):
         raise ValueError("offsets")
-    if end - begin != _SIZES[str(entry["dtype"])] * math.prod(shape):  # type: ignore[has-type,arg-type]
+    if end - begin != _SIZES[entry["dtype"]] * math.prod(shape):
         raise ValueError("length")
-    return begin, end  # type: ignore[has-type]
+    return begin, end
+
+
+def _is_whole(places: list[tuple[int, int]], size: int) -> bool:
+    """Whether tensors follow each other from the first byte to the last."""
+    joined = all(before[1] == after[0] for before, after in pairwise(places))
+    return not places or (joined and places[0][0] == 0 and places[-1][1] == size)

@@ -28,11 +28,12 @@ INERT = re.compile(
 _SYMBOL = re.compile(r"Symbol\('[su]\d+'(, (positive|integer|nonnegative|real)=(True|False))*\)")
 _SIZE = re.compile(r"L\['\w+'\](\[\d+\])*\.(size|stride)\(\)\[\d+\]")
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_FUNCTIONS = set(
-    "Add And CeilDiv CleanDiv Eq Equality False FloatTrueDiv FloorDiv Ge GreaterThan Gt Half IntTrueDiv Integer Le "
-    "LessThan Lt Max Min Mod Mul Ne NegativeOne Not One Or Pow PythonMod Rational StrictGreaterThan StrictLessThan "
-    "ToFloat True TruncToInt Unequality Zero ceiling floor int_oo oo".split()
-)
+_FUNCTIONS = {
+    "Add", "And", "CeilDiv", "CleanDiv", "Eq", "Equality", "False", "FloatTrueDiv", "FloorDiv", "Ge", "GreaterThan",
+    "Gt", "Half", "IntTrueDiv", "Integer", "Le", "LessThan", "Lt", "Max", "Min", "Mod", "Mul", "Ne", "NegativeOne",
+    "Not", "One", "Or", "Pow", "PythonMod", "Rational", "StrictGreaterThan", "StrictLessThan", "ToFloat", "True",
+    "TruncToInt", "Unequality", "Zero", "ceiling", "floor", "int_oo", "oo",
+}  # fmt: skip
 """Of SymPy's."""
 _FLOAT = re.compile(r"Float\('[\d.e+-]+', precision=\d+\)")
 _OPERATORS = {"add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow", "getitem", "eq", "ne", "lt", "le", "gt",
@@ -129,10 +130,15 @@ def scan_program(text: bytes, file: str, where: str, look: Look) -> None:
     for key, value in _entries(program):
         if key == "target" and not _is_target(value):
             look.hit(_rule(str(value)), file, f"{where}: {value}")
-        elif key in ("expr_str", "guards_code") and not all(_is_arithmetic(each) for each in _listed(value)):
+        elif not _is_inert(key, value):
             look.hit("GM019", file, f"{where}: {key} {value}")
-        elif key in ("in_spec", "out_spec", "treespec") and value and not _is_tree(value):
-            look.hit("GM019", file, f"{where}: {key} {value}")
+
+
+def _is_inert(key: str, value: Any) -> bool:
+    """Whether an entry that PyTorch evaluates, or builds objects from, is arithmetic or plain."""
+    if key in ("expr_str", "guards_code"):
+        return all(_is_arithmetic(each) for each in _listed(value))
+    return key not in ("in_spec", "out_spec", "treespec") or not value or _is_tree(value)
 
 
 def _listed(value: Any) -> list[Any]:

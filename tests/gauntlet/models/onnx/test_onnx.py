@@ -25,7 +25,11 @@ CASES: dict[str, Case] = {
     "Gemm": ([node("Gemm", "x w b", alpha=0.5, beta=2.0, transB=1)], VECTOR, {"w": numbers(5, 12), "b": numbers(5)}),
     "Gemm of one bias": ([node("Gemm", "x w b")], VECTOR, {"w": numbers(12, 5), "b": numbers(1)}),
     "MatMul": ([node("MatMul", "x w")], VECTOR, {"w": numbers(12, 5)}),
-    "MatMul and Add": ([node("MatMul", "x w", "z"), node("Add", "b z")], VECTOR, {"w": numbers(12, 5), "b": numbers(5)}),
+    "MatMul and Add": (
+        [node("MatMul", "x w", "z"), node("Add", "b z")],
+        VECTOR,
+        {"w": numbers(12, 5), "b": numbers(5)},
+    ),
     "MatMul of a column": ([node("MatMul", "w x")], (1, 12, 1), {"w": numbers(5, 12)}),
     "Conv": ([node("Conv", "x w b")], MAPS, KERNEL),
     "Conv without bias": ([node("Conv", "x w")], MAPS, {"w": numbers(6, 3, 3, 3)}),
@@ -44,25 +48,54 @@ CASES: dict[str, Case] = {
     "LeakyRelu": ([node("LeakyRelu", "x")], VECTOR, {}),
     "LeakyRelu 0.2": ([node("LeakyRelu", "x", alpha=0.2)], VECTOR, {}),
     "Elu": ([node("Elu", "x", alpha=0.7)], VECTOR, {}),
-    **{op: ([node(op, "x")], VECTOR, {}) for op in (
-        "Sigmoid", "Tanh", "Softplus", "Softsign", "Mish", "HardSigmoid", "HardSwish", "Abs", "Neg", "Exp", "Erf",
-        "Identity", "Dropout", "Sin", "Cos", "Sqrt",
-    )},
+    **{
+        op: ([node(op, "x")], VECTOR, {})
+        for op in (
+            "Sigmoid",
+            "Tanh",
+            "Softplus",
+            "Softsign",
+            "Mish",
+            "HardSigmoid",
+            "HardSwish",
+            "Abs",
+            "Neg",
+            "Exp",
+            "Erf",
+            "Identity",
+            "Dropout",
+            "Sin",
+            "Cos",
+            "Sqrt",
+        )
+    },
     "Softmax": ([node("Softmax", "x", axis=1)], VECTOR, {}),
     "Softmax of maps": ([node("Softmax", "x", axis=1)], MAPS, {}),
     "LogSoftmax": ([node("LogSoftmax", "x", axis=-1)], VECTOR, {}),
     "MaxPool": ([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])], MAPS, {}),
-    "MaxPool, padded": ([node("Neg", "x", "z"), node("MaxPool", "z", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])], MAPS, {}),
+    "MaxPool, padded": (
+        [node("Neg", "x", "z"), node("MaxPool", "z", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])],
+        MAPS,
+        {},
+    ),
     "MaxPool, ceil": ([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], MAPS, {}),
     "AveragePool": ([node("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2])], MAPS, {}),
     "AveragePool, padded": ([node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])], MAPS, {}),
-    "AveragePool, zeros count": ([node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)], MAPS, {}),
+    "AveragePool, zeros count": (
+        [node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)],
+        MAPS,
+        {},
+    ),
     "AveragePool, ceil": ([node("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], MAPS, {}),
     "GlobalAveragePool": ([node("GlobalAveragePool", "x")], MAPS, {}),
     "GlobalMaxPool": ([node("GlobalMaxPool", "x")], MAPS, {}),
     "Add of two": ([node("Relu", "x", "z"), node("Add", "x z")], MAPS, {}),
     "Mul by each channel's": ([node("GlobalAveragePool", "x", "g"), node("Mul", "x g")], MAPS, {}),
-    "Sub and Div by channel": ([node("Sub", "x m", "z"), node("Div", "z s")], MAPS, {"m": numbers(1, 3, 1, 1), "s": numbers(3, 1, 1) + 1}),
+    "Sub and Div by channel": (
+        [node("Sub", "x m", "z"), node("Div", "z s")],
+        MAPS,
+        {"m": numbers(1, 3, 1, 1), "s": numbers(3, 1, 1) + 1},
+    ),
     "Sub of an image": ([node("Sub", "x m")], MAPS, {"m": numbers(1, 3, 9, 8)}),
     "Sub from a number": ([node("Sub", "m x")], MAPS, {"m": np.float32(1.0).reshape(())}),
     "Div by a number": ([node("Div", "x m")], VECTOR, {"m": np.array([0.3081], np.float32)}),
@@ -76,16 +109,35 @@ CASES: dict[str, Case] = {
     "Pad": ([node("Pad", "x p c")], MAPS, {"p": np.array([0, 0, 1, 2, 0, 0, 3, 4], I), "c": np.array(0.5, np.float32)}),
     "Pad by mirror": ([node("Pad", "x p", mode="reflect")], MAPS, {"p": np.array([0, 0, 1, 2, 0, 0, 3, 4], I)}),
     "Flatten": ([node("Flatten", "x")], MAPS, {}),
-    "Flatten and Gemm": ([node("Flatten", "x", "z"), node("Relu", "z", "r"), node("Gemm", "r w")], MAPS, {"w": numbers(216, 5)}),
+    "Flatten and Gemm": (
+        [node("Flatten", "x", "z"), node("Relu", "z", "r"), node("Gemm", "r w")],
+        MAPS,
+        {"w": numbers(216, 5)},
+    ),
     "Reshape": ([node("Reshape", "x s")], MAPS, {"s": np.array([0, -1], I)}),
     "Reshape to the same": ([node("Reshape", "x s")], MAPS, {"s": np.array([-1, 3, 9, 8], I)}),
-    "Reshape to maps": ([node("Reshape", "x s", "z"), node("GlobalAveragePool", "z")], VECTOR, {"s": np.array([1, 3, 2, 2], I)}),
-    "Reshape by Shape": ([
-        node("Shape", "x", "s"), node("Gather", "s zero", "n", axis=0), node("Unsqueeze", "n axes", "n1"),
-        node("Concat", "n1 rest", "t", axis=0), node("Reshape", "x t"),
-    ], MAPS, {"zero": np.array(0, I), "axes": np.array([0], I), "rest": np.array([-1], I)}),
+    "Reshape to maps": (
+        [node("Reshape", "x s", "z"), node("GlobalAveragePool", "z")],
+        VECTOR,
+        {"s": np.array([1, 3, 2, 2], I)},
+    ),
+    "Reshape by Shape": (
+        [
+            node("Shape", "x", "s"),
+            node("Gather", "s zero", "n", axis=0),
+            node("Unsqueeze", "n axes", "n1"),
+            node("Concat", "n1 rest", "t", axis=0),
+            node("Reshape", "x t"),
+        ],
+        MAPS,
+        {"zero": np.array(0, I), "axes": np.array([0], I), "rest": np.array([-1], I)},
+    ),
     "Transpose": ([node("Transpose", "x", perm=[0, 2, 3, 1])], MAPS, {}),
-    "Transpose from channels last": ([node("Transpose", "x", "z", perm=[0, 3, 1, 2]), node("Conv", "z w b")], (1, 9, 8, 3), KERNEL),
+    "Transpose from channels last": (
+        [node("Transpose", "x", "z", perm=[0, 3, 1, 2]), node("Conv", "z w b")],
+        (1, 9, 8, 3),
+        KERNEL,
+    ),
     "Transpose of maps": ([node("Transpose", "x", perm=[0, 1, 3, 2])], MAPS, {}),
     "Squeeze": ([node("GlobalAveragePool", "x", "z"), node("Squeeze", "z a")], MAPS, {"a": np.array([2, 3], I)}),
     "Unsqueeze": ([node("Unsqueeze", "x a")], VECTOR, {"a": np.array([2, -1], I)}),
@@ -97,11 +149,19 @@ CASES: dict[str, Case] = {
     "ReduceSum": ([node("ReduceSum", "x a", keepdims=0)], MAPS, {"a": np.array([-1], I)}),
     "ReduceMax": ([node("ReduceMax", "x", axes=[2])], MAPS, {}),
     "Gather": ([node("Gather", "x a", axis=1)], MAPS, {"a": np.array([2, 0], I)}),
-    "Slice": ([node("Slice", "x s e a t")], MAPS, {"s": np.array([1, 0], I), "e": np.array([8, 2**62], I), "a": np.array([2, 3], I), "t": np.array([2, 1], I)}),
+    "Slice": (
+        [node("Slice", "x s e a t")],
+        MAPS,
+        {"s": np.array([1, 0], I), "e": np.array([8, 2**62], I), "a": np.array([2, 3], I), "t": np.array([2, 1], I)},
+    ),
     "Constant": ([node("Constant", "", "c", value_floats=[1.0, 2.0, 3.0]), node("Mul", "x c")], (1, 3), {}),
     "Cast": ([node("Cast", "x", "z", to=11), node("Cast", "z", to=1)], VECTOR, {}),
-    "constants folded": ([node("Sqrt", "v", "s"), node("Add", "s e", "d"), node("Div", "x d")], VECTOR, {"v": np.array([4.0], np.float32), "e": np.array([0.1], np.float32)}),
-}  # fmt: skip
+    "constants folded": (
+        [node("Sqrt", "v", "s"), node("Add", "s e", "d"), node("Div", "x d")],
+        VECTOR,
+        {"v": np.array([4.0], np.float32), "e": np.array([0.1], np.float32)},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -167,7 +227,7 @@ def test_two_inputs_are_refused(tmp_path: Path) -> None:
         reading.read(saved(proto, tmp_path / "m.onnx"))
 
 
-def test_a_constant_of_a_strangers_size_is_refused(tmp_path: Path) -> None:
+def test_a_constant_of_a_strangers_size_is_refused() -> None:
     nodes = [node("ConstantOfShape", "s", "c"), node("ReduceMax", "c", "m", keepdims=0), node("Add", "x m")]
     proto = model(nodes, VECTOR, {"s": np.array([1 << 20, 1 << 20], I)})
     with pytest.raises(ModelError, match="at most"):

@@ -1,4 +1,4 @@
-"""A PyTorch network is attacked as its Keras twin is: same logits, same gradients, same broken images up to rounding."""
+"""A PyTorch network is attacked as its Keras twin is: the same logits, gradients and broken images up to rounding."""
 
 from __future__ import annotations
 
