@@ -194,12 +194,24 @@ class Source(BaseModel):
 def _network(named: Any, weights: str | None) -> keras.Model | Network | Function:
     """What `module:name` is: a model, with weights a function that builds one, else a function of images."""
     torch = sys.modules.get("torch")  # a module that holds a network has imported it
+    is_network = torch is not None and isinstance(named, torch.nn.Module)
     if weights is not None:
-        return load_weights(Path(weights), named())
-    if torch is not None and isinstance(named, torch.nn.Module):
+        return load_weights(Path(weights), named if is_network else _made(named))
+    if is_network:
         return of_module(named)
     found: keras.Model | Function = named
     return found
+
+
+def _made(factory: Any) -> Any:
+    """What a function without parameters gives; `ModelError` when it raises."""
+    from gauntlet.models.blackbox import reason
+
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:  # it may be anyone's
+        fix = "name a function without parameters that builds the network"
+        raise ModelError(f"calling the factory failed: {reason(error)}", fix=fix) from error
 
 
 def imported(name: str) -> Function:

@@ -262,3 +262,36 @@ def test_weights_without_a_factory_say_what_to_do(place: Place, digits: Dataset)
 def test_what_is_stated_of_the_channels_must_fit(name: str, place: Place, digits: Dataset) -> None:
     with pytest.raises(InputError, match="3 means for images of 1 channels"):
         Source(**kept(place, ".keras"), normalize=name).load(digits)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def factory():\n    raise OSError('no disk')\n", "calling the factory failed: OSError: no disk"),
+        ("def factory(size):\n    pass\n", "calling the factory failed: TypeError"),
+        ("def factory():\n    return 3\n", "the factory gives a int, not a torch.nn.Module"),
+        ("import torch\ndef factory():\n    return torch.nn.Linear(2, 2)\n", "lacks weight and 1 more weights"),
+        (
+            "from tests.frozen import network\nfrom tests.torches import torch, twin\ndef factory():\n"
+            "    made = twin(network())\n    made[0] = torch.nn.Conv2d(3, 8, 3)\n    return made\n",
+            r"0.weight has shape \(8, 1, 3, 3\), the network's \(8, 3, 3, 3\)",
+        ),
+    ],
+    ids=["raises", "takes something", "gives no module", "another network", "another shape"],
+)
+def test_a_factory_that_does_not_fit_is_one_line(code: str, says: str, place: Place, digits: Dataset) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: make test-all installs it")
+    path = weights(place, ".pt")["weights"]
+    (place.folder / "factories.py").write_text(code)
+    with pytest.raises(ModelError, match=says):
+        Source(model="factories:factory", weights=path, trust=True).load(digits)
+
+
+def test_without_pytorch_a_model_says_what_to_install(
+    place: Place, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: make test-all installs it")
+    facts = exported(place)
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"torch is not installed \(pip install -r requirements-torch.txt"):
+        Source(**facts).load(digits)

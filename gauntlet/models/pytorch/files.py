@@ -53,6 +53,8 @@ def _is_state(held: Any) -> bool:
 
 def filled(module: Any, weights: Mapping[str, Any], where: Path) -> Network:
     """A module with the weights of a file, by name and shape; `ModelError` names the first that differs."""
+    if not isinstance(module, import_torch().nn.Module):
+        raise ModelError(f"the factory gives a {type(module).__name__}, not a torch.nn.Module", where="model")
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     given = {_bare(name, wanted): tensor for name, tensor in weights.items()}
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # older checkpoints lack them
