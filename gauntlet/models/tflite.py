@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gauntlet.errors import ModelError
+from gauntlet.quiet import no_standard_error
 from gauntlet.threat import Images
 
 
@@ -46,7 +47,7 @@ def read(path: Path) -> Interpreter:
     """The model of a `.tflite` file; `ModelError` when it cannot be run, or takes several inputs."""
     import tensorflow as tf
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), no_standard_error():
         warnings.simplefilter("ignore")  # the interpreter will move to a package of its own
         try:
             interpreter = tf.lite.Interpreter(model_content=path.read_bytes())

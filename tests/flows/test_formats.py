@@ -292,6 +292,6 @@ def test_without_pytorch_a_model_says_what_to_install(
 ) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed: make test-all installs it")
     facts = exported(place)
-    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModelError, match=r"torch is not installed \(pip install -r requirements-torch.txt"):
         Source(**facts).load(digits)
