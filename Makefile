@@ -3,6 +3,8 @@ PYTHON ?= python3
 DATASET ?= digits
 DATA_DIR ?=
 ARGS ?=
+# PyTorch's index of builds for the processor alone; PyPI's are ten times the size.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,12 +33,14 @@ serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARG
 	@$(BIN)/python -m mlflow_server.serve $(ARGS)
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Without these the tests of PyTorch and ONNX say why they are skipped.
+EXTRAS := -r requirements-torch.txt -r requirements-onnx.txt --extra-index-url $(TORCH_INDEX)
 NUMERIC := tests/gauntlet/attacks tests/gauntlet/evaluation tests/gauntlet/models
 
 test: $(VENV)/.installed-dev ## Run the quick tests, a file to a processor: [ARGS="-k name"]
 	@$(PYTEST) -m "not slow and not server" $(ARGS)
 
-test-all: $(VENV)/.installed-dev ## Run every test: servers, whole nights, kills, reports
+test-all: $(VENV)/.installed-extras ## Run every test: servers, whole nights, kills, reports, PyTorch, ONNX
 	@$(PYTEST) $(ARGS)
 
 test-portable: $(VENV)/.installed-dev ## Run the numeric tests as processors without AVX-512 and without oneDNN would
@@ -49,12 +53,13 @@ check: $(VENV)/.installed-dev ## Lint, formatting, types, security
 	$(BIN)/mypy $(CODE)
 	$(BIN)/bandit --quiet -c pyproject.toml -r $(CODE)
 
-lock: ## Write constraints.txt from what requirements-dev.txt resolves to in a fresh environment
+lock: ## Write constraints.txt from what all requirements resolve to in a fresh environment
 	@rm -rf $(VENV)-lock
 	@$(PYTHON) -m venv $(VENV)-lock
-	@$(VENV)-lock/bin/python -m pip --quiet --disable-pip-version-check install -r requirements-dev.txt
+	@$(VENV)-lock/bin/python -m pip --quiet --disable-pip-version-check install \
+	  -r requirements-dev.txt $(EXTRAS)
 	@{ echo '# Every package at the version the tests ran with. Written by `make lock`.'; \
-	   $(VENV)-lock/bin/python -m pip --disable-pip-version-check freeze; } > $(VENV)-lock/constraints.txt
+	   $(VENV)-lock/bin/python -m pip --disable-pip-version-check freeze | sed 's/+cpu$$//'; } > $(VENV)-lock/constraints.txt
 	@mv $(VENV)-lock/constraints.txt constraints.txt
 	@rm -rf $(VENV)-lock
 
@@ -80,4 +85,9 @@ $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml | $(BIN)/pyt
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing the tools of the tests into $(VENV)"
 	@$(PIP) install -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.installed-extras: requirements-torch.txt requirements-onnx.txt $(VENV)/.installed-dev
+	@echo "Installing PyTorch and ONNX into $(VENV)"
+	@$(PIP) install -c constraints.txt $(EXTRAS)
 	@touch $@

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
-import torch  # type: ignore[import-not-found]
+import torch
 from pyautoattack import AutoAttack  # type: ignore[import-not-found]
 from torch import nn
 

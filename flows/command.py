@@ -137,8 +137,11 @@ TRUST = "GAUNTLET_ALLOW_TRUST"
 def _check_trust(config: Settings) -> None:
     """Refuse `trust` that came over the API, unless the worker's own environment allows it; `SettingError`."""
     from prefect.runtime import deployment
+    from prefect.settings import PREFECT_API_URL
 
-    if getattr(config, "trust", False) and deployment.id and os.environ.get(TRUST) != "1":
+    # without a server there are no deployments, and asking for one fails
+    deployed = getattr(config, "trust", False) and PREFECT_API_URL.value() and deployment.id
+    if deployed and os.environ.get(TRUST) != "1":
         fix = f"start the worker with {TRUST}=1, if you trust all who can reach Prefect"
         raise SettingError("a deployment may not run code that comes with a model", where="trust", fix=fix)
 

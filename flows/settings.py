@@ -116,8 +116,9 @@ class GivenModel(Settings):
     def check(self) -> None:
         """Refuse as well a model that is named in no known way, is no Keras file, or carries code."""
         super().check()
+        weights = getattr(self, "weights", None)
         for name in self._models():
-            check_name(name, trust=self.trust)
+            check_name(name, trust=self.trust, weights=weights if name == getattr(self, "model", None) else None)
 
     def typed(self) -> Self:
         """To type `module:function` is to trust it; a deployment's parameters come over a network and must say so."""
@@ -132,9 +133,13 @@ class GivenModel(Settings):
 class ModelSettings(GivenModel):
     """A model that people bring."""
 
+    weights: str | None = Field(None, description="weights for the network that --model module:factory builds")
     input_range: InputRange = Field("auto", description="pixels the model expects: 0..1, 0..255, -1..1; else detected")
     outputs: Outputs = Field("auto", description="what it gives: logits, probabilities, labels; else detected")
     layout: Layout = Field("auto", description="how it takes images: hwc, chw (channels first), flat; else detected")
+    normalize: str | None = Field(None, description="imagenet, or means/deviations of the channels: m1,m2,m3/s1,s2,s3")
+    bgr: bool = Field(False, description="the model takes blue first")
+    output: str | None = Field(None, description="name of the output that holds the scores, where there are several")
     accept_chance: bool = Field(False, description="evaluate a model whose answers do not depend on the labels")
 
 

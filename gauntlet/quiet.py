@@ -21,6 +21,8 @@ def printable(text: str) -> str:
 
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    # threads of PyTorch's that wait do not keep TensorFlow's from a processor
+    "OMP_WAIT_POLICY": "PASSIVE",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

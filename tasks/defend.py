@@ -36,7 +36,7 @@ def defend(
         | {"defense": defense.model_dump(), "baseline": baseline.model, "trust": baseline.trust}
     )
     with limits.within("loading the model"):
-        clean_model = baseline.load(dataset).white_box
+        clean_model = baseline.load(dataset).keras
     with (
         tracking.run("defend", context, dataset, name=role, scenario=defense.name, params=params) as run,
         shown(f"defend {role}") as progress,

@@ -23,7 +23,7 @@ from tasks.trained import record
 if TYPE_CHECKING:
     from gauntlet.data.datasets import Dataset
     from gauntlet.measurement import Measurement
-    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.classifier import WhiteBox
 
 
 @task(name="poison", cache_policy=NO_CACHE)
@@ -62,7 +62,7 @@ def poison(
     return run.id
 
 
-def backdoor(dataset: Dataset, poisoning: Poisoning, models: dict[str, CompiledClassifier]) -> list[Measurement]:
+def backdoor(dataset: Dataset, poisoning: Poisoning, models: dict[str, WhiteBox]) -> list[Measurement]:
     """Of each model: accuracy on triggered test images, and the success rate where the true class is not the target."""
     triggered, target = poisoning.trigger(dataset.x_test), poisoning.target
     others = dataset.y_test != target

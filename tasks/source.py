@@ -16,7 +16,9 @@ from gauntlet import limits
 from gauntlet.data.readers import one_line
 from gauntlet.errors import LimitError, ModelError, SettingError
 from gauntlet.models.adapter import InputRange, Layout, Outputs, adapt
-from gauntlet.models.files import FUNCTION, check_name, is_uri, load_file
+from gauntlet.models.files import FUNCTION, check_name, is_uri, load_file, load_weights
+from gauntlet.models.pixels import Channels, channels
+from gauntlet.models.pytorch.network import Network, of_module
 from gauntlet.models.scale import divided
 from tasks.store import registry
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from gauntlet.data.datasets import Dataset
     from gauntlet.models.access import Target
     from gauntlet.models.blackbox import Function
-    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.classifier import CompiledClassifier, WhiteBox
     from gauntlet.threat import Images, Labels
 
 PROBE = 1_000
@@ -38,7 +40,7 @@ class Loaded:
     """A classifier, and what was detected of its model."""
 
     classifier: Target
-    """A `CompiledClassifier` where there are gradients, else a `BlackBox`."""
+    """A `WhiteBox` where there are gradients, else a `BlackBox`."""
     input_range: str
     outputs: str
     layout: str = "hwc"
@@ -52,16 +54,26 @@ class Loaded:
     """What the logits of a white box are divided by."""
 
     @property
-    def white_box(self) -> CompiledClassifier:
+    def white_box(self) -> WhiteBox:
         """The classifier with its gradients; `SettingError` when the model shows none."""
+        from gauntlet.models.classifier import WhiteBox
+
+        if isinstance(self.classifier, WhiteBox):
+            return self.classifier
+        raise SettingError(
+            f"gradients are needed, the model shows only {self.classifier.access}",
+            where="model",
+            fix="give a model whose graph can be read: Keras, PyTorch or ONNX",
+        )
+
+    @property
+    def keras(self) -> CompiledClassifier:
+        """The classifier of a Keras model, which can be trained on; `SettingError` for any other."""
         from gauntlet.models.classifier import CompiledClassifier
 
-        if isinstance(self.classifier, CompiledClassifier):
-            return self.classifier
-        fix = "give a Keras model: FILE.keras, or a models:/ or runs:/ URI of one"
-        raise SettingError(
-            f"gradients are needed, the model shows only {self.classifier.access}", where="model", fix=fix
-        )
+        if isinstance(self.white_box, CompiledClassifier):
+            return self.white_box
+        raise SettingError("a Keras model is needed, since it is trained on", where="model", fix="give a .keras file")
 
 
 class Source(BaseModel):
@@ -70,9 +82,17 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model: str
+    weights: str | None = None
+    """A file of weights for the network that `module:function` builds."""
     input_range: InputRange = "auto"
     outputs: Outputs = "auto"
     layout: Layout = "auto"
+    normalize: str | None = None
+    """What is done to each channel behind the input range (`pixels.channels`)."""
+    bgr: bool = False
+    """Whether the model takes blue first."""
+    output: str | None = None
+    """The name of the output that holds the scores, of several."""
     trust: bool = False
     """Whether code that comes with the model may be run."""
     accept_chance: bool = False
@@ -97,6 +117,8 @@ class Source(BaseModel):
         import keras
 
         found = self._read()
+        if isinstance(found, Network):
+            return self._torch(found, dataset, x, y)
         opened = self._white_box if isinstance(found, keras.Model) else self._black_box
         return opened(found, dataset, x, y)
 
@@ -105,7 +127,7 @@ class Source(BaseModel):
         from gauntlet.models.classifier import CompiledClassifier
 
         ours = self._is_uri and registry.is_ours(self.model)
-        expects: tuple[Any, ...] = ("0..1", "logits") if ours else (self.input_range, self.outputs, self.layout)
+        expects: tuple[Any, ...] = ("0..1", "logits") if ours else (*self._expects, self._channels, self.output)
         adapted = adapt(
             model, x, y, dataset.n_classes, *expects, doubt=not ours, accept_chance=self.accept_chance or ours
         )
@@ -113,33 +135,83 @@ class Source(BaseModel):
         found = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
         return Loaded(classifier, *found, accept_chance=self.accept_chance, temperature=adapted.temperature)
 
+    def _torch(self, network: Network, dataset: Dataset, x: Images, y: Labels) -> Loaded:
+        from gauntlet.models.pytorch.adapter import adapt_network
+
+        more: dict[str, Any] = {"bounds": dataset.bounds, "accept_chance": self.accept_chance}
+        expects = *self._expects, self._channels, self.output
+        adapted = adapt_network(network, x, y, dataset.n_classes, *expects, **more)
+        found = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
+        more = {"accept_chance": self.accept_chance, "temperature": adapted.temperature}
+        return Loaded(adapted.classifier, *found, **more)
+
     def _black_box(self, function: Function, dataset: Dataset, x: Images, y: Labels) -> Loaded:
         from gauntlet.models.blackbox import open_blackbox
 
-        expects = self.input_range, self.layout, self.outputs
+        input_range, outputs, layout = self._expects
         more: dict[str, Any] = {"bounds": dataset.bounds, "accept_chance": self.accept_chance}
-        box = open_blackbox(function, x, y, dataset.n_classes, *expects, **more)
+        more |= {"channels": self._channels, "output": self.output}
+        box = open_blackbox(function, x, y, dataset.n_classes, input_range, layout, outputs, **more)
         found = box.input_range, box.outputs, box.layout, box.better_range
         return Loaded(box.classifier, *found, accept_chance=self.accept_chance)
 
-    def _read(self) -> keras.Model | Function:
-        """A Keras model where there is one, else a function of images. Without trust nothing it carries is run."""
-        check_name(self.model, trust=self.trust)
+    @property
+    def _expects(self) -> tuple[InputRange, Outputs, Layout]:
+        """What is stated; means belong to pixels in [0, 1] or [0, 255], which their size tells."""
+        pixels = self.input_range
+        if pixels == "auto" and self._channels.mean:
+            pixels = "0..255" if max(self._channels.mean) > 1 else "0..1"
+        return pixels, self.outputs, self.layout
+
+    @property
+    def _channels(self) -> Channels:
+        return channels(self.normalize, bgr=self.bgr)
+
+    def _read(self) -> keras.Model | Network | Function:
+        """A model whose graph can be read, else a function of images. Without trust nothing it carries is run."""
+        check_name(self.model, trust=self.trust, weights=self.weights)
         if FUNCTION.fullmatch(self.model):
-            return imported(self.model)
+            return _network(imported(self.model), self.weights)
         if not self._is_uri:
             return load_file(Path(self.model), trust=self.trust)
         if registry.is_keras(self.model):
             return registry.load_model(self.model, trust=self.trust)
+        flavor = registry.flavor(self.model)
+        if flavor == "onnx":
+            return registry.load_onnx(self.model, trust=self.trust)
         if not self.trust:
-            flavor = registry.flavor(self.model)
             fix = "pass --trust if you trust where it comes from"
             raise ModelError(f"loading this model runs its code (flavor {flavor})", where=self.model, fix=fix)
+        if flavor == "pytorch":
+            return of_module(registry.load_torch(self.model))
         return _of_images(registry.load_pyfunc(self.model))
 
     @property
     def _is_uri(self) -> bool:
         return is_uri(self.model)
+
+
+def _network(named: Any, weights: str | None) -> keras.Model | Network | Function:
+    """What `module:name` is: a model, with weights a function that builds one, else a function of images."""
+    torch = sys.modules.get("torch")  # a module that holds a network has imported it
+    is_network = torch is not None and isinstance(named, torch.nn.Module)
+    if weights is not None:
+        return load_weights(Path(weights), named if is_network else _made(named))
+    if is_network:
+        return of_module(named)
+    found: keras.Model | Function = named
+    return found
+
+
+def _made(factory: Any) -> Any:
+    """What a function without parameters gives; `ModelError` when it raises."""
+    from gauntlet.models.blackbox import reason
+
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:  # it may be anyone's
+        fix = "name a function without parameters that builds the network"
+        raise ModelError(f"calling the factory failed: {reason(error)}", fix=fix) from error
 
 
 def imported(name: str) -> Function:

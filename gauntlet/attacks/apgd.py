@@ -16,7 +16,7 @@ from gauntlet.errors import SettingError
 from gauntlet.threat import Images, Labels, Norm, ThreatModel, lengths
 
 if TYPE_CHECKING:
-    from gauntlet.models.classifier import CompiledClassifier, Seen
+    from gauntlet.models.classifier import Seen, WhiteBox
     from gauntlet.models.losses import Loss
 
 ALPHA, RHO = 0.75, 0.75
@@ -33,7 +33,7 @@ class _Apgd(Targeted):
     iterative: ClassVar[bool] = True
 
     def _search(
-        self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams, loss: Loss, n_targets: int
+        self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams, loss: Loss, n_targets: int
     ) -> Crafted:
         from gauntlet.models.classifier import CHUNK
         from gauntlet.models.losses import LEAST_CLASSES
@@ -57,7 +57,7 @@ class ApgdCe(_Apgd):
     name: Literal["apgd-ce"] = "apgd-ce"
     place: ClassVar[int] = 300
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Climb the cross-entropy, or that of the target down."""
         return self._search(model, x, y, eps, streams, "ce" if self.target is None else "ce-targeted", 0)
 
@@ -79,7 +79,7 @@ class ApgdDlr(_Apgd):
             return None
         return self.model_copy(update={"targets": 0}) if n_classes == 3 else self
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Climb the ratio towards one target after the other, or away from the true class."""
         if self.target is not None:
             return self._search(model, x, y, eps, streams, "dlr-targeted", 0)
@@ -87,7 +87,7 @@ class ApgdDlr(_Apgd):
         return self._search(model, x, y, eps, streams, "dlr-targeted" if several else "dlr", several)
 
 
-def likeliest(model: CompiledClassifier, x: Images, y: Labels, n: int) -> Labels:
+def likeliest(model: WhiteBox, x: Images, y: Labels, n: int) -> Labels:
     """The `n` likeliest wrong classes of each image on its clean logits, most likely first: int64 (len(x), n)."""
     logits = model.predict(x).copy()
     logits[np.arange(len(x)), y] = -np.inf

@@ -16,7 +16,7 @@ from gauntlet.attacks.streams import Rows, Streams
 from gauntlet.threat import Images, Labels, Norm, ThreatModel, lengths
 
 if TYPE_CHECKING:
-    from gauntlet.models.classifier import CompiledClassifier, Seen
+    from gauntlet.models.classifier import Seen, WhiteBox
 
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 """Bias towards the clean image, overshoot of a step, and way back from a success (Croce & Hein 2020, section 3)."""
@@ -37,7 +37,7 @@ class Fab(Attack):
     iterative: ClassVar[bool] = True
     place: ClassVar[int] = 400
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Walk towards every target until a point within the budget is found."""
         from gauntlet.models.classifier import CHUNK
 

@@ -13,7 +13,7 @@ from gauntlet.attacks.streams import Streams
 from gauntlet.threat import Images, Labels, Norm
 
 if TYPE_CHECKING:
-    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.classifier import WhiteBox
 
 
 class Fgsm(Targeted):
@@ -24,7 +24,7 @@ class Fgsm(Targeted):
     library: Library = Field("art", description="Whose implementation; the images are the same")
     place: ClassVar[int] = 100
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """FastGradientMethod with true labels and no random start."""
         aims, targeted = self.aims(y, model.nb_classes), self.target is not None
         if self.library == "foolbox":

@@ -13,14 +13,14 @@ from gauntlet.errors import SettingError
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:
-    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.classifier import WhiteBox
 
 Library = Literal["art", "foolbox"]
 
 
 def foolbox_images(
     kind: str | Callable[..., Any],
-    model: CompiledClassifier,
+    model: WhiteBox,
     x: Images,
     aims: Labels,
     eps: float | None,

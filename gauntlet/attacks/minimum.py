@@ -19,7 +19,7 @@ from gauntlet.attacks.streams import Streams
 from gauntlet.threat import Images, Labels, Norm, lengths
 
 if TYPE_CHECKING:
-    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.classifier import WhiteBox
 
 HALVINGS = 24
 """Of an interval that is halved until float32 sees no difference."""
@@ -42,7 +42,7 @@ class CwL2(Targeted):
     minimal: ClassVar[bool] = True
     place: ClassVar[int] = 730
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The nearest image on the wrong side that Adam came by."""
         settings = {"binary_search_steps": self.binary_search_steps, "steps": self.max_iter, "stepsize": self.eps_step}
         settings |= {"confidence": self.confidence, "initial_const": self.initial_const, "abort_early": False}
@@ -61,7 +61,7 @@ class DeepFool(Attack):
     minimal: ClassVar[bool] = True
     place: ClassVar[int] = 700
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The first point on the wrong side."""
         kind = {"inf": "LinfDeepFoolAttack", "2": "L2DeepFoolAttack"}[self.norm]
         settings = {"steps": self.max_iter, "overshoot": self.overshoot, "candidates": self.candidates}
@@ -80,7 +80,7 @@ class Ddn(Targeted):
     minimal: ClassVar[bool] = True
     place: ClassVar[int] = 710
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The shortest perturbation on the wrong side."""
         settings = {"steps": self.max_iter, "init_epsilon": self.init_epsilon, "gamma": self.gamma}
         return _smallest("DDNAttack", model, x, self.aims(y, model.nb_classes), self.target, settings)
@@ -102,7 +102,7 @@ class Fmn(Targeted):
     minimal: ClassVar[bool] = True
     place: ClassVar[int] = 720
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """The shortest perturbation on the wrong side."""
         kind = "LInfFMNAttack" if self.norm == "inf" else _l2_fmn(model.clip_values)
         settings = {"steps": self.max_iter, "max_stepsize": self.eps_step, "gamma": self.gamma}
@@ -111,7 +111,7 @@ class Fmn(Targeted):
 
 def _smallest(
     kind: str | Callable[..., Any],
-    model: CompiledClassifier,
+    model: WhiteBox,
     x: Images,
     aims: Labels,
     target: int | None,

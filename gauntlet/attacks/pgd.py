@@ -15,7 +15,7 @@ from gauntlet.attacks.streams import Rows, Streams
 from gauntlet.threat import Images, Labels, Norm, ThreatModel
 
 if TYPE_CHECKING:
-    from gauntlet.models.classifier import CompiledClassifier, Seen
+    from gauntlet.models.classifier import Seen, WhiteBox
 
 
 class Pgd(Targeted):
@@ -37,7 +37,7 @@ class Pgd(Targeted):
     iterative: ClassVar[bool] = True
     place: ClassVar[int] = 200
 
-    def craft(self, model: CompiledClassifier, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
+    def craft(self, model: WhiteBox, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Ours, or a library's."""
         from gauntlet.models.classifier import CHUNK
 
@@ -50,7 +50,7 @@ class Pgd(Targeted):
         starts = max(1, self.num_random_init)
         return walk(_Descent(model, x, y, aimed, threat, streams, self.max_iter, starts, self), CHUNK, self.early_stop)
 
-    def _with_art(self, model: CompiledClassifier, x: Images, aims: Labels, eps: float, seed: int) -> Crafted:
+    def _with_art(self, model: WhiteBox, x: Images, aims: Labels, eps: float, seed: int) -> Crafted:
         """ART's ProjectedGradientDescentTensorFlowV2, which draws its starts from NumPy's global generator."""
         from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_tensorflow_v2 import (
             ProjectedGradientDescentTensorFlowV2,
@@ -73,7 +73,7 @@ class Pgd(Targeted):
             images = np.asarray(attack.generate(x, y=one_hot(aims, model.nb_classes)))
         return Crafted(images, np.full(len(x), self.max_iter * max(1, self.num_random_init)))
 
-    def _with_foolbox(self, model: CompiledClassifier, x: Images, aims: Labels, eps: float, seed: int) -> Crafted:
+    def _with_foolbox(self, model: WhiteBox, x: Images, aims: Labels, eps: float, seed: int) -> Crafted:
         kind = {"inf": "LinfProjectedGradientDescentAttack", "2": "L2ProjectedGradientDescentAttack"}[self.norm]
         settings: dict[str, Any] = {"abs_stepsize": self.step(eps), "steps": self.max_iter}
         starts = max(1, self.num_random_init)

@@ -47,7 +47,6 @@ def machine() -> str:
 
 def identity(model: Target) -> str | None:
     """The digest of a white-box model's graph and weights; None for a black box, which any other may resemble."""
-    from gauntlet.models.classifier import CompiledClassifier
-    from gauntlet.models.digest import digest
+    from gauntlet.models.classifier import WhiteBox
 
-    return digest(model.model) if isinstance(model, CompiledClassifier) else None
+    return model.digest() if isinstance(model, WhiteBox) else None

@@ -15,6 +15,7 @@ from gauntlet.errors import ModelError
 from gauntlet.models.chance import CLEARLY, balanced_accuracy, dependence, informative
 from gauntlet.models.layout import channels_last
 from gauntlet.models.outputs import LOGITS, as_graph, kind_of, one_output, run, unsquashed
+from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, plain
 from gauntlet.models.scale import calibrated, temperature
 from gauntlet.threat import Images, Labels
 
@@ -25,8 +26,6 @@ InputRange = Literal["auto", "0..1", "0..255", "-1..1"]
 Layout = Literal["auto", "hwc", "chw", "flat"]
 Outputs = Literal["auto", "logits", "probabilities", "labels"]
 
-RANGES: dict[str, tuple[float, float]] = {"0..1": (1.0, 0.0), "0..255": (255.0, 0.0), "-1..1": (2.0, -1.0)}
-"""Scale and offset that bring pixels from [0, 1] to what the model expects."""
 SAME = 1.02
 """Calibrated losses of up to so many times the lowest say nothing of the scale of pixels."""
 INVERTED = " (inverted)"
@@ -40,6 +39,7 @@ class Expects(NamedTuple):
 
     input_range: str
     layout: str
+    channels: Channels = AS_THEY_ARE
 
 
 class Fit(NamedTuple):
@@ -85,6 +85,8 @@ def adapt(
     input_range: InputRange = "auto",
     outputs: Outputs = "auto",
     layout: Layout = "auto",
+    channels: Channels = AS_THEY_ARE,
+    output: str | None = None,
     *,
     doubt: bool = True,
     accept_chance: bool = False,
@@ -92,14 +94,16 @@ def adapt(
     """Wrap `model` for clean images `x` (n, h, w, c) in [0, 1] with labels `y`; `ModelError` when it does not fit.
 
     The input range is found by `find_way`. A model whose answers do not depend on the labels at any range is refused,
-    unless `accept_chance`. A stated range is used; without `doubt` nobody looks whether another fits better.
+    unless `accept_chance`. A stated range is used; without `doubt` nobody looks whether another fits better. Of several
+    outputs `output` names the one of the scores.
     """
-    model = one_output(channels_last(as_graph(model, x.shape[1:])), n_classes)
+    channels.fit(x.shape[-1])
+    model = one_output(channels_last(as_graph(model, x.shape[1:])), n_classes, output)
     layouts = _check_shapes(model, x, outputs, layout)
-    near, far = _given(model, x[:256], layouts[0]), _given(model, _far(x[:64]), layouts[0])
+    near, away = _given(model, x[:256], layouts[0]), _given(model, far(x[:64]), layouts[0])
     check_finite(run(model, near))
-    logits, how, inverted = (model, LOGITS, False) if outputs == "logits" else unsquashed(model, near, far)
-    ways = [Expects(name, order) for name in RANGES for order in layouts]
+    logits, how, inverted = (model, LOGITS, False) if outputs == "logits" else unsquashed(model, near, away)
+    ways = [Expects(name, order, channels) for name in RANGES for order in layouts]
     asked = [way for way in ways if input_range in ("auto", way.input_range)]
 
     def measure(way: Expects) -> Fit:
@@ -117,7 +121,7 @@ def adapt(
     how = f"{how}{INVERTED}" if inverted else how
     wrapped = _wrapped(logits, x.shape[1:], found)
     # What is squashed all the same is judged as it is: a probe tells it by its bounds.
-    free = kind_of([run(logits, near), run(logits, far)]) == LOGITS
+    free = kind_of([run(logits, near), run(logits, away)]) == LOGITS
     divisor = temperature(wrapped.predict(x[:256], batch_size=256, verbose=0)) if free else 1.0
     return Adapted(wrapped, found.input_range, how, found.layout, better, divisor)
 
@@ -200,7 +204,7 @@ def _at_chance(tried: dict[Expects, Fit], others: dict[Expects, Fit], y: Labels,
     cause = max(others, key=lambda way: others[way].accuracy, default=best)
     if every[cause].informative:
         differing = [i for i in range(2) if best[i] != cause[i]]
-        looks = " ".join(cause[i] for i in differing)
+        looks = " ".join(str(cause[i]) for i in differing)
         flags = " ".join(f"--{('input-range', 'layout')[i]} {cause[i]}" for i in differing)
         seen = ", ".join(_seen(way, every[way], differing) for way in (best, cause))
         return ModelError(f"{what}, input looks like {looks}: {seen}", where="model", fix=f"give {flags}")
@@ -273,7 +277,7 @@ def _given(model: keras.Model, x: Images, layout: str) -> Images:
     return x if None in expected else x.reshape(-1, *expected)
 
 
-def _far(x: Images) -> Images:
+def far(x: Images) -> Images:
     """Points far from any image, on both sides."""
     noise = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
     return np.concatenate([300 * x, -300 * x, 100 * noise])
@@ -290,12 +294,14 @@ def _wrapped(model: keras.Model, shape: tuple[int, ...], way: Expects) -> keras.
     """`model` behind a rescaling and, where it takes other shapes than (h, w, c), a reordering of its input."""
     import keras
 
-    scale, offset = RANGES[way.input_range]
+    scale, offset = way.channels.scaling(way.input_range)
     expected = tuple(model.input_shape[1:])
     reshape = None not in expected and expected != tuple(shape)
-    if (scale, offset) == (1.0, 0.0) and way.layout != "chw" and not reshape:
+    as_they_are = (scale == 1).all() and (offset == 0).all() and not way.channels.bgr
+    if as_they_are and way.layout != "chw" and not reshape:
         return model
     images = keras.Input(shape)
-    hidden = keras.layers.Rescaling(scale, offset)(images)
+    hidden = keras.ops.flip(images, axis=-1) if way.channels.bgr else images
+    hidden = keras.layers.Rescaling(plain(scale), plain(offset))(hidden)
     hidden = keras.layers.Permute((3, 1, 2))(hidden) if way.layout == "chw" else hidden
     return keras.Model(images, model(keras.layers.Reshape(expected)(hidden) if reshape else hidden))

@@ -15,8 +15,9 @@ from art.estimators.classification import BlackBoxClassifier
 from gauntlet import limits
 from gauntlet.errors import LimitError, ModelError
 from gauntlet.models.access import Access
-from gauntlet.models.adapter import LAYOUTS, RANGES, Expects, Fit, InputRange, Layout, Outputs, find_way, fit
+from gauntlet.models.adapter import LAYOUTS, Expects, Fit, InputRange, Layout, Outputs, find_way, fit
 from gauntlet.models.outputs import LABELS, PROBABILITIES, SIGMOID, inverted, kind_of
+from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, ordered
 from gauntlet.threat import Images, Labels
 
 Function = Callable[[Images], Any]
@@ -49,11 +50,12 @@ class BlackBox(BlackBoxClassifier):
         """`function` takes images of `input_shape` (h, w, c) as it `expects` them, and gives `outputs`."""
         super().__init__(self.predict, tuple(input_shape), nb_classes, clip_values=bounds)
         self.access = "labels" if outputs == LABELS else "scores"
-        self._function, self._expects, self._outputs = function, expects, outputs
+        self.expects = expects
+        self._function, self._outputs = function, outputs
 
     def predict(self, x: Images, batch_size: int = CHUNK, **_: Any) -> Images:
         """Scores, float32 (n, nb_classes), of images (n, h, w, c): probabilities as logarithms, labels as one-hot."""
-        answer = ask(self._function, x, self.nb_classes, self._expects, batch_size)
+        answer = ask(self._function, x, self.nb_classes, self.expects, batch_size)
         return as_scores(answer, self._outputs, self.nb_classes)
 
     def labels(self, x: Images) -> Labels:
@@ -83,6 +85,8 @@ def open_blackbox(
     layout: Layout = "auto",
     outputs: Outputs = "auto",
     bounds: tuple[float, float] = (0.0, 1.0),
+    channels: Channels = AS_THEY_ARE,
+    output: str | None = None,
     *,
     accept_chance: bool = False,
 ) -> Opened:
@@ -92,7 +96,9 @@ def open_blackbox(
     have none, and the first within `TIE` is taken. `ModelError` when there is none, when it gives no scores or labels
     of these classes, or when it is no better than chance.
     """
-    ways = [Expects(pixels, order) for pixels in RANGES for order in LAYOUTS]
+    channels.fit(x.shape[-1])
+    function = function if output is None else _named(function, output)
+    ways = [Expects(pixels, order, channels) for pixels in RANGES for order in LAYOUTS]
     asked = [way for way in ways if input_range in ("auto", way.input_range) and layout in ("auto", way.layout)]
     first = [*asked, *(way for way in ways if way not in asked)]
     probed = _distinct(_tried(function, x[:PROBE], n_classes, first, asked))
@@ -182,6 +188,20 @@ def as_scores(answer: np.ndarray, kind: str, n_classes: int) -> Images:
     return inverted(answer, kind).astype(np.float32)
 
 
+def _named(function: Function, output: str) -> Function:
+    """Of several outputs the one of this name, or this place."""
+
+    def one(images: Images) -> Any:
+        answer = function(images)
+        named = answer if isinstance(answer, Mapping) else {str(i): value for i, value in enumerate(answer)}
+        if output not in named:
+            told = ", ".join(map(str, named))[:200]
+            raise ModelError(f"it has no output {output!r}", where="output", fix=f"one of {told}")
+        return named[output]
+
+    return one
+
+
 # --- one call -----------------------------------------------------------------------------------------------
 
 
@@ -197,7 +217,7 @@ def ask(function: Function, x: Images, n_classes: int, way: Expects, size: int =
 def _ask(function: Function, images: Images, n_classes: int) -> np.ndarray:
     try:
         answer = limits.call(function, images)
-    except LimitError:
+    except (LimitError, ModelError):
         raise
     except (Exception, SystemExit) as error:  # it may be anyone's
         what = f"the model cannot be run on images of shape {images.shape}: {reason(error)}"
@@ -213,8 +233,8 @@ def reason(error: BaseException | None) -> str:
 
 def _given(x: Images, way: Expects) -> Images:
     """A fresh copy of images, as they are expected."""
-    scale, offset = RANGES[way.input_range]
-    images = (x * np.float32(scale) + np.float32(offset)).astype(np.float32)
+    scale, offset = way.channels.scaling(way.input_range)
+    images = (ordered(x, way.channels) * scale + offset).astype(np.float32)
     if way.layout == "flat":
         return images.reshape(len(x), -1)
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if way.layout == "chw" else images

@@ -1,7 +1,8 @@
-"""The one ART classifier everything is attacked through: compiled, chunked predictions and gradients.
+"""The ART classifiers everything is attacked through: chunked predictions and gradients, one code for every network.
 
 ART's own `TensorFlowV2Classifier` differentiates eagerly and predicts the whole array at once. Compiling the few
 functions its attacks call speeds up all of them, and chunks bound the memory; `benchmarks/attacks.py` measures it.
+A network of another framework (`pytorch/`) takes part as a function of tensors that brings its own gradient.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gauntlet import limits
 from gauntlet.errors import ModelError
 from gauntlet.models.access import Access
 from gauntlet.models.adapter import check_finite
+from gauntlet.models.digest import digest
 from gauntlet.models.losses import LOSSES, Loss
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ class Seen(NamedTuple):
     gradient: np.ndarray
 
 
-class CompiledClassifier(TensorFlowV2Classifier):
-    """A Keras model of logits as ART sees it; gradients are of the summed cross-entropy, dropout off.
+class WhiteBox(TensorFlowV2Classifier):
+    """A network of logits as ART sees it; gradients are of the summed cross-entropy, dropout off.
 
     Takes no pre- or postprocessing: what stands before or behind the network belongs into the model, where the
     gradient sees it.
@@ -47,32 +49,41 @@ class CompiledClassifier(TensorFlowV2Classifier):
 
     access: Access = "gradients"
 
-    def __init__(self, model: keras.Model, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
-        """`model` maps float32 images (n, h, w, c) within `bounds` to logits (n, n_classes)."""
-        if len(model.input_shape) != 4 or len(model.output_shape) != 2:
-            raise ModelError(f"expected images in, logits out; got {model.input_shape} to {model.output_shape}")
+    def __init__(
+        self, model: Any, input_shape: tuple[int, ...], nb_classes: int, bounds: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
+        """`model(x, training=False)` maps float32 images (n, *input_shape) in `bounds` to logits (n, nb_classes)."""
         super().__init__(
             model=model,
-            nb_classes=model.output_shape[-1],
-            input_shape=tuple(model.input_shape[1:]),
+            nb_classes=nb_classes,
+            input_shape=tuple(input_shape),
             loss_object=keras.losses.CategoricalCrossentropy(from_logits=True),
             clip_values=bounds,
         )
         images = tf.TensorSpec((None, *self.input_shape), tf.float32)
         weights = tf.TensorSpec((None, self.nb_classes), tf.float32)
-        self._logits = tf.function(lambda x: model(x, training=False), input_signature=[images])
-        self._loss_grad = tf.function(self._cross_entropy_gradient, input_signature=[images, weights])
-        self._logit_grad = tf.function(self._weighted_logit_gradient, input_signature=[images, weights])
+        self._logits = self._prepared(lambda x: model(x, training=False), images)
+        self._scores = self._logits
+        self._loss_grad = self._prepared(self._cross_entropy_gradient, images, weights)
+        self._logit_grad = self._prepared(self._weighted_logit_gradient, images, weights)
         self._looks: dict[Loss, Callable[..., Any]] = {}
+
+    def _prepared(self, function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
+        """A function of tensors, as quick as the network's framework lets it be."""
+        return function
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that decides what the network computes: its graph and its weights."""
+        raise NotImplementedError
 
     def look(self, x: np.ndarray, y: np.ndarray, loss: Loss = "ce", target: np.ndarray | None = None) -> Seen:
         """Logits, `loss` of each image and its gradient in one pass; `target` are the classes (n,) aimed at."""
         if loss not in self._looks:
-            self._looks[loss] = self._compile(loss)
+            self._looks[loss] = self._look(loss)
         target = y if target is None else target
         return Seen(*_chunked(self._looks[loss], CHUNK, x, y, target))
 
-    def _compile(self, loss: Loss) -> Callable[..., Any]:
+    def _look(self, loss: Loss) -> Callable[..., Any]:
         def look(x: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, ...]:
             with tf.GradientTape() as tape:
                 tape.watch(x)
@@ -81,7 +92,7 @@ class CompiledClassifier(TensorFlowV2Classifier):
             return logits, each, tape.gradient(each, x, unconnected_gradients=ZERO)
 
         labels = tf.TensorSpec((None,), tf.int64)
-        return tf.function(look, input_signature=[tf.TensorSpec((None, *self.input_shape), tf.float32), labels, labels])
+        return self._prepared(look, tf.TensorSpec((None, *self.input_shape), tf.float32), labels, labels)
 
     def _cross_entropy_gradient(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
@@ -97,7 +108,7 @@ class CompiledClassifier(TensorFlowV2Classifier):
 
     def predict(self, x: np.ndarray, batch_size: int = CHUNK, **_: Any) -> np.ndarray:
         """Logits (n, n_classes) of images (n, h, w, c)."""
-        scores = np.asarray(_chunked(self._logits, batch_size, x))
+        scores = np.asarray(_chunked(self._scores, batch_size, x))
         check_finite(scores)
         return scores
 
@@ -125,6 +136,23 @@ class CompiledClassifier(TensorFlowV2Classifier):
         if len(y.shape) == 2:
             return y
         return tf.one_hot(y, self.nb_classes) if tf.is_tensor(y) else np.eye(self.nb_classes, dtype=np.float32)[y]
+
+
+class CompiledClassifier(WhiteBox):
+    """A Keras model of logits, compiled."""
+
+    def __init__(self, model: keras.Model, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
+        """`model` maps float32 images (n, h, w, c) within `bounds` to logits (n, n_classes)."""
+        if len(model.input_shape) != 4 or len(model.output_shape) != 2:
+            raise ModelError(f"expected images in, logits out; got {model.input_shape} to {model.output_shape}")
+        super().__init__(model, model.input_shape[1:], model.output_shape[-1], bounds)
+
+    def _prepared(self, function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
+        return tf.function(function, input_signature=signature)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of graph and weights (`digest.digest`)."""
+        return digest(self.model)
 
 
 def _chunked(function: Callable[..., Any], size: int, *arrays: Any) -> Any:

@@ -7,19 +7,35 @@ file can be two models. Suffix, beginning and end must agree, and what is loaded
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gauntlet.assurance.scan.models import onnxfiles
 from gauntlet.errors import ModelError
 from gauntlet.limits import MAX_MODEL_BYTES
 
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
-SUFFIXES = {".keras": "keras", ".h5": "h5", ".hdf5": "h5"}
+KINDS = {
+    "keras": (".keras",),
+    "h5": (".h5", ".hdf5"),
+    "onnx": (".onnx",),
+    "tflite": (".tflite",),
+    "exported": (".pt2",),
+    "torchscript": (".pt", ".pth"),
+    "pickled": (".pt", ".pth"),
+    "safetensors": (".safetensors",),
+}
+"""Formats, and how their files are called; `pickled` is what `torch.save` writes."""
+SUFFIXES = {suffix for suffixes in KINDS.values() for suffix in suffixes}
+_WHAT = {"keras": "a .keras archive", "h5": "HDF5", "onnx": "ONNX", "tflite": "TensorFlow Lite",
+         "exported": "a program of torch.export", "torchscript": "TorchScript", "pickled": "what torch.save writes",
+         "safetensors": "safetensors"}  # fmt: skip
 _LOCAL_HEADER = 30
 
 
@@ -29,7 +45,7 @@ class Copy:
 
     path: Path
     kind: str
-    """`keras` (an archive) or `h5` (HDF5)."""
+    """One of `KINDS`."""
     sha256: str
 
 
@@ -42,43 +58,108 @@ def copied(path: Path) -> Iterator[Copy]:
         held = Path(folder) / "model"
         shutil.copyfile(path, held)
         kind = _kind(held, path.suffix.lower())
-        named = held.rename(held.with_suffix(f".{kind}"))
-        with named.open("rb") as file:
-            yield Copy(named, kind, hashlib.file_digest(file, "sha256").hexdigest())
+        named = held.rename(held.with_suffix(KINDS[kind][0]))
+        copies = [named, *(_beside(path, named) if kind == "onnx" else ())]
+        yield Copy(named, kind, _digest(copies))
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """SHA-256 (hex) of a file; of several, of their digests."""
+    found = []
+    for path in paths:
+        with path.open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
+
+
+def _beside(path: Path, held: Path) -> Iterator[Path]:
+    """Copies of the files beside an ONNX model in which its weights lie."""
+    try:
+        names = sorted(onnxfiles.beside(held.read_bytes()))
+    except ValueError as error:
+        raise ModelError(f"not a readable ONNX model: {error}", fix=save_it(".onnx")) from error
+    size = held.stat().st_size
+    for name in names:
+        source = path.parent / name
+        if not re.fullmatch(r"\w[\w.-]{0,200}", name) or source.is_symlink() or not source.is_file():
+            raise ModelError(f"its weights lie in {name[:100]!r}, no file beside it: refused", fix=save_it(".onnx"))
+        size += source.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise ModelError(f"has {size:,} bytes, more than the {MAX_MODEL_BYTES:,} a model may have")
+        yield Path(shutil.copyfile(source, held.parent / name))
 
 
 def _kind(path: Path, suffix: str) -> str:
     with path.open("rb") as file:
-        head = file.read(8)
-    found = "keras" if head[:4] == ZIP else "h5" if head == HDF5 else None
+        head = file.read(16)
+    if head[:4] == ZIP:
+        _check_archive(path, suffix)
+    found = _archived(path) if head[:4] == ZIP else _told(head, suffix)
     if found is None:
         pickled = head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"
-        what = "a pickle, which runs code when read: refused" if pickled else "neither a .keras archive nor HDF5"
-        raise ModelError(f"not a readable Keras model: {what}", fix="save it with model.save")
-    named = SUFFIXES.get(suffix)
-    if named != found:
-        what = "a .keras archive" if found == "keras" else "HDF5"
-        raise ModelError(f"it is {what}, and its name says otherwise: refused", fix=f"name it .{found}")
+        what = "a pickle, which runs code when read: refused" if pickled else _neither(suffix)
+        raise ModelError(f"not a readable {format_of(suffix)}: {what}", fix=save_it(suffix))
+    if suffix not in KINDS[found]:
+        what = f"it is {_WHAT[found]}, and its name says otherwise: refused"
+        raise ModelError(what, fix=f"name it {' or '.join(KINDS[found])}")
     if found == "h5" and zipfile.is_zipfile(path):
         raise ModelError("it is HDF5 in front and an archive behind: refused", fix="save it with model.save")
-    if found == "keras":
-        _check_archive(path)
     return found
 
 
-def _check_archive(path: Path) -> None:
+def _archived(path: Path) -> str:
+    """Which kind of archive, by its members."""
+    with zipfile.ZipFile(path) as archive:
+        inner = {name.partition("/")[2] for name in archive.namelist()}
+    if {"archive_format", "archive_version"} <= inner:
+        return "exported"
+    if "data.pkl" in inner:
+        return "torchscript" if "constants.pkl" in inner else "pickled"
+    return "keras"
+
+
+def _told(head: bytes, suffix: str) -> str | None:
+    """Which kind of plain file; ONNX and safetensors have no mark of their own and are told by their name as well."""
+    if head.startswith(HDF5):
+        return "h5"
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if suffix == ".onnx" and head[:1] == b"\x08":
+        return "onnx"
+    return "safetensors" if suffix == ".safetensors" and head[8:9] == b"{" else None
+
+
+def format_of(suffix: str) -> str:
+    """What a file of this name should be."""
+    kind = next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), "keras")
+    names = {"onnx": "ONNX model", "tflite": "TensorFlow Lite model", "safetensors": "safetensors file"}
+    return "Keras model" if kind in ("keras", "h5") else names.get(kind, "PyTorch model")
+
+
+def save_it(suffix: str) -> str:
+    """How a file of this name is made."""
+    of = format_of(suffix)
+    ways = {"Keras model": "save it with model.save", "PyTorch model": "save it with torch.export.save"}
+    return ways.get(of, "export it again")
+
+
+def _neither(suffix: str) -> str:
+    of = format_of(suffix)
+    return "neither a .keras archive nor HDF5" if of == "Keras model" else "it does not begin as one"
+
+
+def _check_archive(path: Path, suffix: str) -> None:
     """The archive begins with the file, and no reader of HDF5 finds anything in it but a member's own bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise ModelError(
-            f"not a readable Keras model: it cannot be read as an archive: {error}", fix="save it with model.save"
-        ) from error
+        what = f"not a readable {format_of(suffix)}: it cannot be read as an archive: {error}"
+        raise ModelError(what, fix=save_it(suffix)) from error
     if not members or min(member.header_offset for member in members) != 0:
-        raise ModelError("something stands in front of the archive: refused", fix="save it with model.save")
+        raise ModelError("something stands in front of the archive: refused", fix=save_it(suffix))
     if stray := _hdf5_places(path) - {_data_offset(path, member) for member in members}:
-        raise ModelError(f"it is an archive with HDF5 at byte {min(stray):,}: refused", fix="save it with model.save")
+        raise ModelError(f"it is an archive with HDF5 at byte {min(stray):,}: refused", fix=save_it(suffix))
 
 
 def _hdf5_places(path: Path) -> set[int]:

@@ -80,18 +80,15 @@ def as_graph(model: keras.Model, shape: tuple[int, ...]) -> keras.Model:
     return keras.Model(images, answer)
 
 
-def one_output(model: keras.Model, n_classes: int) -> keras.Model:
+def one_output(model: keras.Model, n_classes: int, output: str | None = None) -> keras.Model:
     """The model with one output (n, n_classes), or (n, 1) for two classes; `ModelError` that says what it gives."""
     import keras
 
     sizes = {name: int(np.prod([n or 1 for n in tensor.shape[1:]])) for name, tensor in _named(model).items()}
-    wanted = {n_classes, 1} if n_classes == 2 else {n_classes}
-    fitting = [name for name, size in sizes.items() if size in wanted]
-    if len(fitting) != 1:
-        raise ModelError(_misfit(sizes, n_classes), where="model")
-    scores = _named(model)[fitting[0]]
+    name = chosen(sizes, n_classes, output)
+    scores = _named(model)[name]
     if len(scores.shape) != 2:
-        scores = keras.layers.Reshape((sizes[fitting[0]],))(scores)
+        scores = keras.layers.Reshape((sizes[name],))(scores)
     same = (
         len(model.outputs) == 1 and scores is model.outputs[0] and not isinstance(getattr(model, "output", None), dict)
     )
@@ -103,6 +100,18 @@ def _named(model: keras.Model) -> dict[str, Any]:
     names = list(output) if isinstance(output, dict) else list(getattr(model, "output_names", ()))
     unique = names if len(set(names)) == len(model.outputs) else range(len(model.outputs))
     return {str(name): tensor for name, tensor in zip(unique, model.outputs, strict=True)}
+
+
+def chosen(sizes: dict[str, int], n_classes: int, output: str | None = None) -> str:
+    """The name of the output that holds the scores, by the numbers an image that each gives; `ModelError` else."""
+    if output is not None and output not in sizes:
+        raise ModelError(f"it has no output {output!r}", where="output", fix=f"one of {', '.join(sizes)}")
+    wanted = {n_classes, 1} if n_classes == 2 else {n_classes}
+    fitting = [name for name, size in sizes.items() if size in wanted and output in (None, name)]
+    if len(fitting) != 1:
+        fix = "name it with --output" if len(fitting) > 1 else ""
+        raise ModelError(_misfit(sizes, n_classes), where="model", fix=fix)
+    return fitting[0]
 
 
 def _misfit(sizes: dict[str, int], n_classes: int) -> str:
@@ -149,13 +158,13 @@ def _peeled(model: keras.Model, near: Any) -> keras.Model:
     """Without its last steps, as long as each keeps the order of the scores and the decisions on `near`."""
     import keras
 
-    decisions = _decisions(run(model, near))
+    decided = decisions(run(model, near))
     for _ in range(STEPS):
         before = _before(model.outputs[0])
         if before is None:
             break
         shorter = keras.Model(model.inputs[0], before)
-        if (_decisions(run(shorter, near)) != decisions).mean() > CHANGED:
+        if (decisions(run(shorter, near)) != decided).mean() > CHANGED:
             break
         model = shorter
     return model
@@ -178,11 +187,17 @@ def _before(tensor: Any) -> Any:
     if None in given.shape[1:] or np.prod(given.shape[1:]) != np.prod(tensor.shape[1:]):
         return None
     step = keras.Function([given], [tensor])
-    return given if _keeps_order(lambda scores: step([scores])[0], given.shape) else None
+    return given if keeps_order(_of_arrays(lambda scores: step([scores])[0]), given.shape) else None
 
 
 def _kept(activation: Callable[[Any], Any], shape: tuple[int, ...], layer: keras.Layer) -> Any:
-    return _without_activation(layer) if _keeps_order(activation, shape) else None
+    return _without_activation(layer) if keeps_order(_of_arrays(activation), shape) else None
+
+
+def _of_arrays(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    return lambda scores: step(tf.constant(scores))
 
 
 def _before_in(nested: keras.Model, node: Any) -> Any:
@@ -203,28 +218,29 @@ def _without_activation(layer: keras.Layer) -> Any:
     return scores
 
 
-def _keeps_order(step: Callable[[Any], Any], shape: tuple[int, ...]) -> bool:
-    """Whether a step keeps the order of random scores of any size; of one score, on which side of the middle it is."""
-    import tensorflow as tf
+def keeps_order(step: Callable[[Any], Any], shape: tuple[int | None, ...]) -> bool:
+    """Whether a step keeps the order of random scores of any size; of one score, on which side of the middle it is.
 
+    `step` maps an array (64, *shape[1:]) to one of as many numbers.
+    """
     if None in shape[1:]:
         return False
     sizes = np.repeat([0.01, 0.1, 1.0, 10.0], 16).reshape(-1, *[1] * (len(shape) - 1))
-    given = (np.random.default_rng(0).normal(size=(64, *shape[1:])) * sizes).astype(np.float32)
+    given = (np.random.default_rng(0).normal(size=(64, *shape[1:])) * sizes).astype(np.float32)  # type: ignore[arg-type]
     try:
-        made = np.asarray(step(tf.constant(given)), np.float64).reshape(64, -1)
+        made = np.asarray(step(given), np.float64).reshape(64, -1)
     except Exception:  # it may be anyone's
         return False
     if made.shape != given.reshape(64, -1).shape or not np.isfinite(made).all():
         return False
     if made.shape[1] == 1:
-        return bool(np.array_equal(_decisions(made), _decisions(given.reshape(64, 1)))) and len(np.unique(made)) > 2
+        return bool(np.array_equal(decisions(made), decisions(given.reshape(64, 1)))) and len(np.unique(made)) > 2
     ordered = np.take_along_axis(made, given.reshape(64, -1).argsort(axis=1), axis=1)
     rising = np.diff(ordered, axis=1)
     return bool((rising >= -1e-6).all() and (rising[32:] > 0).any())
 
 
-def _decisions(scores: Scores) -> NDArray[np.intp]:
+def decisions(scores: Scores) -> NDArray[np.intp]:
     """The class of each row; one score stands for two classes, whose border is the middle of what it can be."""
     if scores.shape[-1] > 1:
         return scores.argmax(axis=-1)

@@ -17,11 +17,11 @@ import signal
 import subprocess  # nosec B404: the command is this module
 import sys
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gauntlet.errors import ModelError
-from gauntlet.models.container import Copy, copied
+from gauntlet.models.container import Copy, copied, format_of
 from gauntlet.state import PROJECT_ROOT, state_dir
 
 SECONDS = 60
@@ -79,14 +79,8 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def _reason(status: int, told: str) -> str:
-    line = next((line for line in told.splitlines() if line.startswith("error: ")), "")
-    if line:
-        reason = line.removeprefix("error: ")
-        return (
-            reason
-            if reason.startswith(("declares", "its layer", "the file"))
-            else f"not a readable Keras model: {reason}"
-        )
+    if line := next((line for line in told.splitlines() if line.startswith("error: ")), ""):
+        return line.removeprefix("error: ")
     why = {-signal.SIGXCPU: f"more than {SECONDS} s", -signal.SIGKILL: "too much memory or time"}
     return f"it takes {why.get(status, 'too much, or breaks the process')} to build and ask: refused"
 
@@ -94,9 +88,13 @@ def _reason(status: int, told: str) -> str:
 @lru_cache
 def _version() -> str:
     """What a verdict depends on besides the file."""
-    here = Path(__file__).with_name("files.py").read_bytes() + Path(__file__).read_bytes()
-    told = hashlib.sha256(here).hexdigest()
-    return hashlib.sha256(f"{told} {version('keras')} {version('tensorflow')}".encode()).hexdigest()[:16]
+    told = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        told.update(path.read_bytes())
+    for library in ("keras", "tensorflow", "torch", "onnx"):
+        with contextlib.suppress(PackageNotFoundError):
+            told.update(f"{library} {version(library)}".encode())
+    return told.hexdigest()[:16]
 
 
 def _mark(sha256: str) -> Path:
@@ -124,11 +122,15 @@ def _limit() -> None:
 
 def _try(copy: Copy) -> None:
     """Build the model and ask it about grey images."""
+    import keras
     import numpy as np
 
     from gauntlet.models.files import build
 
     model = build(copy)
+    if not isinstance(model, keras.Model):
+        model.ask(IMAGES)
+        return
     shapes = [tuple(n or 32 for n in tensor.shape[1:]) for tensor in model.inputs or ()]
     images = [np.full((IMAGES, *shape), 0.5, np.float32) for shape in shapes]
     if images:
@@ -147,14 +149,30 @@ def main(words: list[str] | None = None) -> int:
         with copied(Path(name)) as copy:
             if copy.sha256 != sha256:  # the verdict is about these bytes, not about this path
                 raise ModelError("the file changed while it was checked")
+            _load_library(copy)
             if Path("/proc/self/statm").exists():
                 _limit()
             _try(copy)
+    except ModelError as error:
+        _tell(error.what)
+        return 1
     except BaseException as error:
-        told = error.what if isinstance(error, ModelError) else str(error).strip()
-        print(f"error: {(told.splitlines() or [type(error).__name__])[0][:300]}", flush=True)
+        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        _tell(f"not a readable {format_of(Path(name).suffix)}: {told}")
         return 1
     return 0
+
+
+def _load_library(copy: Copy) -> None:
+    """What a format needs is loaded before memory is limited."""
+    if copy.kind in ("exported", "torchscript"):
+        from gauntlet.models.pytorch.library import import_torch
+
+        import_torch()
+
+
+def _tell(line: str) -> None:
+    print(f"error: {line[:300]}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from gauntlet.threat import Images, Labels
 from gauntlet.validity.samples import FEW, Sample, Side, sample
 
 if TYPE_CHECKING:
-    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.classifier import WhiteBox
 
 SAMPLE = 256
 """Correct images whose gradients are looked at."""
@@ -169,12 +169,12 @@ def probabilities(target: Target, x: Images) -> bool:
 # --- gradients ------------------------------------------------------------------------------------------------
 
 
-def zero_gradients(model: CompiledClassifier, x: Images, y: Labels) -> float:
+def zero_gradients(model: WhiteBox, x: Images, y: Labels) -> float:
     """Share of images whose cross-entropy has no gradient, or one that is not finite."""
     return float(_none(model.look(x, y).gradient).mean())
 
 
-def detached(model: CompiledClassifier, x: Images, y: Labels) -> float:
+def detached(model: WhiteBox, x: Images, y: Labels) -> float:
     """Share of images whose logits have no gradient and yet change when all pixels move a little, at random."""
     slope = _Slope(model, x, y, max(LARGE_STEPS))
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), x.shape)
@@ -182,7 +182,7 @@ def detached(model: CompiledClassifier, x: Images, y: Labels) -> float:
     return float((_none(slope.gradient) & (changes > 1e-3)).mean())
 
 
-def disagreeing(model: CompiledClassifier, x: Images, y: Labels) -> float:
+def disagreeing(model: WhiteBox, x: Images, y: Labels) -> float:
     """Share of images along whose gradient the logits' difference does not change as the gradient says, within half.
 
     The better of two step sizes counts: a network of ReLUs and maxima has kinks.
@@ -199,7 +199,7 @@ def disagreeing(model: CompiledClassifier, x: Images, y: Labels) -> float:
 class _Slope:
     """The logits' difference between an image's class and the runner-up, around noisy points inside the bounds."""
 
-    def __init__(self, model: CompiledClassifier, x: Images, y: Labels, room: float) -> None:
+    def __init__(self, model: WhiteBox, x: Images, y: Labels, room: float) -> None:
         low, high = model.clip_values
         noise = np.random.default_rng(0).uniform(0, SPREAD, x.shape) * (high - low)
         scale = 1 - (2 * room + SPREAD) / (high - low)
@@ -221,7 +221,7 @@ def _none(gradient: Images) -> NDArray[np.bool_]:
     return np.asarray(~finite | ~some)
 
 
-def _runner_up(model: CompiledClassifier, x: Images, y: Labels) -> Labels:
+def _runner_up(model: WhiteBox, x: Images, y: Labels) -> Labels:
     """The likeliest wrong class of each image."""
     logits = model.predict(x).copy()
     logits[np.arange(len(y)), y] = -np.inf
@@ -231,7 +231,7 @@ def _runner_up(model: CompiledClassifier, x: Images, y: Labels) -> Labels:
 # --- attacks of our own ---------------------------------------------------------------------------------------
 
 
-def _beyond(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> dict[str, Any]:
+def _beyond(model: WhiteBox, x: Images, y: Labels, seed: int) -> dict[str, Any]:
     """`half_range` of the first images, and of all where those leave next to nothing: who survives costs the most."""
     parts = [half_range(model, x[:FIRST], y[:FIRST], seed)]
     if len(x) > FIRST and round(parts[0][1] * FIRST) <= FEW:
@@ -241,7 +241,7 @@ def _beyond(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> dict[
     return {"half_range": float(half), "unbounded": float(whole), "sample": sum(sizes)}
 
 
-def half_range(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> tuple[float, float]:
+def half_range(model: WhiteBox, x: Images, y: Labels, seed: int) -> tuple[float, float]:
     """Accuracy at L∞ 0.5, and without a bound, tried on what is left; both should be nothing."""
     low, high = model.clip_values
     half = Pgd(max_iter=20, num_random_init=0).run(model, x, y, (high - low) / 2, seed)
@@ -252,9 +252,7 @@ def half_range(model: CompiledClassifier, x: Images, y: Labels, seed: int) -> tu
     return len(left) / len(x), float((model.labels(whole.images) == y[left]).sum() / len(x))
 
 
-def strengthened(
-    model: CompiledClassifier, x: Images, y: Labels, results: Sequence[Attacked], seed: int
-) -> Iterator[Retry]:
+def strengthened(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Retry]:
     """The strongest gradient attack with twice the steps from another start, for each norm."""
     for case in at_stake(results):
         chosen = _strongest(_mine(case, results))
@@ -264,9 +262,7 @@ def strengthened(
             yield _retry(model, x, y, stronger, result, case, size, seed + 1)
 
 
-def square_sample(
-    model: CompiledClassifier, x: Images, y: Labels, results: Sequence[Attacked], seed: int
-) -> Iterator[Retry]:
+def square_sample(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Retry]:
     """A short search without gradients, for each norm where the battery holds none."""
     for case in at_stake(results):
         mine = _mine(case, results)
@@ -314,7 +310,7 @@ class _Rows(NamedTuple):
 
 
 def _retry(
-    model: CompiledClassifier,
+    model: WhiteBox,
     x: Images,
     y: Labels,
     attack: Attack,

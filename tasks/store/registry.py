@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,13 +152,35 @@ def is_keras(uri: str) -> bool:
 
 def load_pyfunc(uri: str) -> Any:
     """Any model of MLflow's, as its `PyFuncModel`. Loading it runs code that comes with it."""
+    return _trusted(uri, lambda: mlflow.pyfunc.load_model(uri))
+
+
+def load_torch(uri: str) -> Any:
+    """The `torch.nn.Module` of a model of MLflow's flavor. Loading it runs code that comes with it."""
+    return _trusted(uri, lambda: mlflow.pytorch.load_model(uri))
+
+
+def _trusted(uri: str, load: Callable[[], Any]) -> Any:
     try:
-        return mlflow.pyfunc.load_model(uri)
+        return load()
     except (Exception, SystemExit) as error:  # whatever that code raises
         from gauntlet.models.blackbox import reason
 
         fix = "install what its requirements.txt names"
         raise ModelError(f"cannot be loaded: {reason(error)}", where=uri, fix=fix) from error
+
+
+def load_onnx(uri: str, *, trust: bool = False) -> Any:
+    """The model of MLflow's ONNX flavor, read as any file of a stranger's."""
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()
+            file = (folder / str(_flavors(uri)["onnx"].get("data", "model.onnx"))).resolve()
+            if not file.is_relative_to(folder):
+                raise ModelError("its file lies outside of its folder: refused", where=uri, fix="log it again")
+            return load_file(file, trust=trust)
+    except (MlflowException, OSError) as error:
+        raise versions.no_model(uri, error) from error
 
 
 def is_ours(uri: str) -> bool:

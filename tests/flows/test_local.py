@@ -53,3 +53,14 @@ def test_the_error_of_a_flow_is_raised() -> None:
 
 def test_the_data_of_a_state_is_the_result() -> None:
     assert undecided() == {"exit_status": 3}
+
+
+def test_trust_needs_no_server() -> None:
+    from flows.attack import AttackConfig
+    from flows.command import _check_trust
+
+    @flow
+    def trusting() -> None:
+        _check_trust(AttackConfig(model="json:loads", trust=True))
+
+    trusting()

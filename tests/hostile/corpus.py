@@ -362,6 +362,34 @@ def legacy(folder: Path, config: Any) -> Path:
     return written(folder, "m.h5", m.hdf5(fill))
 
 
+def script(name: str, says: str, code: str, pickled_: Callable[[Path], bytes] | None = None) -> None:
+    """TorchScript with code of one's own."""
+    inert = pickle.dumps({}, 2)
+    make = lambda f: m.torch_archive(f / "m.pt", pickled_(f) if pickled_ else inert, code)  # noqa: E731
+    model(name, says, make)
+
+
+def program(name: str, says: str, content: Any, pickled_: Callable[[Path], bytes] | None = None) -> None:
+    """An exported program with a description of one's own."""
+    inert = pickle.dumps({}, 2)
+    make = lambda f: m.torch_archive(f / "m.pt2", pickled_(f) if pickled_ else inert, program=content)  # noqa: E731
+    model(name, says, make)
+
+
+def onnx(name: str, says: str, node: bytes, location: bytes = b"") -> None:
+    """ONNX with a node of one's own, or a tensor that lies elsewhere."""
+    entry = m.field(1, b"location") + m.field(2, location)
+    tensor = m.field(8, b"w") + m.field(13, entry) if location else b""
+    model(name, says, lambda f: written(f, "m.onnx", m.onnx_model(node, tensor)))
+
+
+def weights(name: str, says: str, make: Callable[[Path], Path]) -> None:
+    """Weights for a factory of one's own."""
+    add("model", name, says, lambda f: ["--model", "json:loads", "--weights", make(f), "--n", "20"], flow="attack")
+
+
+one_tensor = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+overlapping = one_tensor | {"b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}
 deep = b'{"class_name": ' * 100_000
 wide = m.named("UpSampling2D", size=[5_000, 5_000])
 function = m.named("function", "os", "system") | {"config": "system"}
@@ -423,9 +451,75 @@ model("HDF5 called .keras", "name says otherwise", lambda f: written(f, "m.keras
 model("HDF5 in front, an archive behind", "archive behind|refused", lambda f: m.behind(f, m.empty_hdf5(), "m.h5"))
 model("an archive behind something", "refused", lambda f: m.behind(f, b"PK\x03\x04" + b"x" * 96, "m.keras"))
 model("an archive with HDF5 at 1,024 bytes", "HDF5 at byte|refused", lambda f: m.two_models(f))
-model("ONNX", "ONNX|log_model", lambda f: written(f, "m.onnx", b"x"))
-model("PyTorch", "PyTorch|mlflow.pytorch", lambda f: written(f, "m.pt", b"x"))
-model("TensorFlow Lite", "TensorFlow Lite|module:function", lambda f: written(f, "m.tflite", b"x"))
+model("text called .onnx", "ONNX|does not begin as one", lambda f: written(f, "m.onnx", b"x"))
+model("text called .pt", "PyTorch|does not begin as one", lambda f: written(f, "m.pt", b"x"))
+model("text called .tflite", "TensorFlow Lite|does not begin as one", lambda f: written(f, "m.tflite", b"x"))
+model(
+    "TensorFlow Lite cut off",
+    "m.tflite|not a readable TensorFlow Lite model",
+    lambda f: written(f, "m.tflite", b"\x1c\0\0\0TFL3" * 9),
+)
+model("a pickle called .pt", "pickle|refused", lambda f: written(f, "m.pt", m.pickled(f)))
+model(
+    "a pickle in PyTorch's archive", "weights alone|module:factory", lambda f: m.torch_archive(f / "m.pt", m.pickled(f))
+)
+model("a .keras archive called .pt", "name says otherwise", lambda f: m.described(f / "m.pt", m.config()))
+script("a pickle for the weights of TorchScript", "Path.touch|--trust", "", pickled_=m.pickled)
+script(
+    "TorchScript that reads a file",
+    "torch.from_file|--trust",
+    "def forward(self, x):\n  return torch.from_file('/etc/passwd')\n",
+)
+script("TorchScript that saves", "torch.save|--trust", "def forward(self, x):\n  return torch.save(x, 'evil')\n")
+script("TorchScript of a library's", "ops.evil.run|--trust", "def forward(self, x):\n  return ops.evil.run(x)\n")
+script("TorchScript that saves by a method", ".save()|--trust", "def save(self, x):\n  return (x).save('evil')\n")
+script(
+    "TorchScript that calls another machine", "ops.prim.rpc_sync|--trust", "def f(x):\n  return ops.prim.rpc_sync(x)\n"
+)
+script("TorchScript that cannot be read", "not TorchScript that can be read", "def forward(:\n")
+program("a program whose size is code", "expr_str|refused", {"expr_str": "__import__('os').system('touch canary')"})
+program(
+    "a program whose size is code behind a symbol", "expr_str|refused", {"expr_str": "Symbol('s0').func(eval)('1')"}
+)
+program("a program whose guards are code", "guards_code|refused", {"guards_code": ["open('canary', 'w')"]})
+program("a program that calls a function of Python's", "os.system|refused", {"target": "os.system"})
+program("a program that loads another", "torch.hub.load|refused", {"target": "torch.hub.load"})
+program("a program of a library's", "torch.ops.evil.run|refused", {"target": "torch.ops.evil.run.default"})
+program("a program of results of any class", "in_spec|refused", {"in_spec": json.dumps([1, {"type": "os.x"}])})
+program("a program with a pickle for an example", "Path.touch|refused", {}, pickled_=m.pickled)
+model("ONNX cut off", "m.onnx|ends behind the file", lambda f: m.cut(written(f, "m.onnx", m.onnx_model(b"x" * 500))))
+onnx("ONNX of a library's", "evil.Run|--trust", m.field(4, b"Run") + m.field(7, b"evil"))
+onnx("ONNX whose weights are another file's", "/etc/passwd|no file beside it|refused", b"", b"/etc/passwd")
+onnx("ONNX whose weights lead out of the folder", "../evil|no file beside it|refused", b"", b"../evil")
+onnx("ONNX whose weights are not there", "gone.bin|no file beside it|refused", b"", b"gone.bin")
+weights("a pickle for weights", "pickle|refused", lambda f: written(f, "w.pt", m.pickled(f)))
+weights(
+    "a pickle in an archive for weights",
+    "Path.touch|refused",
+    lambda f: m.torch_archive(f / "w.pt", m.pickled(f)),
+)
+weights("a model for weights", "a model, not weights", lambda f: m.described(f / "w.keras", m.config()))
+weights(
+    "safetensors of a terabyte's header",
+    "does not begin as one|safetensors",
+    lambda f: written(f, "w.safetensors", b"\xff" * 8 + b"[}" * 9),
+)
+weights(
+    "safetensors that overlap",
+    "overlap|refused",
+    lambda f: written(f, "w.safetensors", m.safetensors(overlapping, bytes(8))),
+)
+weights(
+    "safetensors that end too early",
+    "end elsewhere|refused",
+    lambda f: written(f, "w.safetensors", m.safetensors(one_tensor, bytes(4))),
+)
+weights(
+    "safetensors without numbers",
+    "not safetensors|refused",
+    lambda f: written(f, "w.safetensors", m.safetensors({"a": 1})),
+)
+weights("weights that are not there", "w.pt|no such", lambda f: f / "w.pt")
 keras("a billion units", "declares|weights|allowed", m.config(units=10**9))
 keras("an answer of 10**11 units", "declares|weights|allowed", m.config(units=10**11))
 keras("a layer of 10**10 numbers", "numbers an image|allowed", m.config(wide))

@@ -246,3 +246,38 @@ def hdf5(fill: Callable[[Any], None]) -> bytes:
     with h5py.File(stream, "w") as content:
         fill(content)
     return stream.getvalue()
+
+
+def torch_archive(path: Path, pickled_: bytes, code: str | None = None, program: Any = None) -> Path:
+    """An archive of PyTorch's, made without it: a pickle, TorchScript's code, or an exported program."""
+    members = [("m/version", b"3\n"), ("m/byteorder", b"little")]
+    if program is None:
+        members.append(("m/data.pkl", pickled_))
+    if code is not None:
+        members += [("m/constants.pkl", pickle.dumps((), 2)), ("m/code/__torch__.py", code.encode())]
+    if program is not None:
+        members += [("m/archive_format", b"pt2"), ("m/archive_version", b"0")]
+        members += [("m/models/model.json", json.dumps(program).encode()), ("m/data/sample_inputs/model.pt", pickled_)]
+    return zipped(path, *members, method=zipfile.ZIP_STORED)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of a protocol buffer that has a length."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(number: int) -> bytes:
+    """A number of a protocol buffer."""
+    return (bytes([number & 0x7F | 0x80]) + varint(number >> 7)) if number > 0x7F else bytes([number])
+
+
+def onnx_model(node: bytes = b"", tensor: bytes = b"") -> bytes:
+    """An ONNX model of one node and one tensor, made without ONNX."""
+    parts = (field(1, node) if node else b"") + (field(5, tensor) if tensor else b"")
+    return b"\x08\x09" + field(7, parts)
+
+
+def safetensors(header: Any, content: bytes = b"", length: int | None = None) -> bytes:
+    """A header and the bytes behind it."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + content

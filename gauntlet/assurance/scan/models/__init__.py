@@ -6,6 +6,10 @@
     configs.py     Keras configurations
     hdf5.py        HDF5: configurations, links out of the file
     savedmodel.py  TensorFlow's operations, from the bytes
+    torchfiles.py  PyTorch: TorchScript's code, exported programs
+    onnxfiles.py   ONNX: operators, weights in other files
+    safetensors.py where tensors lie
+    protobuf.py    protocol buffers, read from their bytes
     files.py       one file, told by its content
     folders.py     MLflow models, SavedModels, folders of files
 

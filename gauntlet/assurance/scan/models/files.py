@@ -1,4 +1,8 @@
-"""One model file, told by its content, not by its name: Keras archive, HDF5, pickle, joblib, PyTorch, NumPy, skops."""
+"""One model file, told by its content, not by its name.
+
+Keras archives, HDF5, pickles, joblib, PyTorch (weights, TorchScript, exported programs), safetensors, ONNX, NumPy,
+skops, TensorFlow Lite.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from collections.abc import Callable
 from tokenize import TokenError
 from typing import IO, Any, BinaryIO, cast
 
-from gauntlet.assurance.scan.models import configs, hdf5, pickles
+from gauntlet.assurance.scan.models import configs, hdf5, onnxfiles, pickles, safetensors, torchfiles
 from gauntlet.assurance.scan.models.objects import rule_of
 from gauntlet.assurance.scan.models.rules import Look, escapes
 
@@ -49,6 +53,12 @@ def scan_stream(stream: BinaryIO, file: str, look: Look, where: str = "", depth:
         hdf5.scan_hdf5(stream, file, where, look)
     elif head.startswith(b"\x93NUMPY"):
         scan_npy(stream, file, look, where)
+    elif head[4:8] == b"TFL3":
+        return  # TensorFlow Lite: operations on numbers, none of which reaches a file
+    elif safetensors.is_safetensors(head, _size(stream)):
+        safetensors.scan_safetensors(stream, file, _at(where), look)
+    elif onnxfiles.is_onnx(head, where or file):
+        onnxfiles.scan_onnx(stream, file, _at(where), look)
     elif not _compressed(stream, head, file, look, where, depth):
         _pickle(stream, file, look, where)
 
@@ -56,6 +66,10 @@ def scan_stream(stream: BinaryIO, file: str, look: Look, where: str = "", depth:
 def _head(stream: BinaryIO) -> bytes:
     stream.seek(0)
     return stream.read(16)
+
+
+def _size(stream: BinaryIO) -> int:
+    return stream.seek(0, 2)
 
 
 def _pickle(stream: BinaryIO, file: str, look: Look, where: str, start: int = 0) -> None:
@@ -97,7 +111,9 @@ def scan_zip(stream: BinaryIO, file: str, look: Look, where: str = "", depth: in
         with zipfile.ZipFile(stream) as archive:
             if not archive.namelist():
                 look.error(file, f"an empty archive is {NOT_A_MODEL}")
-            for member in _sound(archive.infolist(), file, look):
+            members = _sound(archive.infolist(), file, look)
+            _torchscript(archive, members, file, look)
+            for member in members:
                 try:
                     _member(archive, member, file, look, where, depth)
                 except _BROKEN as error:
@@ -136,17 +152,28 @@ def _sound(members: list[zipfile.ZipInfo], file: str, look: Look) -> list[zipfil
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str, look: Look, where: str, depth: int) -> None:
     """One member of an archive, by its name where that says all, else by its content."""
     name = f"{where}/{member.filename}" if where else member.filename
-    if _TORCH_DATA.fullmatch(member.filename):
+    if any(known.fullmatch(member.filename) for known in (_TORCH_DATA, torchfiles.INERT, torchfiles.CODE)):
         return
     with archive.open(member) as opened:
         if member.filename in ("config.json", "metadata.json"):
             configs.scan_text(opened.read(look.limits.text_bytes + 1), file, name, look)
+        elif torchfiles.PROGRAM.fullmatch(member.filename):
+            torchfiles.scan_program(opened.read(look.limits.text_bytes + 1), file, name, look)
         elif member.filename == "schema.json":
             _skops(opened.read(look.limits.text_bytes + 1), file, name, look)
         else:
             with _copy(opened, look.limits.member_bytes) as copy:
                 if not (member.filename.startswith("assets/") and is_text(copy)):
                     scan_stream(copy, file, look, name, depth + 1)
+
+
+def _torchscript(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: str, look: Look) -> None:
+    """All code of an archive of TorchScript's, at once: it calls functions of its own by name."""
+    code = [member for member in members if torchfiles.CODE.fullmatch(member.filename)]
+    if sum(member.file_size for member in code) > look.limits.text_bytes:
+        look.error(file, f"code of more than {look.limits.text_bytes:,} bytes")
+    elif code:
+        torchfiles.scan_code({member.filename: archive.read(member) for member in code}, file, look)
 
 
 def is_text(stream: BinaryIO) -> bool:

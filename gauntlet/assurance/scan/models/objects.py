@@ -45,6 +45,8 @@ _ALLOWED = {
     "torch": {"BFloat16Storage", "BoolStorage", "ByteStorage", "CharStorage", "DoubleStorage", "FloatStorage",
               "HalfStorage", "IntStorage", "LongStorage", "ShortStorage", "Size", "device"},
     "torch._utils": {"_rebuild_tensor_v2", "_rebuild_parameter"},
+    "torch.jit._pickle": {"build_boollist", "build_doublelist", "build_intlist", "build_tensorlist",
+                          "restore_type_tag"},
 }  # fmt: skip
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[_module] = {"_reconstruct", "scalar"}
@@ -104,6 +106,8 @@ def rule_of(module: str, name: str) -> str | None:
 def _is_harmless(module: str, name: str) -> bool:
     if module in _BUILTINS:
         return name in _HARMLESS_BUILTINS
+    if module == "__torch__" or module.startswith("__torch__."):  # a class of TorchScript: no module is called so
+        return True
     if name in _sklearn().get(module, ()):
         return True
     return name in _ALLOWED.get(module, ())
@@ -113,6 +117,8 @@ def is_dangerous(module: str, name: str) -> bool:
     """Whether the object can run code, reach files or the network, or load more."""
     if module in _BUILTINS:
         return name not in _HARMLESS_BUILTINS
+    if name in _ALLOWED.get(module, ()):
+        return False
     parts, names = module.split("."), name.split(".")
     return (
         parts[0] in _DANGEROUS_MODULES

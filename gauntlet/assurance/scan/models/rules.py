@@ -56,6 +56,14 @@ _TABLE: tuple[Rule, ...] = (
         "GM016", "file-operation", "high", "the graph reads or writes files, or calls Python", "TensorFlow: SECURITY.md"
     ),
     Rule("GM017", "ambiguous-archive", "medium", "a file that readers read differently", "CWE-436"),
+    Rule(
+        "GM018",
+        "custom-operator",
+        "medium",
+        "the model calls an operation that is not known to only compute",
+        "CWE-829",
+    ),
+    Rule("GM019", "code-in-program", "high", "loading an exported program evaluates a text that is no size", "CWE-95"),
 )
 RULES: dict[str, Rule] = {rule.id: rule for rule in _TABLE}
 """Every rule by its number."""

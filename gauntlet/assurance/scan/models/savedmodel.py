@@ -1,16 +1,16 @@
 """The operations of a TensorFlow SavedModel, read from the bytes of `saved_model.pb` without TensorFlow.
 
-A protocol buffer is fields of (number, wire type, value); the numbers are those of TensorFlow's saved_model.proto,
+The field numbers are those of TensorFlow's saved_model.proto,
 meta_graph.proto, graph.proto, function.proto and node_def.proto.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from gauntlet.assurance.scan.models import configs
+from gauntlet.assurance.scan.models.protobuf import at
 from gauntlet.assurance.scan.models.rules import Look
 
 _NODES = ((2, 2, 1), (2, 2, 2, 1, 3))
@@ -32,7 +32,7 @@ def scan_saved_model(path: Path, file: str, look: Look) -> None:
     if data is None:
         return
     try:
-        ops = {op.decode("utf-8", "replace") for way in _NODES for node in _at(data, way) for op in _at(node, _OP)}
+        ops = {op.decode("utf-8", "replace") for way in _NODES for node in at(data, way) for op in at(node, _OP)}
     except ValueError as error:
         look.error(file, f"not a SavedModel that can be read: {error}")
         return
@@ -55,7 +55,7 @@ def scan_metadata(path: Path, file: str, look: Look) -> None:
     """Note what `keras_metadata.pb` says of its layers (SavedMetadata, Keras 2)."""
     data = _bytes(path, file, look)
     try:
-        for text in _at(data or b"", _METADATA):
+        for text in at(data or b"", _METADATA):
             configs.scan_text(text, file, "metadata", look)
     except ValueError as error:
         look.error(file, f"not the metadata of a SavedModel: {error}")
@@ -66,44 +66,3 @@ def _bytes(path: Path, file: str, look: Look) -> bytes | None:
         look.error(file, f"larger than {look.limits.member_bytes:,} bytes")
         return None
     return path.read_bytes()
-
-
-def _at(message: bytes, way: tuple[int, ...]) -> Iterator[bytes]:
-    """The values at a path of field numbers."""
-    if not way:
-        yield message
-        return
-    for number, value in _fields(message):
-        if number == way[0]:
-            yield from _at(value, way[1:])
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """The fields of a message that have a length; numbers are passed by."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            _, at = _varint(message, at)
-        elif wire in (1, 5):
-            at += 8 if wire == 1 else 4
-        elif wire == 2:
-            size, at = _varint(message, at)
-            if at + size > len(message):
-                raise ValueError("a field ends behind the file")
-            yield number, message[at : at + size]
-            at += size
-        else:
-            raise ValueError(f"wire type {wire}")
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            break
-        value, at = value | (message[at] & 0x7F) << shift, at + 1
-        if message[at - 1] < 0x80:
-            return value, at
-    raise ValueError("a number does not end")

@@ -1,0 +1,139 @@
+"""An ONNX file: a Keras model that agrees with ONNX Runtime, else a function that asks ONNX Runtime."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gauntlet.errors import ModelError
+from gauntlet.models.onnx.convert import Converted, convert, dims_of, image_input
+from gauntlet.models.onnx.values import UnknownOperatorError, plain
+from gauntlet.threat import Images
+
+if TYPE_CHECKING:
+    import keras
+
+TOLERANCE = 1e-4
+"""By which outputs may differ from ONNX Runtime's, of the largest output where that is above 1."""
+CHECKED = 8
+"""Random images on which they are compared."""
+
+
+def read(path: Path) -> keras.Model | Runtime:
+    """The model of a file that was looked into: white-box where every operator is known, else said not to be."""
+    import onnx
+
+    proto = onnx.load(str(path))  # with the weights beside it, which were copied as well
+    runtime = Runtime.of(proto)
+    try:
+        converted = convert(proto)
+    except UnknownOperatorError as error:
+        print(f"note: {error} has no counterpart in Keras: the model is asked through ONNX Runtime, without gradients",
+              file=sys.stderr)  # fmt: skip
+        return runtime
+    check(converted, proto, runtime)
+    return converted.model
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A model that ONNX Runtime runs, as a function of images: outputs by name."""
+
+    session: Any
+    dims: tuple[int, ...]
+    """Of the input, as declared; 0 for any length."""
+    dtype: Any
+
+    @classmethod
+    def of(cls, proto: Any) -> Runtime:
+        """The model in ONNX Runtime; `ModelError` when that cannot run it."""
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(
+                proto.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors have no common kind
+            raise ModelError(f"ONNX Runtime cannot run it: {str(error).splitlines()[0][:200]}") from error
+        kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+        return cls(session, tuple(dims_of(image_input(proto))), kind.get(session.get_inputs()[0].type, np.float32))
+
+    def __call__(self, x: Images) -> dict[str, Any]:
+        """All outputs for images (n, ...): of the declared shape, or of as many numbers in a row."""
+        wanted = self.dims[1:]
+        if len(wanted) != x.ndim - 1 and math.prod(wanted) == math.prod(x.shape[1:]) and x.ndim == 2:
+            x = x.reshape(len(x), *wanted)
+        size = self.dims[0] or len(x)
+        filled = np.concatenate([x, np.repeat(x[:1], -len(x) % size, axis=0)]) if len(x) % size else x
+        parts = [self._run(filled[start : start + size]) for start in range(0, len(filled), size)]
+        return {name: np.concatenate([part[name] for part in parts])[: len(x)] for name in parts[0]}
+
+    def _run(self, x: Images) -> dict[str, Any]:
+        name = self.session.get_inputs()[0].name
+        names = [one.name for one in self.session.get_outputs()]
+        answers = self.session.run(names, {name: x.astype(self.dtype)})
+        return dict(zip(names, answers, strict=True))
+
+    def ask(self, n: int) -> None:
+        """Run it once on `n` grey images."""
+        self(np.full((n, *(size or 32 for size in self.dims[1:])), 0.5, np.float32))
+
+
+# --- does it agree? -------------------------------------------------------------------------------------------
+
+
+def check(converted: Converted, proto: Any, runtime: Runtime) -> None:
+    """`ModelError` that names the first operator where Keras and ONNX Runtime differ, if any does."""
+    images = _images(runtime.dims)
+    expected = runtime(images)
+    names = [out.name for out in proto.graph.output]
+    if _differing(_ours(converted, names, images), expected):
+        raise ModelError(
+            f"read into Keras it gives other outputs, first at {_first(converted, proto, images)}: refused"
+        )
+
+
+def _images(dims: tuple[int, ...]) -> Images:
+    """Pixels in [0, 1], as the model declares them."""
+    return np.random.default_rng(0).uniform(size=(CHECKED, *dims[1:])).astype(np.float32)
+
+
+def _ours(converted: Converted, names: list[str], images: Images) -> dict[str, Any]:
+    """Values of the graph, in ONNX's order."""
+    import keras
+
+    tensors = {name: plain(converted.values[name]).tensor for name in names}
+    held = next(value.form for value in converted.values.values() if value.tensor is converted.images)
+    given = images.transpose(0, 2, 3, 1) if held == "turned" else images
+    answers = keras.Model(converted.images, tensors)(given, training=False)
+    return {name: np.asarray(answers[name]) for name in tensors}
+
+
+def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    found = []
+    for name, expected in theirs.items():
+        allowed = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0)))
+        got = ours[name].reshape(expected.shape) if ours[name].size == expected.size else None
+        if got is None or not np.allclose(got, expected, rtol=0, atol=allowed):
+            found.append(name)
+    return found
+
+
+def _first(converted: Converted, proto: Any, images: Images) -> str:
+    """The first operator whose value differs."""
+    import onnx
+
+    whole = onnx.ModelProto()
+    whole.CopyFrom(proto)
+    names = [name for node in proto.graph.node for name in node.output if name in converted.values]
+    del whole.graph.output[:]
+    whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    theirs, ours = Runtime.of(whole)(images), _ours(converted, names, images)
+    return next((converted.made_by[name] for name in names if _differing(ours, {name: theirs[name]})), "its outputs")

@@ -1,0 +1,120 @@
+"""A PyTorch model as a function: a batch as the model takes it in, all its outputs by name."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gauntlet.errors import ModelError
+from gauntlet.models.outputs import chosen
+from gauntlet.threat import Images
+
+if TYPE_CHECKING:
+    import torch
+
+Answers = dict[str, Any]
+"""What a model gives, by name: tensors with a row per image, and perhaps other things."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model, whatever it was saved as."""
+
+    answers: Callable[[torch.Tensor], Answers]
+    text: str
+    """What it computes: its graph, or its code."""
+    state: Mapping[str, torch.Tensor]
+    """Its weights, by name."""
+    dtype: torch.dtype
+    """Of the numbers it takes."""
+    shorter: Callable[[str], Network | None] = lambda _: None
+    """The same without the last step before an output; None where no step is known to keep the scores' order."""
+    module: Any = None
+    """The module, where it may still be exported to a graph."""
+    shape: tuple[int, ...] | None = None
+    """Of an image, where the model says it."""
+
+    def sizes(self, x: torch.Tensor) -> dict[str, int]:
+        """The outputs that have a row per image, and how many numbers a row."""
+        found = self.answers(x.to(self.dtype))
+        rows = {name: one for name, one in found.items() if getattr(one, "ndim", 0) and len(one) == len(x)}
+        return {name: int(np.prod(one.shape[1:])) for name, one in rows.items()}
+
+    def scores(self, x: torch.Tensor, output: str) -> torch.Tensor:
+        """One output, float32 (n, k)."""
+        answer: torch.Tensor = self.answers(x.to(self.dtype))[output]
+        return answer.float().reshape(len(x), -1)
+
+    def arrays(self, output: str, x: Images) -> Images:
+        """The same from and to arrays, without gradients."""
+        import torch
+
+        with torch.no_grad():
+            scores: Images = self.scores(torch.from_numpy(np.ascontiguousarray(x)), output).numpy()
+        return scores
+
+    def choose(self, x: Images, n_classes: int, output: str | None) -> str:
+        """The name of the output that holds the scores; `ModelError` where none does, or several could."""
+        import torch
+
+        with torch.no_grad():
+            return chosen(self.sizes(torch.from_numpy(np.ascontiguousarray(x))), n_classes, output)
+
+    def ask(self, n: int) -> None:
+        """Run it once on `n` grey images, if it says of what shape; what it answers is not looked at."""
+        import torch
+
+        if self.shape is not None:
+            with torch.no_grad():
+                self.answers(torch.full((n, *self.shape), 0.5, dtype=self.dtype))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the graph or code, and over every weight's name, type, shape and bytes."""
+        import torch
+
+        sha = hashlib.sha256(self.text.encode())
+        for name, tensor in self.state.items():
+            sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            numbers = tensor.detach().cpu().contiguous().flatten()
+            sha.update(numbers.view(torch.uint8).numpy().tobytes() if numbers.numel() else b"")
+        return sha.hexdigest()
+
+
+def named(answer: Any) -> Answers:
+    """A tensor, dict, tuple or object with tensors for attributes, by name; a single tensor is called `output`."""
+    if isinstance(answer, Mapping):
+        return {str(name): value for name, value in answer.items()}
+    if hasattr(answer, "_asdict"):
+        return dict(answer._asdict())
+    if isinstance(answer, list | tuple):
+        return {str(place): value for place, value in enumerate(answer)}
+    return {"output": answer} if hasattr(answer, "ndim") or not hasattr(answer, "__dict__") else dict(vars(answer))
+
+
+def of_module(module: Any) -> Network:
+    """A `torch.nn.Module` in evaluation mode; its weights become float32 and learn no more."""
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(f"it is a {type(module).__name__}, not a torch.nn.Module", where="model")
+    module = module.cpu().eval().float().requires_grad_(False)
+    state = dict(module.named_parameters()) | dict(module.named_buffers())
+    return Network(lambda x: named(module(x)), _source(module), state, torch.float32, module=module)
+
+
+def _source(module: Any) -> str:
+    """The structure of a module and the code of every class in it."""
+    kinds = dict.fromkeys(type(part) for part in module.modules())
+    return "\n".join([repr(module), *(_code(kind) for kind in kinds)])
+
+
+def _code(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # made on the fly
+        return kind.__qualname__
