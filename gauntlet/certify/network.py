@@ -64,7 +64,10 @@ class Network:
     """The steps of a model from images (n, h, w, c) to logits (n, n_classes)."""
 
     def __init__(self, model: keras.Model) -> None:
-        """Raises `ModelError` for the first layer that cannot be bounded."""
+        """Raises `ModelError` for the first layer that cannot be bounded, or where there are no layers to be seen."""
+        if not isinstance(model, keras.Model):
+            fix = "export it to ONNX, which is read into Keras layers, or certify with smoothing"
+            raise ModelError("bounds need the layers of a Keras model", where="certify", fix=fix)
         self.steps: list[Step] = [Step("input", (), tuple(model.inputs[0].shape[1:]))]
         if None in self.steps[0].shape:
             raise ModelError("its input has no fixed size, bounds need one", where="certify")

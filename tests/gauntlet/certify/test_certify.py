@@ -189,6 +189,14 @@ def test_a_layer_without_bounds_is_named(layers: list[Any], says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_of_another_library_is_told_the_way() -> None:
+    class Other:
+        access, model, clip_values = "gradients", object(), (0.0, 1.0)
+
+    with pytest.raises(ModelError, match=r"need the layers of a Keras model \(export it to ONNX"):
+        Crown().check(Other())  # type: ignore[arg-type]
+
+
 def test_half_precision_is_refused() -> None:
     model = keras.Sequential([keras.Input(SHAPE), nn.Flatten(), nn.Dense(4, dtype="mixed_bfloat16"), nn.Dense(3)])
     with pytest.raises(ModelError, match="computes in bfloat16"):
