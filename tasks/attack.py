@@ -20,6 +20,7 @@ from gauntlet.evaluation.clean import Clean, evaluate
 from gauntlet.evaluation.outcome import Attacked, labelled
 from gauntlet.evaluation.provenance import code_digest, identity
 from gauntlet.models.adapter import INVERTED
+from gauntlet.models.loaded import Loaded
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
@@ -30,7 +31,7 @@ from tasks.attacked import AttackFindings, log
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.replay import deposit
-from tasks.source import Loaded, Source
+from tasks.source import Source
 from tasks.store import origin, tracking
 
 if TYPE_CHECKING:

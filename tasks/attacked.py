@@ -13,10 +13,10 @@ from gauntlet.certify import Certified
 from gauntlet.evaluation.battery import spared
 from gauntlet.evaluation.clean import Clean, loss_metrics, share, tables
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
+from gauntlet.models.loaded import Loaded
 from gauntlet.report import curves, figures, pictures
 from gauntlet.validity import checks
 from tasks.context import Context
-from tasks.source import Loaded
 from tasks.store import tracking
 from tasks.trained import log_predictions
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from gauntlet.errors import SettingError
+from gauntlet.errors import ModelError, SettingError
 from gauntlet.measurement import Measurement, wilson
 from gauntlet.models.access import Access, Target, suffices
 from gauntlet.threat import Images, Labels, Norm, default_budgets
@@ -87,3 +87,10 @@ def certify(
     started = time.perf_counter()
     proven = certifier.prove(target, x[index], y[index], eps, seed)
     return Certified(certifier, eps, index, proven, time.perf_counter() - started)
+
+
+def refused(layer: Any, why: str) -> ModelError:
+    """What is wrong with a layer."""
+    kind = type(layer).__name__
+    fix = "certify with smoothing, which asks for answers alone, or leave --certify out"
+    return ModelError(f"layer {getattr(layer, 'name', kind)!r} ({kind}): {why}", where="certify", fix=fix)

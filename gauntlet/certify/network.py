@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers as nn
 
+from gauntlet.certify.base import refused
 from gauntlet.errors import ModelError
 
 if TYPE_CHECKING:
@@ -126,13 +127,6 @@ class Network:
             left = windows[len(windows) // 2 * 2 :]
             windows = [self._append(Step("max", pair, shape, layer.name)) for pair in pairs] + left
         return windows[0]
-
-
-def refused(layer: Any, why: str) -> ModelError:
-    """What is wrong with a layer."""
-    kind = type(layer).__name__
-    fix = "certify with smoothing, which asks for answers alone, or leave --certify out"
-    return ModelError(f"layer {getattr(layer, 'name', kind)!r} ({kind}): {why}", where="certify", fix=fix)
 
 
 def _activation(layer: Any, activation: Any) -> tuple[str, float]:

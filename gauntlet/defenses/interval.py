@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from gauntlet.certify.network import refused
+from gauntlet.certify.base import refused
 from gauntlet.defenses.base import Attacked
 from gauntlet.progress import Progress, silent
 from gauntlet.training.fit import Trained, Training, train

@@ -1,0 +1,233 @@
+"""Five lines of Python instead of a server: evaluate a model on arrays, and look at what came out.
+
+>>> import gauntlet
+>>> report = gauntlet.evaluate(model, x_test, y_test, eps=8/255)  # doctest: +SKIP
+>>> report.robust_accuracy, report.verdict  # doctest: +SKIP
+(0.412, 'VALID')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from gauntlet.attacks import Attacks
+from gauntlet.certify import AnyCertifier
+from gauntlet.data import arrays
+from gauntlet.data.readers import Found
+from gauntlet.evaluation.battery import Battery, Job, run, spared
+from gauntlet.evaluation.clean import Clean, share
+from gauntlet.evaluation.clean import evaluate as look
+from gauntlet.evaluation.outcome import worst_case
+from gauntlet.measurement import Measurement, table
+from gauntlet.models.adapter import INVERTED
+from gauntlet.models.loaded import Expected, Loaded, graph
+from gauntlet.progress import part, silent
+from gauntlet.quiet import load_tensorflow
+from gauntlet.validity.checks import Doubt, Evaluation, Validity, doubts, verdict, verdict_of
+from gauntlet.validity.notes import notes
+from gauntlet.validity.probes import probe
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gauntlet.certify import Certified
+    from gauntlet.evaluation.outcome import Attacked
+    from gauntlet.progress import Progress
+    from gauntlet.threat import Images, Labels
+
+PROBE = 1_000
+"""Images on which a model's input range, layout and outputs are found."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found: numbers with their intervals, and whether they can be believed."""
+
+    loaded: Loaded
+    """The classifier, and what was found of the model: input range, layout, outputs, temperature."""
+    clean: Clean
+    results: Sequence[Attacked]
+    certified: Sequence[Certified]
+    doubts: Sequence[Doubt]
+    notes: Sequence[str]
+    name: str = "model"
+
+    @property
+    def robust_accuracy(self) -> float:
+        """In [0, 1]: the worst case per image over all attacks, at the largest budget (`worst_case` has them all)."""
+        return self.worst_case[-1].value
+
+    @property
+    def worst_case(self) -> list[Measurement]:
+        """The worst case per image at every budget, rising, with n, interval, and the share that is certified."""
+        proven = spared(self.certified, len(self.clean.labels))
+        found = []
+        for case in worst_case(self.results):
+            measured, known = case.accuracy(self.name), proven.get((case.norm, case.eps))
+            found.append(measured if known is None else measured.with_proven(int(known[case.index].sum())))
+        return found
+
+    @property
+    def clean_accuracy(self) -> Measurement:
+        """Over all images."""
+        return share(self.clean.correct, model=self.name, condition="clean")
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Everything that was measured, each number with n, interval and verdict."""
+        attacked = []
+        for result in (result for result in self.results if result.alone):
+            validity, reasons = verdict_of(result, self.doubts)
+            attacked.append(result.accuracy(self.name).model_copy(update={"validity": validity, "reasons": reasons}))
+        certified = [one.accuracy(self.name) for one in self.certified]
+        return [self.clean_accuracy, *certified, *attacked, *self.worst_case]
+
+    @property
+    def verdict(self) -> Validity:
+        """VALID, SUSPECT or INVALID."""
+        return verdict(self.doubts)[0]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the verdict is not VALID; empty when it is."""
+        return verdict(self.doubts)[1]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row an image, attack and budget: label, predictions, whether it is robust, sizes of the perturbation."""
+        import pandas as pd
+
+        return pd.concat([result.frame() for result in self.results], ignore_index=True)
+
+    def figure(self) -> Figure:
+        """Robust accuracy by budget; what is certified is dotted, and what is open between the two shaded."""
+        from gauntlet.report.figures import robustness_curves
+
+        chance = 1 / self.loaded.classifier.nb_classes
+        return robustness_curves(self.measurements, f"{self.name}: robust accuracy by budget", chance)
+
+    def to_html(self) -> str:
+        """One page that needs nothing else."""
+        from gauntlet.report import document
+
+        found = self.loaded
+        facts = {"verdict": self.verdict, "input range": found.input_range, "outputs": found.outputs}
+        lines = [*self.reasons, *self.notes]
+        figures = {"Robust accuracy by budget": self.figure()}
+        return document.to_html(document.Report(self.name, facts, self.measurements, figures, {}, lines))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the numbers, the verdict and its reasons."""
+        from html import escape
+
+        lines = "".join(f"<li>{escape(line)}</li>" for line in [*self.reasons, *self.notes])
+        return f"{table(self.measurements).T.to_html()}<p><b>{self.verdict}</b></p><ul>{lines}</ul>"
+
+    def __str__(self) -> str:
+        lines = [f"{m.label}: {m.text} %, n = {m.n:,}" for m in self.measurements]
+        return "\n".join([*lines, *(f"{self.verdict}: {reason}" for reason in self.reasons or ("no doubt",))])
+
+
+def evaluate(
+    model: Any,
+    x: Any,
+    y: Any,
+    eps: float | Sequence[float] = (),
+    *,
+    attacks: str | Sequence[Any] = ("noise-uniform", "fgsm", "pgd", "apgd-ce"),
+    certify: Sequence[Any] = (),
+    n: int | None = None,
+    cascade: bool | None = None,
+    n_classes: int | None = None,
+    seed: int = 0,
+    name: str = "model",
+    progress: Progress = silent,
+    **expected: Any,
+) -> Report:
+    """Attack a model at every budget, and say whether the numbers can be believed.
+
+    `model`: a Keras model, a PyTorch module, the path of a model file (looked into before it is loaded), or a function
+    of images. `x` are images (n, h, w) or (n, h, w, c), uint8, uint16 or floats in [0, 1]; `y` classes (n,) from 0 on,
+    or one-hot rows. `eps` are budgets in units of the pixel range [0, 1]. `attacks` and `certify` are spelt as on the
+    command line (`pgd:max_iter=40`). `n` images are attacked, 1,000 by iterative attacks when not given. What is not
+    `expected` of the model (`input_range`, `outputs`, `layout`, `normalize`, `bgr`, `output`, `accept_chance`) is found
+    on clean images. Raises an `InputError` of one line for what cannot be evaluated.
+    """
+    load_tensorflow()
+    images, labels, k = _checked(x, y, n_classes)
+    settings = {"eps": tuple(np.atleast_1d(eps).tolist()), "n": n, "cascade": cascade}
+    asked = (
+        TypeAdapter(Attacks).validate_python(attacks),
+        TypeAdapter(tuple[AnyCertifier, ...]).validate_python(certify),
+    )
+    battery = Battery(attack=asked[0], certify=asked[1], **settings).fitted(k)
+    battery.check(images.shape[1:], len(images))
+    first = np.sort(np.random.default_rng(seed).permutation(len(images))[:PROBE])
+    loaded = Expected(**expected).opened(_read(model), images[first], labels[first], k)
+    battery.check_access(loaded.classifier)
+    return _evaluated(loaded, battery, images, labels, seed, name, progress)
+
+
+def _evaluated(
+    loaded: Loaded, battery: Battery, x: Images, y: Labels, seed: int, name: str, progress: Progress
+) -> Report:
+    clean = look(loaded.classifier, x, y, [str(label) for label in range(loaded.classifier.nb_classes)])
+    job = Job(loaded.classifier, x, y, clean.predictions, seed)
+    subset = _subset(len(x), seed)
+    certified = battery.certified(job, subset, part(progress, 0, 0.2))
+    results = run(battery, job, subset, part(progress, 0.2, 0.8), certified)
+    found = probe(
+        loaded.classifier, x, y, clean.predictions, results=results, better_range=loaded.better_range, seed=seed
+    )
+    flags: dict[str, Any] = {"inverted": loaded.outputs.endswith(INVERTED), "accept_chance": loaded.accept_chance}
+    evidence = Evaluation(results, loaded.classifier.nb_classes, found, certified=certified, **flags)
+    return Report(loaded, clean, results, certified, doubts(evidence), [*battery.left_out, *notes(evidence)], name)
+
+
+def _subset(size: int, seed: int) -> Callable[[int | None], Any]:
+    """Sorted positions of so many images; a smaller choice lies within every larger one."""
+    order = np.random.default_rng(seed).permutation(size)
+    return lambda n: np.arange(size) if n is None else np.sort(order[:n])
+
+
+def _read(model: Any) -> Any:
+    """A file's model, by its path, or whatever was given."""
+    if isinstance(model, str | Path):
+        from gauntlet.models.files import load_file
+
+        return load_file(Path(model))
+    return graph(model)
+
+
+def _checked(x: Any, y: Any, n_classes: int | None) -> tuple[Images, Labels, int]:
+    """Images in [0, 1], classes from 0 on, and how many classes there are; `DataError` otherwise."""
+    given = {"x": np.asarray(x), "y": np.asarray(y)}
+    keys = [f"{kind}_{side}" for kind in "xy" for side in ("train", "test")]
+    found = Found({key: given[key[0]] for key in keys}, {key: key[0] for key in keys}, "arrays")
+    images = arrays.images(found, "x_test")
+    labels = arrays.labels_of(found, "y_test", len(images))
+    k = arrays.count_classes(found, labels) if n_classes is None else n_classes
+    arrays.check_labels(labels, k, found, "y_test")
+    return images, labels.astype(np.int64), k
+
+
+def assert_robust(model: Any, x: Any, y: Any, eps: float, at_least: float, **more: Any) -> Report:
+    """For tests: `AssertionError` unless the evaluation is VALID and at least this share of the images is robust.
+
+    The rest is as for `evaluate`, whose report it returns.
+    """
+    report = evaluate(model, x, y, eps, **more)
+    worst = report.worst_case[-1]
+    problems = [f"the evaluation is {report.verdict}: {reason}" for reason in report.reasons]
+    if worst.value < at_least:
+        problems.append(f"robust accuracy at {eps:g} is {worst.text} % of n = {worst.n:,}, below {100 * at_least:g} %")
+    if problems:
+        raise AssertionError("; ".join(problems))
+    return report
