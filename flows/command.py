@@ -33,8 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from gauntlet.assurance.audit.secrets import mask
-from gauntlet.data.readers import one_line
-from gauntlet.errors import GauntletError, InputError, SettingError
+from gauntlet.errors import GauntletError, InputError, SettingError, one_line
 from gauntlet.limits import MAX_TEXT
 from gauntlet.quiet import hush
 from gauntlet.state import disk_trouble, tracking_uri

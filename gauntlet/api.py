@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from gauntlet.attacks import Attacks
 from gauntlet.certify import AnyCertifier
 from gauntlet.data import arrays
-from gauntlet.data.readers import Found
+from gauntlet.data.sources import Found
 from gauntlet.evaluation.battery import Battery, Job, run, spared
 from gauntlet.evaluation.clean import Clean, share
 from gauntlet.evaluation.clean import evaluate as look
@@ -29,9 +29,10 @@ from gauntlet.models.adapter import INVERTED
 from gauntlet.models.loaded import Expected, Loaded, graph
 from gauntlet.progress import part, silent
 from gauntlet.quiet import load_tensorflow
-from gauntlet.validity.checks import Doubt, Evaluation, Validity, doubts, verdict, verdict_of
+from gauntlet.validity.checks import Doubt, Evaluation, Validity
 from gauntlet.validity.notes import notes
 from gauntlet.validity.probes import probe
+from gauntlet.validity.verdicts import doubts, verdict, verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd

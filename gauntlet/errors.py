@@ -69,3 +69,9 @@ class GateError(GauntletError):
 
 class TrackingError(GauntletError):
     """The tracking store cannot be reached, or does not hold what was asked for."""
+
+
+def one_line(text: object, limit: int = 4096) -> str:
+    """`text` as one printable line of at most `limit` characters, for file names and others' messages."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -24,7 +24,7 @@ from gauntlet.models.loaded import Loaded
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
-from gauntlet.validity import checks
+from gauntlet.validity import checks, verdicts
 from gauntlet.validity.notes import notes as notes_of
 from gauntlet.validity.probes import probe
 from tasks.attacked import AttackFindings, log
@@ -166,4 +166,4 @@ def _judge(
         certified=certified,
     )
     notes = [*left_out, *notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
-    return AttackFindings(role, clean, loaded, results, checks.doubts(evidence), notes, certified)
+    return AttackFindings(role, clean, loaded, results, verdicts.doubts(evidence), notes, certified)

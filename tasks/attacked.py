@@ -15,7 +15,7 @@ from gauntlet.evaluation.clean import Clean, loss_metrics, share, tables
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
 from gauntlet.models.loaded import Loaded
 from gauntlet.report import curves, figures, pictures
-from gauntlet.validity import checks
+from gauntlet.validity import checks, verdicts
 from tasks.context import Context
 from tasks.store import tracking
 from tasks.trained import log_predictions
@@ -48,7 +48,7 @@ class AttackFindings:
 
     def accuracy(self, result: Attacked) -> Measurement:
         """Robust accuracy of a result with its verdict."""
-        verdict, reasons = checks.verdict_of(result, self.doubts)
+        verdict, reasons = verdicts.verdict_of(result, self.doubts)
         return result.accuracy(self.model).model_copy(update={"validity": verdict, "reasons": reasons})
 
     def worst_accuracy(self, case: WorstCase) -> Measurement:
@@ -149,7 +149,7 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: AttackFindings, 
     certified = [one.accuracy(findings.model) for one in findings.certified]
     worst = [findings.worst_accuracy(case) for case in findings.worst] if several or certified else []
     measured = [findings.clean_accuracy(), *certified, *accuracies, *worst]
-    verdict, reasons = checks.verdict(findings.doubts)
+    verdict, reasons = verdicts.verdict(findings.doubts)
     run.tags({"gauntlet.validity": verdict, "gauntlet.reasons": "; ".join(reasons)})
     loaded = findings.loaded
     found = ("input_range", "outputs", "layout", "temperature")

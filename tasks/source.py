@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gauntlet import limits
-from gauntlet.data.readers import one_line
-from gauntlet.errors import LimitError, ModelError
+from gauntlet.errors import LimitError, ModelError, one_line
 from gauntlet.models.files import FUNCTION, check_name, is_uri, load_file, load_weights
 from gauntlet.models.loaded import Expected, Loaded, graph
 from gauntlet.models.pytorch.network import Network, of_module

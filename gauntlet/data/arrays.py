@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.data.readers import Found, one_line
-from gauntlet.errors import DataError
+from gauntlet.data.sources import Found
+from gauntlet.errors import DataError, one_line
 from gauntlet.limits import MAX_CLASS_NAME, MAX_CLASSES, MAX_IMAGES, MAX_SIDE
 
 LabelsAs = Literal["as-is", "map"]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.data import readers
+from gauntlet.data import readers, sources
 from gauntlet.data.arrays import (
     LabelsAs,
     check_labels,
@@ -32,8 +32,8 @@ from gauntlet.data.arrays import (
     labels_of,
     renumbered,
 )
-from gauntlet.data.readers import KEYS, Found, Shapes, one_line
-from gauntlet.errors import DataError, SettingError
+from gauntlet.data.sources import KEYS, Found, Shapes
+from gauntlet.errors import DataError, SettingError, one_line
 
 
 class Stated(NamedTuple):
@@ -205,17 +205,17 @@ class _Spec:
 
 
 def _idx_spec(name: str, balanced: bool, class_names: str) -> _Spec:
-    npz = functools.partial(readers.npz_file, name=f"{name}.npz")
+    npz = functools.partial(sources.npz_file, name=f"{name}.npz")
     looked_for = f"train-images-idx3-ubyte and its three sisters (plain or .gz), {name}.npz, archive.zip"
-    formats = (readers.idx_files, npz, readers.idx_zip)
+    formats = (sources.idx_files, npz, sources.idx_zip)
     return _Spec((28, 28), (60_000, 10_000), balanced, tuple(class_names.split(",")), formats, looked_for)
 
 
 def _cifar_spec() -> _Spec:
-    npz = functools.partial(readers.npz_file, name="cifar10.npz")
+    npz = functools.partial(sources.npz_file, name="cifar10.npz")
     class_names = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
-    looked_for = f"data_batch_1.bin to data_batch_5.bin and test_batch.bin, {readers.CIFAR_TAR}, cifar10.npz"
-    formats = (readers.cifar_files, readers.cifar_tar, npz, readers.cifar_pickles)
+    looked_for = f"data_batch_1.bin to data_batch_5.bin and test_batch.bin, {sources.CIFAR_TAR}, cifar10.npz"
+    formats = (sources.cifar_files, sources.cifar_tar, npz, sources.cifar_pickles)
     return _Spec((32, 32, 3), (50_000, 10_000), True, tuple(class_names.split(",")), formats, looked_for)
 
 
@@ -252,7 +252,7 @@ def _fingerprint(name: str, path: Path | None) -> tuple[tuple[int, ...], ...]:
     """Identity, size and time of change of every file that may be read: part of the cache's key."""
     if path is None:
         return ()
-    files = [path] if path.is_file() else [path / file for file in (f"{name}.npz", *readers.known_files())]
+    files = [path] if path.is_file() else [path / file for file in (f"{name}.npz", *sources.known_files())]
     stats = [file.stat() for file in files if file.exists()]
     return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.assurance.scan.models import scan
-from gauntlet.data.readers import one_line
-from gauntlet.errors import InputError, ModelError
+from gauntlet.errors import InputError, ModelError, one_line
 from gauntlet.limits import MAX_TEXT
 from gauntlet.models import kerasfiles, trial
 from gauntlet.models.container import Copy, copied, format_of, save_it

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gauntlet.assurance.scan.models.configs import NOT_LOADED, scan_config
 from gauntlet.assurance.scan.models.rules import Look
-from gauntlet.data.readers import one_line, open_zip, read_member
-from gauntlet.errors import ModelError
+from gauntlet.data.readers import open_zip, read_member
+from gauntlet.errors import ModelError, one_line
 from gauntlet.limits import (
     MAX_ACTIVATION,
     MAX_CONFIG_BYTES,

@@ -23,8 +23,9 @@ from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import default_budgets
 from gauntlet.training.fit import Training, train
 from gauntlet.validity import reference
-from gauntlet.validity.checks import Evaluation, Validity, doubts, verdict
+from gauntlet.validity.checks import Evaluation, Validity
 from gauntlet.validity.probes import probe
+from gauntlet.validity.verdicts import doubts, verdict
 
 if TYPE_CHECKING:
     import keras

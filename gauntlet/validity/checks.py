@@ -6,8 +6,8 @@ model itself was measured by `probes.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -72,16 +72,16 @@ def budget_broken(evidence: Evaluation) -> Iterator[Doubt]:
         sizes = {"inf": result.linf, "2": result.l2}.get(result.attack.norm)
         if sizes is not None and not (sizes <= result.eps + TOLERANCE).all():
             worst = f"perturbations of up to {np.max(sizes):.4g}, over its budget"
-            yield Doubt("INVALID", f"{name(result)} makes {worst}", _key(result), True)
+            yield Doubt("INVALID", f"{name(result)} makes {worst}", key(result), True)
         if not ((result.images >= low) & (result.images <= high)).all():
-            yield Doubt("INVALID", f"{name(result)} makes pixels outside [{low:g}, {high:g}]", _key(result), True)
+            yield Doubt("INVALID", f"{name(result)} makes pixels outside [{low:g}, {high:g}]", key(result), True)
 
 
 def no_perturbation(evidence: Evaluation) -> Iterator[Doubt]:
     """No attack looks like robustness (Carlini et al. 2019, section 3.1). Raised if no image tried was changed."""
     for result in evidence.results:
         if result.attack.adversary and result.tried.sum() > FEW and not result.linf[result.tried].any():
-            yield Doubt("INVALID", f"{name(result)} changed no pixel of any image", _key(result))
+            yield Doubt("INVALID", f"{name(result)} changed no pixel of any image", key(result))
 
 
 def rises_with_budget(evidence: Evaluation) -> Iterator[Doubt]:
@@ -89,12 +89,12 @@ def rises_with_budget(evidence: Evaluation) -> Iterator[Doubt]:
 
     Raised if over 1 point is won back by an attack, or by the worst case.
     """
-    alone = [result for result in _direct(evidence.results) if result.alone]
+    alone = [result for result in direct(evidence.results) if result.alone]
     for larger in alone:
         smaller = [r for r in alone if r.attack == larger.attack and r.eps < larger.eps]
         if shares := _won_back(larger, smaller):
             reason = f"{larger.named} leaves more images correct at a larger budget ({shares})"
-            yield Doubt("SUSPECT", reason, _key(larger))
+            yield Doubt("SUSPECT", reason, key(larger))
     cases = worst_case(evidence.results)
     for case in cases:
         if shares := _won_back(case, [c for c in cases if c.norm == case.norm and c.eps < case.eps]):
@@ -112,10 +112,10 @@ def _won_back(larger: Attacked | WorstCase, smaller: Sequence[Attacked | WorstCa
 
 def survives_half_range(evidence: Evaluation) -> Iterator[Doubt]:
     """At L∞ 0.5 every image can be made grey (Carlini et al. 2019, section 3.1). Raised if above chance there."""
-    for result in _direct(evidence.results):
+    for result in direct(evidence.results):
         above = _above_chance(_mean(result), len(result.index), evidence.n_classes)
         if result.attack.norm == "inf" and result.eps >= 0.5 and above:
-            yield Doubt("SUSPECT", f"{name(result)} leaves {_percent(result)}, above chance", _key(result))
+            yield Doubt("SUSPECT", f"{name(result)} leaves {_percent(result)}, above chance", key(result))
     left, n = evidence.probes.half_range, evidence.probes.sample
     if left is not None and _above_chance(left, n, evidence.n_classes):
         yield Doubt("SUSPECT", f"descent at L∞ 0.5 leaves {100 * left:.1f} % of {n} images correct, above chance")
@@ -130,25 +130,25 @@ def survives_unbounded(evidence: Evaluation) -> Iterator[Doubt]:
 
 def weaker_than_single_step(evidence: Evaluation) -> Iterator[Doubt]:
     """Many steps do no worse than one (Athalye et al. 2018, section 3.1). Raised if one step breaks 1 point more."""
-    single = [r for r in _direct(evidence.results) if not r.attack.iterative]
-    yield from _outdone(single, _last(_descents(_direct(evidence.results))))
+    single = [r for r in direct(evidence.results) if not r.attack.iterative]
+    yield from _outdone(single, _last(_descents(direct(evidence.results))))
 
 
 def weaker_than_black_box(evidence: Evaluation) -> Iterator[Doubt]:
     """Gradients do no worse than going without (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
-    blind = [r for r in _direct(evidence.results) if r.attack.access != "gradients" and r.attack.name != "square"]
-    yield from _outdone(blind, _last(_descents(_direct(evidence.results))))
+    blind = [r for r in direct(evidence.results) if r.attack.access != "gradients" and r.attack.name != "square"]
+    yield from _outdone(blind, _last(_descents(direct(evidence.results))))
 
 
 def weaker_than_transfer(evidence: Evaluation) -> Iterator[Doubt]:
     """Its own gradients do no worse than another's (Carlini et al. 2019, section 3.2). Raised if over 1 point worse."""
     transfers = [r for r in evidence.results if r.attack.adversary and r.knowledge == "transfer"]
-    yield from _outdone(transfers, _last([r for r in _direct(evidence.results) if r.attack.access == "gradients"]))
+    yield from _outdone(transfers, _last([r for r in direct(evidence.results) if r.attack.access == "gradients"]))
 
 
 def weaker_than_noise(evidence: Evaluation) -> Iterator[Doubt]:
     """Any attack does no worse than noise (Athalye et al. 2018, section 3.1). Raised if over 1 point worse."""
-    yield from _outdone([r for r in evidence.results if not r.attack.adversary], _last(_direct(evidence.results)))
+    yield from _outdone([r for r in evidence.results if not r.attack.adversary], _last(direct(evidence.results)))
 
 
 def improved_by_square(evidence: Evaluation) -> Iterator[Doubt]:
@@ -156,8 +156,8 @@ def improved_by_square(evidence: Evaluation) -> Iterator[Doubt]:
 
     Raised if over 0.2 points worse on the battery's images, or surely so by a short search on a sample of those left.
     """
-    for square in (r for r in _direct(evidence.results) if r.attack.name == "square"):
-        gradients = [r for r in _descents(_direct(evidence.results)) if _setting(r) == _setting(square)]
+    for square in (r for r in direct(evidence.results) if r.attack.name == "square"):
+        gradients = [r for r in _descents(direct(evidence.results)) if setting(r) == setting(square)]
         if gradients and worst_case(gradients):
             common = worst_case(gradients)[0]
             broken = int(np.isin(square.index[square.broken], common.index[common.robust]).sum())
@@ -170,7 +170,7 @@ def improved_by_square(evidence: Evaluation) -> Iterator[Doubt]:
 
 def _square(after: Attacked, broken: int, n: int, points: float) -> Doubt:
     reason = f"square breaks {broken:,} of {n:,} images that the gradient attacks leave at {at(after)}"
-    return Doubt("SUSPECT", f"{reason} ({points:.1f} points)", _key(after), True)
+    return Doubt("SUSPECT", f"{reason} ({points:.1f} points)", key(after), True)
 
 
 def at_chance(evidence: Evaluation) -> Iterator[Doubt]:
@@ -211,7 +211,7 @@ def _surely(evidence: Evaluation, share: float) -> bool:
 
 def _vouched(evidence: Evaluation) -> bool:
     """Whether no gradient is missing and a search without gradients broke nothing that gradients had left."""
-    blind = any(r.attack.access != "gradients" for r in _direct(evidence.results)) or bool(evidence.probes.square)
+    blind = any(r.attack.access != "gradients" for r in direct(evidence.results)) or bool(evidence.probes.square)
     broke = any(retry.broken for retry in evidence.probes.square)
     return blind and not broke and evidence.probes.zero_gradients == 0
 
@@ -248,7 +248,7 @@ def not_converged(evidence: Evaluation) -> Iterator[Doubt]:
         if retry.side(CONVERGED) == "above":
             steps = f"with twice the steps {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
             reason = f"{steps} at {at(retry.after)}: {retry.points:.1f} points"
-            yield Doubt("SUSPECT", f"{reason}, not converged", _key(retry.after), True)
+            yield Doubt("SUSPECT", f"{reason}, not converged", key(retry.after), True)
 
 
 def single_step_only(evidence: Evaluation) -> Iterator[Doubt]:
@@ -306,62 +306,16 @@ CHECKS: tuple[Callable[[Evaluation], Iterator[Doubt]], ...] = (
 )
 
 
-def doubts(evidence: Evaluation) -> list[Doubt]:
-    """All doubts of all checks, each with its check and whether it counts for the whole evaluation.
-
-    One about a single result does not when another attack vouches for that norm and budget: it is iterative, knows as
-    much, and is itself without doubt; the worst case then rests on that one. Nor does one about a transfer beside it.
-    """
-    found = [replace(doubt, check=check.__name__) for check in CHECKS for doubt in check(evidence)]
-    decided = [_whole(doubt, found, evidence) if doubt.whole is None else doubt.whole for doubt in found]
-    return [replace(doubt, whole=whole) for doubt, whole in zip(found, decided, strict=True)]
-
-
-def _whole(doubt: Doubt, found: Sequence[Doubt], evidence: Evaluation) -> bool:
-    if doubt.about is None:
-        return True
-    if doubt.about[2] == "transfer" and _direct(evidence.results):
-        return False
-    doubted, (attack, eps, knowledge) = {other.about for other in found}, doubt.about
-    alike = [r for r in evidence.results if (_setting(r), r.knowledge) == ((attack.norm, eps), knowledge)]
-    able = [r for r in alike if r.attack.adversary and r.attack.iterative and r.attack.access == attack.access]
-    return all(_key(result) in doubted for result in able)
-
-
-def verdict(found: Iterable[Doubt]) -> tuple[Validity, tuple[str, ...]]:
-    """The worst verdict among the doubts that count for the whole, VALID when there are none, and their reasons.
-
-    What a check finds of one attack at several budgets is told once, of the largest.
-    """
-    counted = [doubt for doubt in found if doubt.whole is not False]
-    told = {(d.check, d.about[0], d.about[2]) if d.about else d.reason: d for d in sorted(counted, key=_eps)}
-    return _worst(counted), tuple(dict.fromkeys(d.reason for d in counted if d in told.values()))
-
-
-def verdict_of(result: Attacked, found: Iterable[Doubt]) -> tuple[Validity, tuple[str, ...]]:
-    """The verdict of one result: the doubts about it and those about all."""
-    mine = [doubt for doubt in found if doubt.about in (None, _key(result))]
-    return _worst(mine), tuple(dict.fromkeys(doubt.reason for doubt in mine))
-
-
-def _eps(doubt: Doubt) -> float:
-    return doubt.about[1] if doubt.about else 0.0
-
-
-def _worst(found: Sequence[Doubt]) -> Validity:
-    return max((doubt.verdict for doubt in found), key=ORDER.index, default=ORDER[0])
-
-
 def _outdone(weak: Sequence[Attacked], strong: Sequence[Attacked]) -> Iterator[Doubt]:
     """A doubt about each strong result that leaves over 1 point of images which a weak one of its budget breaks."""
     for one in strong:
-        for other in (r for r in weak if _setting(r) == _setting(one) and _key(r) != _key(one)):
+        for other in (r for r in weak if setting(r) == setting(one) and key(r) != key(one)):
             here, there = np.intersect1d(one.index, other.index, return_indices=True)[1:]
             lost = int((one.robust[here] & ~other.robust[there]).sum())
             if _many(lost, len(here), 1):
                 by = f"{'transferred ' * (other.knowledge == 'transfer')}{other.named}"
                 reason = f"{by} breaks {lost:,} of {len(here):,} images that {name(one)} leaves"
-                yield Doubt("SUSPECT", reason, _key(one))
+                yield Doubt("SUSPECT", reason, key(one))
 
 
 def _many(count: int, n: int, points: float) -> bool:
@@ -374,11 +328,11 @@ def _above_chance(share: float, n: int, n_classes: int) -> bool:
     return share > chance + 3 * float(np.sqrt(chance * (1 - chance) / n))
 
 
-def _key(result: Attacked) -> Key:
+def key(result: Attacked) -> Key:
     return result.attack, result.eps, result.knowledge
 
 
-def _setting(result: Attacked) -> tuple[str, float]:
+def setting(result: Attacked) -> tuple[str, float]:
     return result.attack.norm, result.eps
 
 
@@ -400,7 +354,7 @@ def _percent(result: Attacked | WorstCase) -> str:
     return f"{100 * _mean(result):.1f} %"
 
 
-def _direct(results: Sequence[Attacked]) -> list[Attacked]:
+def direct(results: Sequence[Attacked]) -> list[Attacked]:
     """Those of adversaries that attack the very model that is scored."""
     return [result for result in results if result.attack.adversary and result.knowledge != "transfer"]
 
@@ -412,5 +366,5 @@ def _descents(results: Sequence[Attacked]) -> list[Attacked]:
 
 def _last(results: Sequence[Attacked]) -> list[Attacked]:
     """Those to hold others against: on all images, and of a cascade the last one, which stands for the ones before."""
-    ends = {(_setting(result), result.alone): result for result in results}
-    return [result for result in results if result.alone or ends[_setting(result), False] is result]
+    ends = {(setting(result), result.alone): result for result in results}
+    return [result for result in results if result.alone or ends[setting(result), False] is result]

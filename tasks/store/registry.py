@@ -14,8 +14,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from gauntlet.data.readers import one_line
-from gauntlet.errors import ModelError, TrackingError
+from gauntlet.errors import ModelError, TrackingError, one_line
 from gauntlet.models.digest import digest
 from gauntlet.models.files import load_file
 from gauntlet.quiet import no_prints

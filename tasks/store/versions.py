@@ -7,8 +7,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from gauntlet.data.readers import one_line
-from gauntlet.errors import ModelError, TrackingError
+from gauntlet.errors import ModelError, TrackingError, one_line
 
 DIGEST, DATA = "gauntlet.model_digest", "gauntlet.dataset_digest"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gauntlet.data import datasets, readers
+from gauntlet.data import datasets, sources
 from gauntlet.errors import GauntletError
 from tests.hostile import making as m
 
@@ -102,7 +102,7 @@ def load(kind: str, name: str, data: bytes, folder: Path) -> None:
             (place / file).unlink(missing_ok=True)
             (place / f"{file}.gz").unlink(missing_ok=True)
             (place / (file + name if file == IMAGES else file)).write_bytes(data if file == IMAGES else content)
-        readers.idx_files(place, datasets._SPECS["mnist"].shapes())
+        sources.idx_files(place, datasets._SPECS["mnist"].shapes())
         datasets.read_dataset("mnist", place)
     elif kind == "npy header":
         datasets.read_dataset(str(m.raw_npz(folder, data)))

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gauntlet.data import datasets, readers
+from gauntlet.data import datasets, readers, sources
 from gauntlet.data.datasets import DATASETS, Dataset, read_dataset, stratified_split
 from gauntlet.errors import DataError, InputError, SettingError
 
@@ -304,7 +304,7 @@ def few_mnist(monkeypatch: pytest.MonkeyPatch) -> Arrays:
 @pytest.fixture
 def few_cifar(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """Batches for a CIFAR-10 of 50 and 10 images."""
-    monkeypatch.setattr(readers, "CIFAR_BATCH", 10)
+    monkeypatch.setattr(sources, "CIFAR_BATCH", 10)
     spec = replace(datasets._SPECS["cifar10"], sizes=(50, 10))
     monkeypatch.setitem(datasets._SPECS, "cifar10", spec)
     records = b"".join(bytes([label]) + bytes([label] * 1024 + [100] * 2048) for label in range(10))

@@ -14,9 +14,10 @@ from gauntlet.certify import Certified, Certifier, Interval, Smoothing
 from gauntlet.evaluation.clean import share
 from gauntlet.evaluation.outcome import Attacked, Knowledge
 from gauntlet.models.access import Access
-from gauntlet.validity.checks import CHECKS, Doubt, Evaluation, doubts, verdict, verdict_of
+from gauntlet.validity.checks import CHECKS, Doubt, Evaluation
 from gauntlet.validity.notes import half_width, notes
 from gauntlet.validity.probes import Probes, Retry
+from gauntlet.validity.verdicts import doubts, verdict, verdict_of
 
 N = 100
 
