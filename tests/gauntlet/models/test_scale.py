@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -50,10 +51,37 @@ def behind(step: Callable[[keras.KerasTensor], keras.KerasTensor]) -> Dress:
     return lambda model: keras.Model(model.inputs[0], step(model.outputs[0]))
 
 
+def channels_first(model: keras.Model) -> keras.Model:
+    """The model that takes (channels, height, width)."""
+    height, width, channels = model.input_shape[1:]
+    images = keras.Input((channels, height, width))
+    return keras.Model(images, model(nn.Permute((2, 3, 1))(images)))
+
+
+def normalised(model: keras.Model) -> keras.Model:
+    """A batch norm behind the first convolution, whose weights undo what it does."""
+    layers = [type(layer).from_config(layer.get_config()) for layer in model.layers]
+    first = layers[0]
+    first.activation = keras.activations.linear
+    norm = nn.BatchNormalization(epsilon=1e-3)
+    copy = keras.Sequential([keras.Input(model.input_shape[1:]), first, norm, nn.ReLU(), *layers[1:]])
+    for mine, theirs in zip(layers, model.layers, strict=True):
+        mine.set_weights(theirs.get_weights())
+    kernel, bias = model.layers[0].get_weights()
+    rng = np.random.default_rng(0)
+    gamma, mean, variance = rng.uniform(0.5, 2, bias.shape), rng.normal(size=bias.shape), rng.uniform(1, 4, bias.shape)
+    scale = gamma / np.sqrt(variance + 1e-3)
+    first.set_weights([kernel / scale, bias / scale + mean])
+    norm.set_weights([gamma, np.zeros_like(mean), mean, variance])
+    return copy
+
+
 DRESSES: dict[str, Dress] = {f"times {factor:g}": times(factor) for factor in (1e-3, 0.02, 0.7, 3, 50, 1e3)}
 DRESSES |= {"plus 100": times(1, 100), "softmax": behind(nn.Softmax()), "log-softmax": behind(keras.ops.log_softmax)}
 DRESSES |= {"times 1000, softmax": lambda model: behind(nn.Softmax())(times(1e3)(model))}
 DRESSES |= {"0..255": on_pixels(255, 0), "-1..1": on_pixels(2, -1), "nested": lambda model: keras.Sequential([model])}
+DRESSES |= {"channels first": channels_first, "batch norm": normalised}
+DRESSES |= {"functional": lambda model: keras.Model(model.inputs[0], model.outputs[0])}
 
 
 def _adapted(model: keras.Model, digits: Dataset) -> Adapted:
@@ -79,6 +107,17 @@ def test_the_same_decisions_give_the_same_number(
 ) -> None:
     assert 0.1 < min(plain) < max(plain) < 0.95  # else nothing could differ
     np.testing.assert_allclose(_broken(DRESSES[dress](model), digits), plain, atol=0.0101)
+
+
+def test_other_names_of_the_classes_give_the_same_number(
+    model: keras.Model, digits: Dataset, plain: list[float]
+) -> None:
+    order = np.random.default_rng(0).permutation(10)  # class k is called order[k]
+    renamed = keras.models.clone_model(model)
+    *before, kernel, bias = model.get_weights()
+    renamed.set_weights([*before, kernel[:, np.argsort(order)], bias[np.argsort(order)]])
+    theirs = replace(digits, y_test=order[digits.y_test])
+    np.testing.assert_allclose(_broken(renamed, theirs), plain, atol=0.0101)
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1, 1e3])
