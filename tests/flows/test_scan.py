@@ -50,12 +50,12 @@ def test_a_run_keeps_findings_of_code_and_model_with_their_states(store: str, tm
 
 
 def test_what_could_not_be_looked_into_makes_a_gate_inconclusive(store: str, tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"\x08\x07")
-    asked = {"model": str(tmp_path / "m.onnx"), "tracking_uri": store}
+    (tmp_path / "m.gguf").write_bytes(b"GGUF\x03")
+    asked = {"model": str(tmp_path / "m.gguf"), "tracking_uri": store}
     assert "exit_status" not in scan(**asked)
     gated = scan(fail_on="high", **asked)
     assert (gated["exit_status"], gated["metrics"]["scan/errors"]) == (3, 1)
-    assert artifact(gated["run_id"], "not_scanned.json") == ["m.onnx: not a model file that can be looked into"]
+    assert artifact(gated["run_id"], "not_scanned.json") == ["m.gguf: not a model file that can be looked into"]
 
 
 def test_packages_that_nobody_asked_for_are_tagged_so(store: str) -> None:
