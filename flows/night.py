@@ -39,6 +39,7 @@ class NightlyConfig(TrainingSettings, BatterySettings):
     )
     trigger: tuple[AnyPoisoning, ...] = Field((CornerTrigger(),), description="known triggers; repeatable")
     detector: AnyDetector | None = Field(None, description="NAME or NAME:key=value: what it sees is a condition, too")
+    planted: bool = Field(True, description="plant adversarial images that the attacks must find")
     canaries: bool = Field(True, description="try the measuring instrument first")
     scan_path: str | None = Field(None, description="code to scan; this project when not given")
     fail_on: Literal["low", "medium", "high"] = Field("medium", description="severity at which a new finding fails")

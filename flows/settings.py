@@ -71,8 +71,9 @@ class BatterySettings(Settings):
 
     certify: tuple[AnyCertifier, ...] = Field(
         (),
-        description="NAME or NAME:key=value: prove images safe at every budget: interval, crown, smoothing; repeatable",
+        description="NAME or NAME:key=value: prove images safe: interval, crown, exact, smoothing; repeatable",
     )
+    planted: bool = Field(False, description="plant adversarial images that the attacks must find")
     max_seconds: float = Field(SECONDS, gt=0, le=MAX_SECONDS, description="of one attack, then it is stopped")
     max_memory: float = Field(GIB, gt=0, le=MAX_GIB, description="GiB of the process, then an attack is stopped")
 

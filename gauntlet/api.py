@@ -146,6 +146,7 @@ def evaluate(
     certify: Sequence[Any] = (),
     n: int | None = None,
     cascade: bool | None = None,
+    planted: bool = False,
     n_classes: int | None = None,
     seed: int = 0,
     name: str = "model",
@@ -157,13 +158,14 @@ def evaluate(
     `model`: a Keras model, a PyTorch module, the path of a model file (looked into before it is loaded), or a function
     of images. `x` are images (n, h, w) or (n, h, w, c), uint8, uint16 or floats in [0, 1]; `y` classes (n,) from 0 on,
     or one-hot rows. `eps` are budgets in units of the pixel range [0, 1]. `attacks` and `certify` are spelt as on the
-    command line (`pgd:max_iter=40`). `n` images are attacked, 1,000 by iterative attacks when not given. What is not
-    `expected` of the model (`input_range`, `outputs`, `layout`, `normalize`, `bgr`, `output`, `accept_chance`) is found
-    on clean images. Raises an `InputError` of one line for what cannot be evaluated.
+    command line (`pgd:max_iter=40`). `n` images are attacked, 1,000 by iterative attacks when not given; with `planted`
+    the attacks must also find adversarial images that are planted. What is not `expected` of the model (`input_range`,
+    `outputs`, `layout`, `normalize`, `bgr`, `output`, `accept_chance`) is found on clean images. Raises
+    an `InputError` of one line for what cannot be evaluated.
     """
     load_tensorflow()
     images, labels, k = _checked(x, y, n_classes)
-    settings = {"eps": tuple(np.atleast_1d(eps).tolist()), "n": n, "cascade": cascade}
+    settings = {"eps": tuple(np.atleast_1d(eps).tolist()), "n": n, "cascade": cascade, "planted": planted}
     asked = (
         TypeAdapter(Attacks).validate_python(attacks),
         TypeAdapter(tuple[AnyCertifier, ...]).validate_python(certify),
@@ -184,9 +186,8 @@ def _evaluated(
     subset = _subset(len(x), seed)
     certified = battery.certified(job, subset, part(progress, 0, 0.2))
     results = run(battery, job, subset, part(progress, 0.2, 0.8), certified)
-    found = probe(
-        loaded.classifier, x, y, clean.predictions, results=results, better_range=loaded.better_range, seed=seed
-    )
+    asked: dict[str, Any] = {"better_range": loaded.better_range, "plant": battery.planted, "seed": seed}
+    found = probe(loaded.classifier, x, y, clean.predictions, results=results, **asked)
     flags: dict[str, Any] = {"inverted": loaded.outputs.endswith(INVERTED), "accept_chance": loaded.accept_chance}
     evidence = Evaluation(results, loaded.classifier.nb_classes, found, certified=certified, **flags)
     return Report(loaded, clean, results, certified, doubts(evidence), [*battery.left_out, *notes(evidence)], name)

@@ -80,7 +80,7 @@ def attack(
                 rest = part(progress, 0.2 * bool(battery.certify), 1)
                 results = run_battery(battery, job, context.images, rest, certified)
         with limits.within("the probes", battery.max_seconds, battery.max_memory):
-            findings = _judge(role, dataset, loaded, clean, job, results, certified, battery.left_out)
+            findings = _judge(role, dataset, loaded, clean, job, results, certified, battery)
         log(run, context, dataset, findings, params)
         if bank:
             deposit(run, context, dataset, results, bank)
@@ -150,12 +150,11 @@ def _judge(
     job: Job,
     results: list[Attacked],
     certified: list[Certified],
-    left_out: Sequence[str],
+    battery: Battery,
 ) -> AttackFindings:
     """The results and what speaks against them."""
-    probes = probe(
-        job.target, job.x, job.y, job.clean, results=results, better_range=loaded.better_range, seed=job.seed
-    )
+    asked: dict[str, Any] = {"better_range": loaded.better_range, "plant": battery.planted, "seed": job.seed}
+    probes = probe(job.target, job.x, job.y, job.clean, results=results, **asked)
     evidence = checks.Evaluation(
         results,
         dataset.n_classes,
@@ -165,5 +164,5 @@ def _judge(
         bounds=dataset.bounds,
         certified=certified,
     )
-    notes = [*left_out, *notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
+    notes = [*battery.left_out, *notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
     return AttackFindings(role, clean, loaded, results, verdicts.doubts(evidence), notes, certified)

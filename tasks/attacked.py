@@ -184,7 +184,8 @@ def _log_certified(run: tracking.Run, findings: AttackFindings) -> None:
         ends = {"": accuracy.value, "_low": accuracy.low, "_high": accuracy.high}
         section = "certified" if one.certifier.itself else "smoothed"
         metrics = {f"{section}/accuracy{end}": value for end, value in ends.items()}
-        run.metrics(metrics | {f"{section}/seconds": one.seconds}, step=round(1_000 * one.eps))
+        counts = {f"{section}/seconds": one.seconds, f"{section}/broken": float(one.broken.sum())}
+        run.metrics(metrics | counts, step=round(1_000 * one.eps))
     run.table("certified.parquet", pd.concat([one.frame() for one in findings.certified], ignore_index=True))
 
 
@@ -192,6 +193,7 @@ def _certified_row(one: Certified, model: str) -> dict[str, Any]:
     """One certificate at one budget, for `--json`."""
     accuracy = one.accuracy(model)
     facts = {"certifier": one.certifier.name, "certified_accuracy": accuracy.value, "seconds": one.seconds}
+    facts |= {"broken": int(one.broken.sum()), "open": int((~one.proven & ~one.broken).sum())}
     return facts | accuracy.model_dump(include={"eps", "norm", "low", "high", "n"})
 
 

@@ -8,14 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gauntlet.certify.base import Certified, Certifier, certify
+from gauntlet.certify.exact import Exact
 from gauntlet.certify.relaxations import Crown, Interval
 from gauntlet.certify.smoothing import Smoothing
 from gauntlet.declare import Registry
 
-__all__ = ["CERTIFIERS", "AnyCertifier", "Certified", "Certifier", "Crown", "Interval", "Smoothing", "certifier"]
+__all__ = [
+    "CERTIFIERS",
+    "AnyCertifier",
+    "Certified",
+    "Certifier",
+    "Crown",
+    "Exact",
+    "Interval",
+    "Smoothing",
+    "certifier",
+]
 __all__ += ["certify", "parse"]
 
-CERTIFIERS = Registry("certifier", Certifier, Interval, Crown, Smoothing)
+CERTIFIERS = Registry("certifier", Certifier, Interval, Crown, Exact, Smoothing)
 certifier, parse = CERTIFIERS.make, CERTIFIERS.parse
 if TYPE_CHECKING:
     AnyCertifier = Certifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Proven = NDArray[np.bool_]
+
+
+class Decision(NamedTuple):
+    """What is known of images (n, h, w, c) at a budget; what is neither proven nor broken is open."""
+
+    proven: Proven
+    broken: NDArray[np.bool_]
+    """Those with a counterexample, (n,)."""
+    images: Images
+    """The counterexamples, the clean images elsewhere."""
 
 
 class Certifier(BaseModel, ABC):
@@ -42,6 +52,10 @@ class Certifier(BaseModel, ABC):
         Raises `ModelError` for a model that it cannot bound, naming the layer.
         """
 
+    def decide(self, target: Target, x: Images, y: Labels, eps: float, seed: int) -> Decision:
+        """The same, with the counterexamples of a certificate that finds some."""
+        return Decision(self.prove(target, x, y, eps, seed), np.zeros(len(x), bool), x)
+
     def check(self, target: Target) -> None:
         """Raise `SettingError` when the model does not show what this needs, `ModelError` when it cannot be bounded."""
         if not suffices(target.access, self.access):
@@ -63,6 +77,10 @@ class Certified:
     """Positions in the test set, (n,)."""
     proven: Proven
     seconds: float
+    broken: NDArray[np.bool_]
+    """Those with a counterexample."""
+    examples: Images
+    """The counterexamples, (broken.sum(), h, w, c)."""
 
     def accuracy(self, model: str) -> Measurement:
         """Certified accuracy: the share of all images that are correct and proven to stay so."""
@@ -73,11 +91,12 @@ class Certified:
         return Measurement(model=model, condition=f"certified {self.certifier.name}", **facts, **bounds)
 
     def frame(self) -> pd.DataFrame:
-        """A row an image: what was proven of it."""
+        """A row an image: what was proven of it, and its status: certified, broken or open."""
         import pandas as pd
 
+        status = np.select([self.proven, self.broken], ["certified", "broken"], "open")
         facts: dict[str, Any] = {"certifier": self.certifier.name, "norm": self.certifier.norm, "eps": self.eps}
-        return pd.DataFrame({"index": self.index, "certified": self.proven}).assign(**facts)
+        return pd.DataFrame({"index": self.index, "certified": self.proven, "status": status}).assign(**facts)
 
 
 def certify(
@@ -85,8 +104,8 @@ def certify(
 ) -> Certified:
     """The certificate of the images `index` of `x` (N, h, w, c) with labels `y` (N,)."""
     started = time.perf_counter()
-    proven = certifier.prove(target, x[index], y[index], eps, seed)
-    return Certified(certifier, eps, index, proven, time.perf_counter() - started)
+    proven, broken, images = certifier.decide(target, x[index], y[index], eps, seed)
+    return Certified(certifier, eps, index, proven, time.perf_counter() - started, broken, images[broken])
 
 
 def refused(layer: Any, why: str) -> ModelError:

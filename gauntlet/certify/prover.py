@@ -37,6 +37,7 @@ class Prover:
         self._linear = tf.function(
             lambda x, y, eps: self._by_lines(x, y, eps, 0), input_signature=signature, autograph=False
         )
+        self._whole = tf.function(self._with_bounds, input_signature=signature, autograph=False)
         self._refined = tf.function(
             lambda x, y, eps: self._by_lines(x, y, eps, refine), input_signature=signature, autograph=False
         )
@@ -73,14 +74,28 @@ class Prover:
         found = intervals(self.network, Region.around(x, eps, self.norm, self.bounds))
         return self._least(elided(self.network, self._rows(y), found), y, found[-1])
 
+    def bounds_of(self, x: Images, label: int, eps: float) -> tuple[list[Bounds], NDArray[np.float64]]:
+        """Of one image (h, w, c): the bounds of every step, and its least margin over each class, (n_classes,)."""
+        given = tf.constant(x[None], tf.float64), tf.constant([label], tf.int64), tf.constant(eps, tf.float64)
+        found, margins = self._whole(*given)
+        return found, margins.numpy()[0]
+
+    def _with_bounds(self, x: Any, y: Any, eps: Any) -> Any:
+        found, low = self._lines(x, y, eps, self.refine)
+        return found, self._sure(low, y, found[-1])
+
     def _by_lines(self, x: Any, y: Any, eps: Any, refine: int) -> Any:
+        found, low = self._lines(x, y, eps, refine)
+        return self._least(low, y, found[-1])
+
+    def _lines(self, x: Any, y: Any, eps: Any, refine: int) -> tuple[list[Bounds], Any]:
+        """Bounds of every step, and of the margins over each class by lines, (k, n)."""
         region, known = Region.around(x, eps, self.norm, self.bounds), {}
         found = intervals(self.network, region)
         for number in self._refinable(refine):
             known[number] = self._tightened(number, found, region)
             found = intervals(self.network, region, known)
-        low = lowest(self.network, len(self.network.steps) - 1, self._rows(y), found, region)
-        return self._least(low, y, found[-1])
+        return found, lowest(self.network, len(self.network.steps) - 1, self._rows(y), found, region)
 
     def _refinable(self, refine: int) -> list[int]:
         """Affine steps before a bent one, but for the first, whose linear bounds take at most `refine` numbers."""
@@ -105,9 +120,12 @@ class Prover:
         return one[None] - tf.eye(k, dtype=tf.float64)[:, None]
 
     def _least(self, low: Any, y: Any, last: Bounds) -> Any:
-        """The least margin over the other classes, less what float32 and float64 may be off by."""
+        """The least margin over the other classes, (n,)."""
+        own = tf.one_hot(y, self.network.n_classes, on_value=np.inf, off_value=0.0, dtype=tf.float64)
+        return tf.reduce_min(tf.where(own > 0, own, self._sure(low, y, last)), axis=1)
+
+    def _sure(self, low: Any, y: Any, last: Bounds) -> Any:
+        """Margins over each class, (n, k), less what float32 and float64 may be off by."""
         mine = tf.gather(last.error, y, axis=1, batch_dims=1)[:, None]
         most = tf.reduce_max(tf.maximum(tf.abs(last.low), tf.abs(last.high)), axis=1, keepdims=True)
-        sure = tf.transpose(low) - mine - last.error - SLACK * (1 + most)
-        own = tf.one_hot(y, self.network.n_classes, on_value=np.inf, off_value=0.0, dtype=tf.float64)
-        return tf.reduce_min(tf.where(own > 0, own, sure), axis=1)
+        return tf.transpose(low) - mine - last.error - SLACK * (1 + most)

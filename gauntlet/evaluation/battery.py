@@ -46,6 +46,8 @@ class Battery(BaseModel):
     """Of the process, in GiB."""
     cascade: bool | None = None
     certify: tuple[AnyCertifier, ...] = ()
+    planted: bool = False
+    """Whether the attacks must find adversarial images that are planted (`validity.planted`)."""
     left_out: tuple[str, ...] = ()
     """What was asked for and cannot be done on this data, and why."""
 

@@ -22,7 +22,7 @@ from gauntlet.models.scale import divided
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import default_budgets
 from gauntlet.training.fit import Training, train
-from gauntlet.validity import reference
+from gauntlet.validity import known, reference
 from gauntlet.validity.checks import Evaluation, Validity
 from gauntlet.validity.probes import probe
 from gauntlet.validity.verdicts import doubts, verdict
@@ -36,6 +36,9 @@ Break = Callable[["keras.Model"], "keras.Model"]
 """From an honest trained model to a broken one."""
 Make = Callable[["Dataset", Training, "keras.Model", Progress], "keras.Model"]
 """From the data set, how to train, and a trained 3×3 network to an honest model."""
+
+Answer = Callable[["Dataset", int, Progress], list[str]]
+"""From the data set and a seed to what is wrong; nothing when all is right."""
 
 IMAGES = 48
 """Test images of each evaluation."""
@@ -206,28 +209,46 @@ def run(
     names: Sequence[str] | None = None,
     tried: Battery | None = None,
 ) -> Iterator[Canary]:
-    """Evaluate every canary, every honest model and the reference, or those of `names`; a row as each is done."""
+    """Evaluate every canary, every honest model and every frozen one, or those of `names`; a row as each is done."""
     dataset = _cut(dataset)
     training = training or usual_training(len(dataset.x_train), 0)
     epochs = training.resolved(len(dataset.x_train)).epochs
     training = training.model_copy(update={"architecture": "cnn3x3", "epochs": epochs})
-    chosen = [name for name in (*CANARIES, *HONEST, reference.NAME) if names is None or name in names]
+    everyone = (*CANARIES, *HONEST, *FROZEN)
+    chosen = [name for name in everyone if names is None or name in names]
     base = train(dataset, training, progress=part(progress, 0, 1 / (len(chosen) + 1))).model
     for number, name in enumerate(chosen, 1):
         step = part(progress, number / (len(chosen) + 1), (number + 1) / (len(chosen) + 1))
-        yield (
-            frozen(dataset, training.seed, step)
-            if name == reference.NAME
-            else one(name, dataset, training, base, step, tried)
-        )
+        alone = name in FROZEN
+        yield frozen(name, dataset, training.seed, step) if alone else one(name, dataset, training, base, step, tried)
 
 
-def frozen(dataset: Dataset, seed: int, progress: Progress = silent) -> Canary:
-    """The reference model against its known truth."""
+# --- known answers --------------------------------------------------------------------------------------------
+
+
+def _reference(dataset: Dataset, seed: int, progress: Progress) -> list[str]:
+    return reference.wrong(dataset, reference.measured(dataset, seed, progress))
+
+
+def _wrong_sign(_dataset: Dataset, seed: int, _progress: Progress) -> list[str]:
+    return known.wrong_sign(seed)
+
+
+def _known(name: str) -> Answer:
+    return lambda _dataset, seed, _progress: known.wrong(name, seed)
+
+
+FROZEN: dict[str, Answer] = {reference.NAME: _reference, "wrong-sign": _wrong_sign}
+FROZEN |= {f"known-{name}": _known(name) for name in known.NAMES}
+"""Frozen models whose truth is known, and what is wrong with what is measured of them."""
+
+
+def frozen(name: str, dataset: Dataset, seed: int, progress: Progress = silent) -> Canary:
+    """A frozen model against its known truth."""
     started = time.perf_counter()
-    lines = tuple(reference.wrong(dataset, reference.measured(dataset, seed, progress)))
+    lines = tuple(FROZEN[name](dataset, seed, progress))
     found: Validity = "INVALID" if lines else "VALID"
-    return Canary(reference.NAME, "VALID", found, lines, not lines, time.perf_counter() - started)
+    return Canary(name, "VALID", found, lines, not lines, time.perf_counter() - started)
 
 
 def usual_training(n_train: int, seed: int) -> Training:

@@ -28,6 +28,8 @@ SHARE = 0.05
 """Of the images: so many may have no gradient, or a wrong one."""
 UNBOUNDED = 0.01
 """Of the images: so many may be left without a bound."""
+MISSED = 0.1
+"""Of the planted images: so many may be missed."""
 CONVERGED, SQUARE = 1.0, 0.2
 """Points that twice the steps, and a search without gradients, may take."""
 
@@ -251,6 +253,31 @@ def not_converged(evidence: Evaluation) -> Iterator[Doubt]:
             yield Doubt("SUSPECT", f"{reason}, not converged", key(retry.after), True)
 
 
+def misses_planted(evidence: Evaluation) -> Iterator[Doubt]:
+    """Adversarial images that are there by construction are found (Zimmermann et al. 2022, section 3).
+
+    Raised if the battery's gradient attacks surely miss over 10 % of those planted within the budget.
+    """
+    for one in evidence.probes.planted:
+        if one.sample.side(MISSED) == "above":
+            where = f"L{one.norm} ".replace("Linf ", "") + budget(one.eps)
+            yield Doubt("SUSPECT", f"the attacks miss {one.missed} of {one.n} adversarial images planted at {where}")
+
+
+def misses_counterexamples(evidence: Evaluation) -> Iterator[Doubt]:
+    """What an exact search breaks, an attack can break (Carlini et al. 2017, Provably Minimally-Distorted Examples).
+
+    Raised if a certificate's search broke over 1 point of images that all attacks at its budget left.
+    """
+    for one in (one for one in evidence.certified if one.broken.any()):
+        for case in worst_case(direct(evidence.results)):
+            if (case.norm, case.eps) == (one.certifier.norm, one.eps):
+                here, there = np.intersect1d(one.index, case.index, return_indices=True)[1:]
+                if _many(left := int((one.broken[here] & case.robust[there]).sum()), len(here), 1):
+                    reason = f"{one.certifier.name} breaks {left:,} of {len(here):,} images that all attacks leave"
+                    yield Doubt("SUSPECT", f"{reason} at {budget(one.eps)}")
+
+
 def single_step_only(evidence: Evaluation) -> Iterator[Doubt]:
     """One step bounds robustness from above only (Madry et al. 2018), as does a search without gradients.
 
@@ -300,6 +327,8 @@ CHECKS: tuple[Callable[[Evaluation], Iterator[Doubt]], ...] = (
     weaker_than_noise,
     improved_by_square,
     not_converged,
+    misses_planted,
+    misses_counterexamples,
     rises_with_budget,
     survives_half_range,
     survives_unbounded,

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from gauntlet.attacks import ApgdCe, Attack, Pgd, Square
 from gauntlet.evaluation.clean import cross_entropies
-from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
+from gauntlet.evaluation.outcome import Attacked, WorstCase
 from gauntlet.models.access import Target
 from gauntlet.models.chance import informative
 from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
+from gauntlet.validity.planted import Planted, planted
 from gauntlet.validity.samples import FEW, Sample, Side, sample
+from gauntlet.validity.stakes import LEAST, at_stake, mine
 
 if TYPE_CHECKING:
     from gauntlet.models.classifier import WhiteBox
@@ -33,8 +35,6 @@ RETRIED, FIRST, EXPOSED = 128, 64, 384
 
 384 of which none is left exclude that 1 % would be; more than a few left of the first 64 show it.
 """
-LEAST = 16
-"""Images with fewer of which a further attack says nothing."""
 GRADIENTS = 16_000
 """Gradients that attacking again may take, for each norm: 6 s of the 3×3 network."""
 QUERIES, QUERIED = 300, 64
@@ -95,6 +95,7 @@ class Probes:
     """Images that the last two are shares of."""
     stronger: tuple[Retry, ...] = ()
     square: tuple[Retry, ...] = ()
+    planted: tuple[Planted, ...] = ()
 
     def of_gradients(self, share: float) -> Sample:
         """A share of the images whose gradients were looked at."""
@@ -113,13 +114,14 @@ def probe(
     *,
     results: Sequence[Attacked] = (),
     better_range: str | None = None,
+    plant: bool = False,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Probes:
     """All probes of a model on test images `x` (n, h, w, c) with labels `y` and predictions `clean`, both (n,).
 
-    `results` are of attacks on these images. A model that hides its gradients is only asked whether it is at chance
-    level and whether it answers twice the same.
+    `results` are of attacks on these images; with `plant` they must find planted images as well. A model that hides its
+    gradients is only asked whether it is at chance level and whether it answers twice the same.
     """
     accuracy = float((clean == y).mean())
     if not informative(clean, y, target.nb_classes):
@@ -137,6 +139,7 @@ def probe(
             found["stronger"] = tuple(strengthened(model, x, y, results, seed))
         progress("attacked with twice the steps", 0.8)
         found["square"] = tuple(square_sample(model, x, y, results, seed))
+        found["planted"] = tuple(planted(model, x[rows], results, seed)) if plant else ()
     progress("probed", 1.0)
     return Probes(**found)
 
@@ -255,7 +258,7 @@ def half_range(model: WhiteBox, x: Images, y: Labels, seed: int) -> tuple[float,
 def strengthened(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Retry]:
     """The strongest gradient attack with twice the steps from another start, for each norm."""
     for case in at_stake(results):
-        chosen = _strongest(_mine(case, results))
+        chosen = _strongest(mine(case, results))
         stronger = chosen[0].attack.stronger() if chosen else None
         if chosen and stronger:
             result, size = chosen
@@ -265,33 +268,12 @@ def strengthened(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attack
 def square_sample(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Retry]:
     """A short search without gradients, for each norm where the battery holds none."""
     for case in at_stake(results):
-        mine = _mine(case, results)
-        strongest = [r for r in mine if r.attack.access == "gradients"]
-        if case.norm in ("inf", "2") and strongest and len(strongest) == len(mine):
+        here = mine(case, results)
+        strongest = [r for r in here if r.attack.access == "gradients"]
+        if case.norm in ("inf", "2") and strongest and len(strongest) == len(here):
             after = min(strongest, key=lambda r: r.robust.mean())
             attack = Square(norm="2" if case.norm == "2" else "inf", max_iter=QUERIES)
             yield _retry(model, x, y, attack, after, case, QUERIED, seed)
-
-
-def at_stake(results: Sequence[Attacked]) -> list[WorstCase]:
-    """For each norm the white-box worst case at the largest budget that leaves a tenth, else at the one leaving most.
-
-    Without those that leave too few images to say anything.
-    """
-    cases = worst_case([result for result in results if result.knowledge == "white-box"])
-    found = []
-    for norm in dict.fromkeys(case.norm for case in cases):
-        mine = [case for case in cases if case.norm == norm]
-        many = [case for case in mine if case.robust.mean() >= 0.1 and case.robust.sum() >= LEAST]
-        best = many[-1] if many else max(mine, key=lambda case: case.robust.sum())
-        found += [best] if best.robust.sum() >= LEAST else []
-    return found
-
-
-def _mine(case: WorstCase, results: Sequence[Attacked]) -> list[Attacked]:
-    """The results that a worst case is of."""
-    here = [r for r in results if (r.attack.norm, r.eps) == (case.norm, case.eps)]
-    return [r for r in here if r.attack.adversary and r.knowledge == "white-box"]
 
 
 def _strongest(results: Sequence[Attacked]) -> tuple[Attacked, int] | None:

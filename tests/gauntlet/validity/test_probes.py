@@ -11,7 +11,8 @@ from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Squa
 from gauntlet.evaluation.battery import Battery, Job, run
 from gauntlet.evaluation.outcome import Attacked
 from gauntlet.validity import canaries, probes
-from gauntlet.validity.probes import Probes, at_stake, probe
+from gauntlet.validity.probes import Probes, probe
+from gauntlet.validity.stakes import at_stake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
