@@ -62,17 +62,26 @@ def load_tensorflow() -> None:
         keras.config.set_floatx("float32")
 
 
-@contextlib.contextmanager
-def no_standard_error() -> Iterator[None]:
+def no_standard_error() -> contextlib.AbstractContextManager[None]:
     """Send file descriptor 2 nowhere for a block: C++ does not know `sys.stderr`."""
-    sys.stderr.flush()
-    saved = os.dup(2)
+    return _dropped(2)
+
+
+def no_standard_output() -> contextlib.AbstractContextManager[None]:
+    """The same for file descriptor 1, which belongs to results alone."""
+    return _dropped(1)
+
+
+@contextlib.contextmanager
+def _dropped(descriptor: int) -> Iterator[None]:
+    (sys.stdout, sys.stderr)[descriptor - 1].flush()
+    saved = os.dup(descriptor)
     try:
         with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+            os.dup2(nowhere.fileno(), descriptor)
         yield
     finally:
-        os.dup2(saved, 2)
+        os.dup2(saved, descriptor)
         os.close(saved)
 
 

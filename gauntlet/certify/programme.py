@@ -19,6 +19,7 @@ from scipy.optimize import LinearConstraint, milp
 
 from gauntlet.certify.bounds import Bounds
 from gauntlet.certify.network import PADDING, Network, Step
+from gauntlet.quiet import no_standard_output
 
 Floats = NDArray[np.float64]
 
@@ -107,7 +108,7 @@ class Programme:
         weights = sp.vstack([self._wide(rows) for rows, _ in self.rows], format="csr")
         known = LinearConstraint(weights, np.concatenate([low for _, low in self.rows]), np.inf)
         whole, nothing = np.array(self.whole, int), np.zeros(len(low))
-        found = milp(nothing, integrality=whole, bounds=VariableBounds(low, high), constraints=known)
+        found = _solved(nothing, integrality=whole, bounds=VariableBounds(low, high), constraints=known)
         return self._wide(self.scores.weights) @ found.x + self.scores.constant if found.success else None
 
     def reached(self, label: int, other: int, room: float, seconds: float) -> tuple[Floats | None, bool]:
@@ -119,7 +120,7 @@ class Programme:
         constant = self.scores.constant[label] - self.scores.constant[other]
         weights = sp.vstack([*(self._wide(rows) for rows, _ in self.rows), -lead], format="csr")
         low = np.concatenate([*(low for _, low in self.rows), [constant - room - ROOM]])
-        found = milp(
+        found = _solved(
             lead.toarray().ravel(),
             integrality=np.array(self.whole, int),
             bounds=VariableBounds(np.concatenate(self.low), np.concatenate(self.high)),
@@ -175,6 +176,12 @@ class Programme:
         weights = sp.csr_matrix(weights)
         shape = weights.shape[0], len(self.whole)
         return sp.csr_matrix((weights.data, weights.indices, weights.indptr), shape)
+
+
+def _solved(*objective: Any, **programme: Any) -> Any:
+    """SciPy's `milp`; HiGHS prints lines of its own whatever it is told."""
+    with no_standard_output():
+        return milp(*objective, **programme)
 
 
 def _wider(low: Floats, high: Floats) -> tuple[Floats, Floats]:

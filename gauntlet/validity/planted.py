@@ -71,8 +71,8 @@ def head_on(network: keras.Model) -> Head:
     import keras
 
     tensor = _late(network)
-    flat = keras.layers.Flatten()(tensor)
-    last = keras.layers.Dense(2, dtype="float32")
+    flat = keras.layers.Flatten(name="planted_features")(tensor)
+    last = keras.layers.Dense(2, dtype="float32", name="planted_head")
     return Head(keras.Model(network.inputs, last(flat)), keras.Model(network.inputs, flat), last)
 
 

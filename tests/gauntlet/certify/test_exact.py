@@ -130,3 +130,10 @@ def _small(digits: Dataset) -> keras.Model:
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(digits.x_train, digits.y_train, epochs=15, batch_size=32, verbose=0)
     return model
+
+
+def test_the_solver_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard output is for results: `--json` must stay JSON."""
+    target, x, y = near_the_boundary()
+    Exact().decide(target, x, y, EPS, 0)
+    assert capfd.readouterr().out == ""
