@@ -41,7 +41,7 @@ def fickling(path: str) -> Said:
 
 def picklescan(path: str) -> Said:
     """What its command counts as infected."""
-    from picklescan.scanner import scan_file_path
+    from picklescan.scanner import scan_file_path  # nosec B403: it unpickles nothing
 
     result = scan_file_path(path)
     return result.issues_count > 0, result.scanned_files > 0 and not result.scan_err
@@ -86,7 +86,7 @@ def names() -> Iterator[tuple[str, str]]:
     from fickling.analysis import UnsafeImportsML
     from fickling.fickle import UNSAFE_IMPORTS
     from modelscan.settings import DEFAULT_SETTINGS
-    from picklescan.scanner import _unsafe_globals
+    from picklescan.scanner import _unsafe_globals  # nosec B403: a list of names
 
     lists = [_unsafe_globals, *DEFAULT_SETTINGS["unsafe_globals"].values(), UnsafeImportsML.UNSAFE_IMPORTS]
     for module, listed in (pair for each in lists for pair in each.items()):

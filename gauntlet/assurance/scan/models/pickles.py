@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # It names opcodes and loads nothing.
 import pickletools  # nosec B403
+import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -18,6 +19,8 @@ UNKNOWN, MARK = object(), object()
 SPECULATIVE_OPCODES = 10_000
 """How far the raw bytes of an array are read as opcodes."""
 LONGEST_LINE = 1 << 20
+_NAME = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
+"""What numbers hardly spell when they are taken for opcodes."""
 
 
 class BadPickleError(Exception):
@@ -73,6 +76,12 @@ def scan_pickles(stream: BinaryIO, file: str, look: Look) -> None:
             raise BadPickleError("bytes after the pickle were not looked into")
 
 
+def scan_as_pickle(stream: BinaryIO, file: str, look: Look) -> None:
+    """Note what unpickling a file would import that is one of another format: `pickle.load` does not ask for it."""
+    stream.seek(0)
+    Machine(Bounded(stream), file, look, 0).speculate(0)
+
+
 class Machine:
     """A pickle machine that imports and calls nothing; it knows texts, numbers, tuples and dicts only."""
 
@@ -119,10 +128,8 @@ class Machine:
     def _import(self, module: Any, name: Any) -> None:
         if isinstance(module, str) and isinstance(name, str):
             rule = rule_of(module, name)
-            if rule == "GM010" or (rule and not self.speculative):
+            if rule and (not self.speculative or _NAME.fullmatch(f"{module}.{name}")):
                 self.look.hit(rule, self.file, f"{module}.{name}")
-            if rule == "GM011" and not self.speculative:
-                self.look.error(self.file, f"{module}.{name} is not on the allow-list: what it does is not known")
             self.stack.append(Named(module, name))
         else:
             self.look.hit("GM012", self.file, "STACK_GLOBAL without two plain strings")
@@ -196,11 +203,11 @@ class Machine:
         end = self.stream.tell() + count * dtype.itemsize
         if end > self.stream.seek(0, 2):
             raise BadPickleError("the file ends within an array")
-        self._speculate(start)
+        self.speculate(start)
         self.stream.seek(end)
 
-    def _speculate(self, start: int) -> None:
-        """`pickle.load` knows nothing of joblib's arrays: to it these bytes are opcodes, so look for dangerous ones."""
+    def speculate(self, start: int) -> None:
+        """`pickle.load` knows nothing of joblib's arrays: to it these bytes are opcodes, so look for imports there."""
         if self.speculative:
             return
         other = Machine(self.stream, self.file, self.look, SPECULATIVE_OPCODES)
@@ -210,7 +217,7 @@ class Machine:
             other.run()
         except BadPickleError:  # as numbers, taken for opcodes, should
             if other.exhausted:
-                self.look.error(self.file, f"an array that reads as more than {SPECULATIVE_OPCODES:,} opcodes")
+                self.look.error(self.file, f"numbers that read as more than {SPECULATIVE_OPCODES:,} opcodes")
 
     def _op_dup(self, _: None) -> None:
         self.stack.append(self.stack[-1])
