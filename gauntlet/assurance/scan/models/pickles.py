@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickletools  # nosec B403
 import re
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
 from gauntlet.assurance.scan.models.objects import rule_of
 from gauntlet.assurance.scan.models.rules import Look
@@ -106,6 +106,8 @@ class Machine:
         return self.left
 
     def _step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        if WRAPPER in [each for each in self.stack[-2:] if isinstance(each, Named)] and opcode.name not in _AT_WRAPPER:
+            self._unusual()
         special = getattr(self, f"_op_{opcode.name.lower()}", None)
         if special:
             special(argument)
@@ -162,12 +164,15 @@ class Machine:
         self._make(what, args)
 
     def _make(self, what: Any, args: Any) -> None:
-        """A call; one that makes joblib's description of an array in a way of its own hides what follows."""
-        given = args if isinstance(args, tuple) else (args,)
-        if what == WRAPPER or WRAPPER in [each for each in given if isinstance(each, Named)]:
-            self.look.hit("GM012", self.file, "an array of joblib's that is described in an unusual way")
-            raise BadPickleError("what follows cannot be told from an array")
+        """A call."""
+        if what == WRAPPER:
+            self._unusual()
         self.stack.append(Made(what, args))
+
+    def _unusual(self) -> NoReturn:
+        """Where it is not certain which bytes are an array, readers may take others for opcodes."""
+        self.look.hit("GM012", self.file, "an array of joblib's that is described in an unusual way")
+        raise BadPickleError("what follows cannot be told from an array")
 
     def _op_newobj(self, _: None) -> None:
         args, what = self.stack.pop(), self.stack.pop()
@@ -182,7 +187,11 @@ class Machine:
 
     def _op_build(self, _: None) -> None:
         state, top = self.stack.pop(), self.stack[-1]
+        if isinstance(top, Named):
+            self.look.hit("GM012", self.file, f"attributes of {top.module}.{top.name} itself are set")
         if isinstance(top, Made):
+            if top.what == WRAPPER and top.state is not None:
+                self._unusual()  # what was said of it before still holds
             top.state = state
             if top.what == WRAPPER:
                 self.stack[-1] = UNKNOWN
@@ -192,13 +201,20 @@ class Machine:
         """Go past an array that joblib wrote between two opcodes (joblib.numpy_pickle.NumpyArrayWrapper)."""
         state = wrapper.state if isinstance(wrapper.state, dict) else {}
         dtype, count = _plain_dtype(state.get("dtype")), _count(state.get("shape"))
-        if wrapper.args != () or dtype is None or count is None:
+        aligned = state.get("numpy_array_alignment_bytes")
+        if (
+            wrapper.args != ()
+            or dtype is None
+            or count is None
+            or not isinstance(aligned, int | None)
+            or UNKNOWN in state
+        ):
             raise BadPickleError("an array of joblib's whose size cannot be told")
         if dtype.hasobject:
             self.left = Machine(self.stream, self.file, self.look, self.left).run()
             return
         start = self.stream.tell()
-        if state.get("numpy_array_alignment_bytes") is not None:
+        if aligned is not None:
             self.stream.seek(self.stream.read(1)[0], 1)
         end = self.stream.tell() + count * dtype.itemsize
         if end > self.stream.seek(0, 2):
@@ -273,14 +289,18 @@ class Machine:
         self._set(self._slice())
 
     def _set(self, items: list[Any]) -> None:
-        """Keep the entries that have a text for a key; others cannot be an array's description."""
+        """Keep entries by their texts; one whose key is no plain text may be any of them."""
         target = self.stack[-1]
         if isinstance(target, dict):
-            target.update({k: v for k, v in zip(items[::2], items[1::2], strict=False) if isinstance(k, str)})
+            target.update(
+                {k if isinstance(k, str) else UNKNOWN: v for k, v in zip(items[::2], items[1::2], strict=False)}
+            )
 
 
 WRAPPER = Named("joblib.numpy_pickle", "NumpyArrayWrapper")
 DTYPE = Named("numpy", "dtype")
+_AT_WRAPPER = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "FRAME", "EMPTY_TUPLE", "NEWOBJ"}
+"""What joblib writes from the name of its description of an array on until there is one."""
 
 
 def _before_mark(opcode: pickletools.OpcodeInfo) -> int:
