@@ -194,8 +194,8 @@ def read_clean(path: Path, data: bytes) -> str:
     return "clean, read"
 
 
-BROKEN = (ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, RuntimeError,
-          TypeError, ValueError, pickle.UnpicklingError)  # fmt: skip
+BROKEN = (ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
+          RuntimeError, TypeError, ValueError, pickle.UnpicklingError)  # fmt: skip
 """What readers raise of a spoilt file, in which there is no harm."""
 
 
