@@ -16,7 +16,6 @@ import json
 import pickle
 import pickletools
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -225,14 +224,23 @@ def check_folder(path: Path, data: bytes) -> str:
 Target = tuple[str, bytes, Callable[[Path, bytes], str], tuple[Callable[[bytes, Draw], bytes], ...]]
 
 
-def targets(what: str, folder: Path) -> list[Target]:
+def made(folder: Path) -> list[Path]:
+    """Whole files, made in a folder unless it has them."""
+    listed = folder / "made.json"
+    if not listed.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        listed.write_text(json.dumps([str(path.relative_to(folder)) for path in harmless.files(folder)]))
+    return [folder / name for name in json.loads(listed.read_text())]
+
+
+def targets(what: str, paths: list[Path]) -> list[Target]:
     """Whole files: their names, their bytes, what is asked of them, and how they are spoilt."""
 
     def spoilt(data: bytes, draw: Draw) -> bytes:
         return spoil(data, drawn(draw))
 
     found: list[Target] = []
-    for path in harmless.files(folder):
+    for path in paths:
         plain = path.suffix in (".pkl", ".joblib")
         if what == "pickles" and plain:
             found.append((path.name, path.read_bytes(), read_clean, (spoilt, opcodes)))
@@ -244,15 +252,13 @@ def targets(what: str, folder: Path) -> list[Target]:
     return found
 
 
-def run(what: str, seconds: float, seed: int, tell: Callable[[str], None] = print) -> dict[str, object]:
-    """Fuzz for so long; every find is told, with the file that makes it."""
+def run(what: str, seconds: float, seed: int, whole: Path, tell: Callable[[str], None] = print) -> dict[str, object]:
+    """Fuzz for so long, from the whole files in a folder; every find is told, with the file that makes it."""
     counts: Counter[str] = Counter()
     finds: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "whole").mkdir()
-        kinds = targets(what, folder / "whole")
-        shutil.rmtree(folder / "whole")
+        kinds = targets(what, made(whole))
         bound_memory()
         draw, start = np.random.default_rng(seed), time.monotonic()
         while time.monotonic() - start < seconds:
@@ -279,8 +285,11 @@ def main() -> None:
     parser.add_argument("what", choices=("checker", "pickles"))
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--files", type=Path, help="a folder where the whole files are kept for the next time")
     options = parser.parse_args()
-    facts = run(options.what, 60 * options.minutes, options.seed, lambda line: print(line, file=sys.stderr))
+    with tempfile.TemporaryDirectory() as place:
+        whole = options.files or Path(place)
+        facts = run(options.what, 60 * options.minutes, options.seed, whole, lambda line: print(line, file=sys.stderr))
     print(json.dumps(facts, indent=1))
     sys.exit(bool(facts["finds"]))
 

@@ -55,7 +55,8 @@ def _custom(data: bytes, most: int) -> Iterator[str]:
             length = _u32(data, name)
             if length > _LONGEST or name + 4 + length > len(data):
                 raise ValueError("a name that does not end")
-            yield data[name + 4 : name + 4 + length].decode("utf-8", "replace")
+            if length:
+                yield data[name + 4 : name + 4 + length].decode("utf-8", "replace")
 
 
 def _follow(data: bytes, table: int, field: int) -> int:

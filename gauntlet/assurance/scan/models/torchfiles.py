@@ -86,7 +86,7 @@ def scan_program(text: bytes, file: str, where: str, look: Look) -> None:
         look.error(file, f"{where} is not a program that can be read: {type(error).__name__}")
         return
     for key, value in _entries(program):
-        if key == "target" and not _is_target(value):
+        if key in ("target", "as_operator") and not _is_target(value):
             look.hit(rule_of(str(value)), file, f"{where}: {value}")
         elif not _is_inert(key, value):
             look.hit("GM019", file, f"{where}: {key} {value}")

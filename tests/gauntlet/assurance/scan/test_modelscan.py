@@ -397,6 +397,15 @@ def saved_model(*ops: str) -> bytes:
     return bytes(message.SerializeToString())
 
 
+def test_an_operation_behind_a_number_that_readers_cut_is_no_pass(tmp_path: Path) -> None:
+    from tests.hostile import making
+
+    whole = saved_model("MatMul", "WriteFile")
+    hidden = making.varint((2 << 3 | 2) + (1 << 32)) + whole[whole.index(b"\x12") + 1 :]
+    (tmp_path / "saved_model.pb").write_bytes(saved_model("MatMul") + hidden)
+    assert "not a SavedModel that can be read: field" in scan(tmp_path).errors[0]
+
+
 def test_operations_of_a_saved_model_are_read_without_tensorflow(tmp_path: Path) -> None:
     (tmp_path / "variables").mkdir()
     (tmp_path / "variables" / "variables.index").write_bytes(bytes(40) + bytes.fromhex("57fb808b247547db"))
