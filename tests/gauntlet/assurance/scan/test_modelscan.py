@@ -380,8 +380,15 @@ def test_a_folder_is_looked_into_file_by_file(tmp_path: Path) -> None:
     assert {error.split(":")[0] for error in result.errors} == {"MLmodel", "code.py", "data/notes.txt"}
 
 
-def saved_model(*ops: str) -> bytes:
-    """The bytes that TensorFlow would write for a graph of these operations, half of them within a function."""
+SAVER = "__inference__traced_save_12"
+"""How TensorFlow calls the function that saves variables."""
+
+
+def saved_model(*ops: str, owner: str = "f", caller: str = "") -> bytes:
+    """The bytes that TensorFlow would write for a graph of these operations, half of them within a function.
+
+    Another function may call that one.
+    """
     from gauntlet.quiet import load_tensorflow
 
     load_tensorflow()
@@ -390,7 +397,12 @@ def saved_model(*ops: str) -> bytes:
     message = saved_model_pb2.SavedModel(saved_model_schema_version=1)
     graph = message.meta_graphs.add().graph_def
     within = graph.library.function.add()
-    within.signature.name = "f"
+    within.signature.name = owner
+    if caller:
+        other = graph.library.function.add()
+        other.signature.name = caller
+        node = other.node_def.add(name="call", op="StatefulPartitionedCall")
+        node.attr["f"].func.name = owner
     for number, op in enumerate(ops):
         node = graph.node.add() if number % 2 else within.node_def.add()
         node.name, node.op = f"n{number}", op
@@ -413,7 +425,11 @@ def test_operations_of_a_saved_model_are_read_without_tensorflow(tmp_path: Path)
     result = scan(tmp_path)
     assert [finding.message.split(": ")[1] for finding in result.findings] == ["ReadFile", "WriteFile"]
     (tmp_path / "saved_model.pb").write_bytes(saved_model("MatMul", "RestoreV2", "SaveV2"))
+    assert {finding.message.split(": ")[1] for finding in scan(tmp_path).findings} == {"RestoreV2", "SaveV2"}
+    (tmp_path / "saved_model.pb").write_bytes(saved_model("RestoreV2", "MatMul", "SaveV2", owner=SAVER))
     assert scan(tmp_path) == Scanned()
+    (tmp_path / "saved_model.pb").write_bytes(saved_model("SaveV2", "MatMul", owner=SAVER, caller="evil"))
+    assert rules(scan(tmp_path)) == {"GM016"}
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
     assert len(scan(tmp_path).errors) == 1
 
