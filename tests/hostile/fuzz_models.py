@@ -194,7 +194,7 @@ def read_clean(path: Path, data: bytes) -> str:
 
 
 BROKEN = (ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
-          RuntimeError, TypeError, ValueError, pickle.UnpicklingError)  # fmt: skip
+          RuntimeError, SystemError, TypeError, ValueError, pickle.UnpicklingError)  # fmt: skip
 """What readers raise of a spoilt file, in which there is no harm."""
 
 
