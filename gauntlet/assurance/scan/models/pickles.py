@@ -202,13 +202,9 @@ class Machine:
         state = wrapper.state if isinstance(wrapper.state, dict) else {}
         dtype, count = _plain_dtype(state.get("dtype")), _count(state.get("shape"))
         aligned = state.get("numpy_array_alignment_bytes")
-        if (
-            wrapper.args != ()
-            or dtype is None
-            or count is None
-            or not isinstance(aligned, int | None)
-            or UNKNOWN in state
-        ):
+        if UNKNOWN in state or not isinstance(aligned, int | None):
+            self._unusual()
+        if wrapper.args != () or dtype is None or count is None:
             raise BadPickleError("an array of joblib's whose size cannot be told")
         if dtype.hasobject:
             self.left = Machine(self.stream, self.file, self.look, self.left).run()
