@@ -23,6 +23,7 @@ from gauntlet.errors import SettingError
 from gauntlet.state import PROJECT_ROOT
 from mlflow_server import __main__ as server
 from mlflow_server import auth, guard, serve
+from tests import strangers
 from tests.test_servers import HOST, free_port, running, wait_until
 
 NAME = "mlflow.example.org"
@@ -149,6 +150,11 @@ def test_a_page_of_a_foreign_origin_may_not_write(secured: Secured, origin: str,
     headers = basic("admin", PASSWORD) | {"Origin": own if origin == "own" else origin}
     body = {"name": f"made-by-{status}-{len(origin)}"}
     assert ask(secured.mlflow, "/api/2.0/mlflow/experiments/create", headers, "POST", body)[0] == status
+
+
+@slow
+def test_no_request_of_a_page_of_another_site_is_let_in(secured: Secured) -> None:
+    assert strangers.let_in(secured.mlflow, secured.prefect) == []
 
 
 @slow

@@ -24,6 +24,7 @@ from mlflow_server import __main__ as server
 from mlflow_server import serve
 from mlflow_server.port import require_free
 from mlflow_server.store import initialise
+from tests import strangers
 
 HOST = "127.0.0.1"
 
@@ -417,6 +418,7 @@ def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(check
     with running("mlflow_server.serve", *flags, cwd=checkout, log=log) as process:
         wait_until(lambda: "Ready." in log.read_text() or process.poll() is not None, log, 120)
         assert process.poll() is None, log.read_text()
+        assert strangers.let_in(mlflow_port, prefect_port) == []
         wait_until(lambda: post(prefect_port, "/api/deployments/filter"), log)
         deployments = json.loads(post(prefect_port, "/api/deployments/filter"))
         stages = {"train", "attack", "poison", "defend", "detect", "scan", "privacy", "datascan"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gauntlet.assurance.scan.models import onnxfiles
+from gauntlet.assurance.scan.models import archives, onnxfiles
 from gauntlet.errors import ModelError
 from gauntlet.limits import MAX_MODEL_BYTES
 
-ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+ZIP = b"PK\x03\x04"
 KINDS = {
     "keras": (".keras",),
     "h5": (".h5", ".hdf5"),
@@ -36,7 +37,6 @@ SUFFIXES = {suffix for suffixes in KINDS.values() for suffix in suffixes}
 _WHAT = {"keras": "a .keras archive", "h5": "HDF5", "onnx": "ONNX", "tflite": "TensorFlow Lite",
          "exported": "a program of torch.export", "torchscript": "TorchScript", "pickled": "what torch.save writes",
          "safetensors": "safetensors"}  # fmt: skip
-_LOCAL_HEADER = 30
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _archived(path: Path) -> str:
 
 def _told(head: bytes, suffix: str) -> str | None:
     """Which kind of plain file; ONNX and safetensors have no mark of their own and are told by their name as well."""
-    if head.startswith(HDF5):
+    if head.startswith(archives.HDF5):
         return "h5"
     if head[4:8] == b"TFL3":
         return "tflite"
@@ -149,34 +149,12 @@ def _neither(suffix: str) -> str:
 
 
 def _check_archive(path: Path, suffix: str) -> None:
-    """The archive begins with the file, and no reader of HDF5 finds anything in it but a member's own bytes."""
+    """All readers of archives find the same members, and no reader of HDF5 anything but a member's own bytes."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        with path.open("rb") as file:
+            flaw = next(archives.flaws(file), "")
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error) as error:
         what = f"not a readable {format_of(suffix)}: it cannot be read as an archive: {error}"
         raise ModelError(what, fix=save_it(suffix)) from error
-    if not members or min(member.header_offset for member in members) != 0:
-        raise ModelError("something stands in front of the archive: refused", fix=save_it(suffix))
-    if stray := _hdf5_places(path) - {_data_offset(path, member) for member in members}:
-        raise ModelError(f"it is an archive with HDF5 at byte {min(stray):,}: refused", fix=save_it(suffix))
-
-
-def _hdf5_places(path: Path) -> set[int]:
-    """Where readers of HDF5 look for its signature, and it is: at 512 * 2 ** n bytes."""
-    found, place, size = set(), 512, path.stat().st_size
-    with path.open("rb") as file:
-        while place < size:
-            file.seek(place)
-            if file.read(8) == HDF5:
-                found.add(place)
-            place *= 2
-    return found
-
-
-def _data_offset(path: Path, member: zipfile.ZipInfo) -> int:
-    """Where the bytes of a member begin: behind its local header, whose two lengths may differ from the directory's."""
-    with path.open("rb") as file:
-        file.seek(member.header_offset + 26)
-        name, extra = file.read(2), file.read(2)
-    return member.header_offset + _LOCAL_HEADER + int.from_bytes(name, "little") + int.from_bytes(extra, "little")
+    if flaw:
+        raise ModelError(f"{flaw}: refused", fix=save_it(suffix))

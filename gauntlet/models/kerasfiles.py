@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from gauntlet.assurance.scan.models.configs import NOT_LOADED, scan_config
+from gauntlet.assurance.scan.models.configs import scan_config
 from gauntlet.assurance.scan.models.rules import Look
 from gauntlet.data.readers import open_zip, read_member
 from gauntlet.errors import ModelError, one_line
@@ -132,10 +132,20 @@ def _check_hdf5(file: IO[bytes]) -> None:
 def check_config(config: Any) -> None:
     """Refuse whatever is not on the allow-list of classes, operations and functions that only compute."""
     look = Look()
-    scan_config(config, "model", "config", look, skip=NOT_LOADED)
+    scan_config(_loaded_part(config), "model", "config", look)
     for finding in look.result().findings:
         fix = "ask its maker for plain layers, or pass --trust if you trust where it comes from"
         raise ModelError(f"{one_line(finding.message, 300)}: refused", fix=fix)
+
+
+NOT_LOADED = ("compile_config", "optimizer_config")
+"""Parts of the outermost model that loading with `compile=False` leaves out; models within it are compiled."""
+
+
+def _loaded_part(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    return {key: value for key, value in config.items() if key not in NOT_LOADED}
 
 
 def _check_size(config: Any) -> None:

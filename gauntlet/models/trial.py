@@ -9,6 +9,7 @@ started ahead, so that it runs beside the parent's own imports, and a file that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -38,6 +39,7 @@ def ahead(file: Path, sha256: str) -> None:
     """Start the trial of a file, unless it passed before; `passed` waits for it."""
     if not _mark(sha256).is_file() and sha256 not in _running:
         _running[sha256] = _started(file, sha256)
+        atexit.register(_kill, _running[sha256])
 
 
 def passed(file: Path, sha256: str) -> None:
@@ -73,9 +75,11 @@ def _started(file: Path, sha256: str) -> subprocess.Popen[str]:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    """End it with all that it started, if it has not ended; nobody waits for what was started ahead in vain."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def _reason(status: int, told: str) -> str:

@@ -369,11 +369,29 @@ def script(name: str, says: str, code: str, pickled_: Callable[[Path], bytes] | 
     model(name, says, make)
 
 
-def program(name: str, says: str, content: Any, pickled_: Callable[[Path], bytes] | None = None) -> None:
-    """An exported program with a description of one's own."""
-    inert = pickle.dumps({}, 2)
-    make = lambda f: m.torch_archive(f / "m.pt2", pickled_(f) if pickled_ else inert, program=content)  # noqa: E731
-    model(name, says, make)
+def program(
+    name: str,
+    says: str,
+    content: Any,
+    pickled_: Callable[[Path], bytes] = lambda _: pickle.dumps({}, 2),
+    more: Callable[[Path], Sequence[tuple[str, bytes]]] = lambda _: (),
+) -> None:
+    """An exported program with a description of one's own, or more members."""
+    model(name, says, lambda f: m.torch_archive(f / "m.pt2", pickled_(f), program=content, more=more(f)))
+
+
+def table(name: str, pickled: bool) -> tuple[str, bytes]:
+    """Where an exported program's weights lie, and how."""
+    entry = {"path_name": name, "is_param": True, "use_pickle": pickled, "tensor_meta": None}
+    return "m/data/weights/model_weights_config.json", json.dumps({"config": {"w": entry}}).encode()
+
+
+def two_scripts(folder: Path) -> Path:
+    """TorchScript that is looked into, and other TorchScript that is loaded."""
+    path, made = folder / "m.pt", []
+    for body in ("torch.abs(x)", f"torch.save(x, {str(folder / m.CANARY)!r})"):
+        made.append(m.torch_archive(path, pickle.dumps({}, 2), f"def f(x):\n  return {body}\n").read_bytes())
+    return m.two_directories(path, *made)
 
 
 def onnx(name: str, says: str, node: bytes, location: bytes = b"") -> None:
@@ -438,6 +456,11 @@ keras(
     "Arange|allow-list",
     m.config(m.named("Arange", "keras.src.ops.numpy")),
 )
+keras(
+    "an operation that calls functions, in what a model within is compiled with",
+    "keras.src.ops.core.Switch|refused",
+    m.config(m.config() | {"compile_config": {"loss": m.named("Switch", "keras.src.ops.core")}}),
+)
 keras("a lookup", "vocabulary|refused", m.config(m.named("IndexLookup", vocabulary="/etc/passwd")))
 keras("a layer without an input", "has no tensor as its input|refused", m.graph(inbound=[]))
 keras(
@@ -456,9 +479,15 @@ model("text called .pt", "PyTorch|does not begin as one", lambda f: written(f, "
 model("text called .tflite", "TensorFlow Lite|does not begin as one", lambda f: written(f, "m.tflite", b"x"))
 model(
     "TensorFlow Lite cut off",
-    "m.tflite|not a readable TensorFlow Lite model",
+    "m.tflite|not a TensorFlow Lite model that can be read",
     lambda f: written(f, "m.tflite", b"\x1c\0\0\0TFL3" * 9),
 )
+model(
+    "TensorFlow Lite that writes files",
+    "WriteFile|--trust",
+    lambda f: written(f, "m.tflite", m.tflite(b"FlexWriteFile")),
+)
+model("TensorFlow Lite of a library's", "Evil|--trust", lambda f: written(f, "m.tflite", m.tflite(b"Evil")))
 model("a pickle called .pt", "pickle|refused", lambda f: written(f, "m.pt", m.pickled(f)))
 model(
     "a pickle in PyTorch's archive", "weights alone|module:factory", lambda f: m.torch_archive(f / "m.pt", m.pickled(f))
@@ -476,6 +505,32 @@ script("TorchScript that saves by a method", ".save()|--trust", "def save(self, 
 script(
     "TorchScript that calls another machine", "ops.prim.rpc_sync|--trust", "def f(x):\n  return ops.prim.rpc_sync(x)\n"
 )
+script(
+    "TorchScript that saves by another way to a method",
+    "getattr save|--trust",
+    'def forward(self, x):\n  return getattr(torch, "save")(x, "evil")\n',
+)
+script(
+    "TorchScript under another name", "torch under another name|--trust", "def f(x):\n  t = torch\n  return t.abs(x)\n"
+)
+script(
+    "TorchScript whose own function is called like an operation",
+    ".set_()|--trust",
+    "def set_(self, x):\n  return x\ndef forward(self, x: Tensor):\n  return (x).set_(x)\n",
+)
+script("TorchScript that prints", "print()|--trust", 'def f(x):\n  print("\\x1b[2J")\n')
+script(
+    "TorchScript in another encoding",
+    "torch.save|--trust",
+    "# coding: utf-7\n# +AAoAIgAiACI-\nx = torch.save(1, 'evil')\n# +ACIAIgAi-\n",
+)
+script("TorchScript with another end of line", "not TorchScript that can be read", "# \r\nx = 1\n")
+script(
+    "TorchScript of a library's class",
+    "__torch__.torch.classes.evil|--trust",
+    "def f(x):\n  return __torch__.torch.classes.evil.Run(x)\n",
+)
+model("an archive with two directories", "bytes stand behind the archive|refused", lambda f: two_scripts(f))
 script("TorchScript that cannot be read", "not TorchScript that can be read", "def forward(:\n")
 program("a program whose size is code", "expr_str|refused", {"expr_str": "__import__('os').system('touch canary')"})
 program(
@@ -486,11 +541,26 @@ program("a program that calls a function of Python's", "os.system|refused", {"ta
 program("a program that loads another", "torch.hub.load|refused", {"target": "torch.hub.load"})
 program("a program of a library's", "torch.ops.evil.run|refused", {"target": "torch.ops.evil.run.default"})
 program("a program of results of any class", "in_spec|refused", {"in_spec": json.dumps([1, {"type": "os.x"}])})
+program(
+    "a program with a pickle for a weight",
+    "weight_0 is a pickle|refused",
+    {},
+    more=lambda f: [table("weight_0", True), ("m/data/weights/weight_0", m.pickled(f))],
+)
+program("a program with a pickle under another name", "opaque_obj_0 is a pickle|refused", {},
+        more=lambda _: [table("opaque_obj_0", False)])  # fmt: skip
+program("a program with machine code", "model.so is no part of a program|refused", {},
+        more=lambda _: [("m/data/aotinductor/model/model.so", b"\x7fELF")])  # fmt: skip
 program("a program with a pickle for an example", "Path.touch|refused", {}, pickled_=m.pickled)
 model("ONNX cut off", "m.onnx|ends behind the file", lambda f: m.cut(written(f, "m.onnx", m.onnx_model(b"x" * 500))))
 onnx("ONNX of a library's", "evil.Run|--trust", m.field(4, b"Run") + m.field(7, b"evil"))
 onnx("ONNX whose weights are another file's", "/etc/passwd|no file beside it|refused", b"", b"/etc/passwd")
 onnx("ONNX whose weights lead out of the folder", "../evil|no file beside it|refused", b"", b"../evil")
+onnx(
+    "ONNX with a tensor in a node that is another file's",
+    "a tensor within a node lies in 'w.bin'|refused",
+    m.field(5, m.field(5, m.field(13, m.field(1, b"location") + m.field(2, b"w.bin")))),
+)
 onnx("ONNX whose weights are not there", "gone.bin|no file beside it|refused", b"", b"gone.bin")
 weights("a pickle for weights", "pickle|refused", lambda f: written(f, "w.pt", m.pickled(f)))
 weights(

@@ -9,7 +9,7 @@ import pickle
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +248,9 @@ def hdf5(fill: Callable[[Any], None]) -> bytes:
     return stream.getvalue()
 
 
-def torch_archive(path: Path, pickled_: bytes, code: str | None = None, program: Any = None) -> Path:
+def torch_archive(
+    path: Path, pickled_: bytes, code: str | None = None, program: Any = None, more: Sequence[tuple[str, bytes]] = ()
+) -> Path:
     """An archive of PyTorch's, made without it: a pickle, TorchScript's code, or an exported program."""
     members = [("m/version", b"3\n"), ("m/byteorder", b"little")]
     if program is None:
@@ -258,7 +260,45 @@ def torch_archive(path: Path, pickled_: bytes, code: str | None = None, program:
     if program is not None:
         members += [("m/archive_format", b"pt2"), ("m/archive_version", b"0")]
         members += [("m/models/model.json", json.dumps(program).encode()), ("m/data/sample_inputs/model.pt", pickled_)]
-    return zipped(path, *members, method=zipfile.ZIP_STORED)
+    return zipped(path, *members, *more, method=zipfile.ZIP_STORED)
+
+
+def two_directories(path: Path, shown: bytes, hidden: bytes) -> Path:
+    """An archive that Python reads as `shown`, and PyTorch as `hidden`, whose directory is the archive's comment.
+
+    Both are archives of equal members, but for their content.
+    """
+    (one, listed), (other, kept) = _parts(shown), _parts(hidden)
+    end = len(one) + len(other) + len(listed)
+    comment = end + 22
+    listed = _moved(listed, comment + len(listed) - end)
+    record = struct.pack("<4s4x2H2LH", b"PK\x05\x06", *[kept.count(b"PK\x01\x02")] * 2, len(kept), comment, len(kept))
+    path.write_bytes(one + other + listed + record + _moved(kept, len(one)))
+    return path
+
+
+def _parts(archive: bytes) -> tuple[bytes, bytes]:
+    """Members and directory."""
+    length, offset = struct.unpack("<12x2L2x", archive[-22:])
+    return archive[:offset], archive[offset : offset + length]
+
+
+def _moved(directory: bytes, by: int) -> bytes:
+    """A directory whose members lie further behind."""
+    moved, place = bytearray(directory), 0
+    while place < len(moved):
+        struct.pack_into("<L", moved, place + 42, struct.unpack_from("<L", moved, place + 42)[0] + by)
+        place += 46 + sum(struct.unpack_from("<3H", moved, place + 28))
+    return bytes(moved)
+
+
+def tflite(operation: bytes) -> bytes:
+    """A TensorFlow Lite file, made without it: one operation that is not built in, and no graph."""
+    text = struct.pack("<L", len(operation)) + operation + b"\0"
+    head = struct.pack("<L4s", 20, b"TFL3") + struct.pack("<4H4x", 8, 8, 0, 4)  # the model's slots: codes at 4
+    model = struct.pack("<lL", 12, 4) + struct.pack("<LL", 1, 12)  # codes: one, 12 bytes on
+    code = struct.pack("<4H", 8, 8, 0, 4) + struct.pack("<lL", 8, 4)
+    return head + model + code + text
 
 
 def field(number: int, content: bytes) -> bytes:

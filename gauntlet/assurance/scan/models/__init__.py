@@ -6,7 +6,10 @@
     configs.py     Keras configurations
     hdf5.py        HDF5: configurations, links out of the file
     savedmodel.py  TensorFlow's operations, from the bytes
-    torchfiles.py  PyTorch: TorchScript's code, exported programs
+    archives.py    whether all readers of an archive find the same members
+    torchfiles.py  PyTorch: members of its archives, exported programs
+    torchscript.py PyTorch: TorchScript's code
+    tflite.py      TensorFlow Lite: operations that are not built in
     onnxfiles.py   ONNX: operators, weights in other files
     safetensors.py where tensors lie
     protobuf.py    protocol buffers, read from their bytes

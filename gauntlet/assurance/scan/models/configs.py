@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gauntlet.assurance.scan.models import allowed
@@ -17,8 +17,6 @@ _GADGETS = {
 }  # fmt: skip
 """Functions of Keras that a configuration has no business with."""
 _LOOKUPS = {"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"}
-NOT_LOADED = ("compile_config", "optimizer_config")
-"""Parts that loading leaves out: models are read with `compile=False`."""
 _LOADERS = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 """Layers around another framework's model: loading them loads or builds that."""
 
@@ -36,26 +34,23 @@ def scan_text(text: str | bytes, file: str, where: str, look: Look) -> None:
     scan_config(config, file, where, look)
 
 
-def scan_config(config: Any, file: str, where: str, look: Look, skip: Collection[str] = ()) -> None:
-    """Note what a configuration holds, however deep: layers lie within layers, losses within compile settings.
-
-    What lies under a key in `skip` is left out.
-    """
-    for entry in mappings(config, skip):
+def scan_config(config: Any, file: str, where: str, look: Look) -> None:
+    """Note what a configuration holds, however deep: layers lie within layers, losses within compile settings."""
+    for entry in mappings(config):
         _code(entry, file, where, look)
         _object(entry, file, where, look)
         _files(entry, file, where, look)
         _nodes(entry, file, where, look)
 
 
-def mappings(config: Any, skip: Collection[str] = ()) -> Iterator[Mapping[str, Any]]:
+def mappings(config: Any) -> Iterator[Mapping[str, Any]]:
     """Every mapping at any depth; a stack, since a stranger chooses the depth."""
     left = [config]
     while left:
         node = left.pop()
         if isinstance(node, dict):
             yield node
-            left.extend(value for key, value in node.items() if key not in skip)
+            left.extend(node.values())
         elif isinstance(node, list):
             left.extend(node)
 

@@ -11,6 +11,7 @@ import gzip
 import json
 import lzma
 import re
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -18,7 +19,17 @@ from collections.abc import Callable
 from tokenize import TokenError
 from typing import IO, Any, BinaryIO, cast
 
-from gauntlet.assurance.scan.models import configs, hdf5, onnxfiles, pickles, safetensors, torchfiles
+from gauntlet.assurance.scan.models import (
+    archives,
+    configs,
+    hdf5,
+    onnxfiles,
+    pickles,
+    safetensors,
+    tflite,
+    torchfiles,
+    torchscript,
+)
 from gauntlet.assurance.scan.models.objects import rule_of
 from gauntlet.assurance.scan.models.rules import Look, escapes
 
@@ -53,14 +64,16 @@ def scan_stream(stream: BinaryIO, file: str, look: Look, where: str = "", depth:
         hdf5.scan_hdf5(stream, file, where, look)
     elif head.startswith(b"\x93NUMPY"):
         scan_npy(stream, file, look, where)
-    elif head[4:8] == b"TFL3":
-        return  # TensorFlow Lite: operations on numbers, none of which reaches a file
+    elif tflite.is_tflite(head):
+        tflite.scan_tflite(stream, file, _at(where), look)
     elif safetensors.is_safetensors(head, _size(stream)):
         safetensors.scan_safetensors(stream, file, _at(where), look)
     elif onnxfiles.is_onnx(head, where or file):
         onnxfiles.scan_onnx(stream, file, _at(where), look)
     elif not _compressed(stream, head, file, look, where, depth):
         _pickle(stream, file, look, where)
+        return
+    pickles.scan_as_pickle(stream, file, look)
 
 
 def _head(stream: BinaryIO) -> bytes:
@@ -108,10 +121,13 @@ def scan_npy(stream: BinaryIO, file: str, look: Look, where: str = "") -> None:
 def scan_zip(stream: BinaryIO, file: str, look: Look, where: str = "", depth: int = 0) -> None:
     """An archive: its names, its sizes, then its members."""
     try:
+        for flaw in archives.flaws(stream):
+            look.hit("GM017", file, f"{_at(where)}{flaw}")
         with zipfile.ZipFile(stream) as archive:
             if not archive.namelist():
                 look.error(file, f"an empty archive is {NOT_A_MODEL}")
             members = _sound(archive.infolist(), file, look)
+            torchfiles.scan_members(archive.namelist(), file, look)
             _torchscript(archive, members, file, look)
             for member in members:
                 try:
@@ -122,8 +138,8 @@ def scan_zip(stream: BinaryIO, file: str, look: Look, where: str = "", depth: in
         look.error(file, f"{_at(where)}an archive that cannot be read: {error}")
 
 
-_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, RuntimeError,
-               ValueError, UnicodeError)  # fmt: skip
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, NotImplementedError,
+           RuntimeError, ValueError, UnicodeError)  # fmt: skip
 
 
 def _sound(members: list[zipfile.ZipInfo], file: str, look: Look) -> list[zipfile.ZipInfo]:
@@ -157,6 +173,8 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str, look: 
     with archive.open(member) as opened:
         if member.filename in ("config.json", "metadata.json"):
             configs.scan_text(opened.read(look.limits.text_bytes + 1), file, name, look)
+        elif torchfiles.TABLE.fullmatch(member.filename):
+            torchfiles.scan_table(opened.read(look.limits.text_bytes + 1), file, name, look)
         elif torchfiles.PROGRAM.fullmatch(member.filename):
             torchfiles.scan_program(opened.read(look.limits.text_bytes + 1), file, name, look)
         elif member.filename == "schema.json":
@@ -173,7 +191,7 @@ def _torchscript(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file:
     if sum(member.file_size for member in code) > look.limits.text_bytes:
         look.error(file, f"code of more than {look.limits.text_bytes:,} bytes")
     elif code:
-        torchfiles.scan_code({member.filename: archive.read(member) for member in code}, file, look)
+        torchscript.scan_code({member.filename: archive.read(member) for member in code}, file, look)
 
 
 def is_text(stream: BinaryIO) -> bool:

@@ -75,11 +75,13 @@ _DANGEROUS_MODULES = {
     "aiohttp", "ftplib", "smtplib", "telnetlib", "poplib", "imaplib", "xmlrpc", "socketserver", "tkinter", "curses",
     "readline", "pydoc", "_osx_support", "_pyio", "_aix_support", "sysconfig", "nturl2path", "netrc", "mailcap",
     "cgi", "wsgiref", "dbm", "plistlib", "bz2", "gzip", "lzma", "csv", "configparser", "getpass", "atexit", "sched",
-    "queue", "IPython", "bdist", "py_compile", "compileall", "sqlite3", "tarfile", "zipfile",
+    "queue", "IPython", "bdist", "py_compile", "compileall", "sqlite3", "_sqlite3", "tarfile", "zipfile", "_pyrepl",
+    "_signal", "nntplib", "pexpect", "select", "selectors", "syslog", "test", "filecmp", "eval", "exec", "compile",
 }  # fmt: skip
 _DANGEROUS_BELOW = (
-    "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.lib", "numpy.ctypeslib", "torch.hub",
-    "torch.serialization", "torch.utils", "torch.jit", "torch.package", "joblib.externals", "joblib.memory",
+    "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.lib", "numpy.ctypeslib", "torch.hub", "torch.compile",
+    "torch.serialization", "torch.utils", "torch.jit", "torch.package", "torch._dynamo", "torch._inductor", "torch.fx",
+    "torch.distributed", "torch.storage", "joblib",
     "keras.src.saving", "keras.saving", "keras.models", "tensorflow", "mlflow",
 )  # fmt: skip
 _ANYWHERE = {"os", "posix", "nt", "subprocess", "sys", "builtins", "ctypes", "importlib", "shutil", "socket", "pty"}
@@ -107,7 +109,7 @@ def _is_harmless(module: str, name: str) -> bool:
     if module in _BUILTINS:
         return name in _HARMLESS_BUILTINS
     if module == "__torch__" or module.startswith("__torch__."):  # a class of TorchScript: no module is called so
-        return True
+        return not f"{module}.{name}".startswith("__torch__.torch.classes.")  # these are libraries', in C++
     if name in _sklearn().get(module, ()):
         return True
     return name in _ALLOWED.get(module, ())

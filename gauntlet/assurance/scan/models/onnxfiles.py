@@ -58,7 +58,7 @@ def _graph(graph: bytes, file: str, look: Look, depth: int) -> None:
             _tensor(value, file, look)
         elif number == _SPARSE:
             for _, tensor in fields(value):
-                _tensor(tensor, file, look)
+                _inner(tensor, file, look)
 
 
 def _node(node: bytes, file: str, look: Look, depth: int) -> None:
@@ -69,7 +69,10 @@ def _node(node: bytes, file: str, look: Look, depth: int) -> None:
         if number == _ATTRIBUTE:
             for kind, value in fields(attribute):
                 if kind in (5, 10):
-                    _tensor(value, file, look)
+                    _inner(value, file, look)
+                elif kind in (22, 23):
+                    for _, tensor in fields(value):
+                        _inner(tensor, file, look)
                 elif kind in (6, 11):
                     _graph(value, file, look, depth + 1)
 
@@ -78,6 +81,12 @@ def _tensor(tensor: bytes, file: str, look: Look) -> None:
     for name, location in _external(tensor):
         if escapes(location):
             look.hit("GM007", file, f"{name} lies in {location!r}")
+
+
+def _inner(tensor: bytes, file: str, look: Look) -> None:
+    """A tensor within a node, or a sparse one: nobody keeps these elsewhere, and readers look for them elsewhere."""
+    for name, location in _external(tensor):
+        look.hit("GM006", file, f"{name or 'a tensor within a node'} lies in {location!r}")
 
 
 def beside(model: bytes) -> set[str]:

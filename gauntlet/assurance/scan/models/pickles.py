@@ -8,8 +8,9 @@ from __future__ import annotations
 
 # It names opcodes and loads nothing.
 import pickletools  # nosec B403
+import re
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
 from gauntlet.assurance.scan.models.objects import rule_of
 from gauntlet.assurance.scan.models.rules import Look
@@ -18,6 +19,8 @@ UNKNOWN, MARK = object(), object()
 SPECULATIVE_OPCODES = 10_000
 """How far the raw bytes of an array are read as opcodes."""
 LONGEST_LINE = 1 << 20
+_NAME = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
+"""What numbers hardly spell when they are taken for opcodes."""
 
 
 class BadPickleError(Exception):
@@ -73,6 +76,12 @@ def scan_pickles(stream: BinaryIO, file: str, look: Look) -> None:
             raise BadPickleError("bytes after the pickle were not looked into")
 
 
+def scan_as_pickle(stream: BinaryIO, file: str, look: Look) -> None:
+    """Note what unpickling a file would import that is one of another format: `pickle.load` does not ask for it."""
+    stream.seek(0)
+    Machine(Bounded(stream), file, look, 0).speculate(0)
+
+
 class Machine:
     """A pickle machine that imports and calls nothing; it knows texts, numbers, tuples and dicts only."""
 
@@ -97,6 +106,8 @@ class Machine:
         return self.left
 
     def _step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        if WRAPPER in [each for each in self.stack[-2:] if isinstance(each, Named)] and opcode.name not in _AT_WRAPPER:
+            self._unusual()
         special = getattr(self, f"_op_{opcode.name.lower()}", None)
         if special:
             special(argument)
@@ -119,10 +130,8 @@ class Machine:
     def _import(self, module: Any, name: Any) -> None:
         if isinstance(module, str) and isinstance(name, str):
             rule = rule_of(module, name)
-            if rule == "GM010" or (rule and not self.speculative):
+            if rule and (not self.speculative or _NAME.fullmatch(f"{module}.{name}")):
                 self.look.hit(rule, self.file, f"{module}.{name}")
-            if rule == "GM011" and not self.speculative:
-                self.look.error(self.file, f"{module}.{name} is not on the allow-list: what it does is not known")
             self.stack.append(Named(module, name))
         else:
             self.look.hit("GM012", self.file, "STACK_GLOBAL without two plain strings")
@@ -155,12 +164,15 @@ class Machine:
         self._make(what, args)
 
     def _make(self, what: Any, args: Any) -> None:
-        """A call; one that makes joblib's description of an array in a way of its own hides what follows."""
-        given = args if isinstance(args, tuple) else (args,)
-        if what == WRAPPER or WRAPPER in [each for each in given if isinstance(each, Named)]:
-            self.look.hit("GM012", self.file, "an array of joblib's that is described in an unusual way")
-            raise BadPickleError("what follows cannot be told from an array")
+        """A call."""
+        if what == WRAPPER:
+            self._unusual()
         self.stack.append(Made(what, args))
+
+    def _unusual(self) -> NoReturn:
+        """Where it is not certain which bytes are an array, readers may take others for opcodes."""
+        self.look.hit("GM012", self.file, "an array of joblib's that is described in an unusual way")
+        raise BadPickleError("what follows cannot be told from an array")
 
     def _op_newobj(self, _: None) -> None:
         args, what = self.stack.pop(), self.stack.pop()
@@ -175,7 +187,11 @@ class Machine:
 
     def _op_build(self, _: None) -> None:
         state, top = self.stack.pop(), self.stack[-1]
+        if isinstance(top, Named):
+            self.look.hit("GM012", self.file, f"attributes of {top.module}.{top.name} itself are set")
         if isinstance(top, Made):
+            if top.what == WRAPPER and top.state is not None:
+                self._unusual()  # what was said of it before still holds
             top.state = state
             if top.what == WRAPPER:
                 self.stack[-1] = UNKNOWN
@@ -185,22 +201,25 @@ class Machine:
         """Go past an array that joblib wrote between two opcodes (joblib.numpy_pickle.NumpyArrayWrapper)."""
         state = wrapper.state if isinstance(wrapper.state, dict) else {}
         dtype, count = _plain_dtype(state.get("dtype")), _count(state.get("shape"))
+        aligned = state.get("numpy_array_alignment_bytes")
+        if UNKNOWN in state or not isinstance(aligned, int | None):
+            self._unusual()
         if wrapper.args != () or dtype is None or count is None:
             raise BadPickleError("an array of joblib's whose size cannot be told")
         if dtype.hasobject:
             self.left = Machine(self.stream, self.file, self.look, self.left).run()
             return
         start = self.stream.tell()
-        if state.get("numpy_array_alignment_bytes") is not None:
+        if aligned is not None:
             self.stream.seek(self.stream.read(1)[0], 1)
         end = self.stream.tell() + count * dtype.itemsize
         if end > self.stream.seek(0, 2):
             raise BadPickleError("the file ends within an array")
-        self._speculate(start)
+        self.speculate(start)
         self.stream.seek(end)
 
-    def _speculate(self, start: int) -> None:
-        """`pickle.load` knows nothing of joblib's arrays: to it these bytes are opcodes, so look for dangerous ones."""
+    def speculate(self, start: int) -> None:
+        """`pickle.load` knows nothing of joblib's arrays: to it these bytes are opcodes, so look for imports there."""
         if self.speculative:
             return
         other = Machine(self.stream, self.file, self.look, SPECULATIVE_OPCODES)
@@ -210,7 +229,7 @@ class Machine:
             other.run()
         except BadPickleError:  # as numbers, taken for opcodes, should
             if other.exhausted:
-                self.look.error(self.file, f"an array that reads as more than {SPECULATIVE_OPCODES:,} opcodes")
+                self.look.error(self.file, f"numbers that read as more than {SPECULATIVE_OPCODES:,} opcodes")
 
     def _op_dup(self, _: None) -> None:
         self.stack.append(self.stack[-1])
@@ -266,14 +285,18 @@ class Machine:
         self._set(self._slice())
 
     def _set(self, items: list[Any]) -> None:
-        """Keep the entries that have a text for a key; others cannot be an array's description."""
+        """Keep entries by their texts; one whose key is no plain text may be any of them."""
         target = self.stack[-1]
         if isinstance(target, dict):
-            target.update({k: v for k, v in zip(items[::2], items[1::2], strict=False) if isinstance(k, str)})
+            target.update(
+                {k if isinstance(k, str) else UNKNOWN: v for k, v in zip(items[::2], items[1::2], strict=False)}
+            )
 
 
 WRAPPER = Named("joblib.numpy_pickle", "NumpyArrayWrapper")
 DTYPE = Named("numpy", "dtype")
+_AT_WRAPPER = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "FRAME", "EMPTY_TUPLE", "NEWOBJ"}
+"""What joblib writes from the name of its description of an array on until there is one."""
 
 
 def _before_mark(opcode: pickletools.OpcodeInfo) -> int:

@@ -21,6 +21,8 @@ def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
     while place < len(message):
         key, place = _varint(message, place)
         number, wire = key >> 3, key & 7
+        if not 0 < number < 1 << 29:  # some readers drop the bits above, and see another field
+            raise ValueError(f"field {number}")
         if wire == 0:
             _, place = _varint(message, place)
         elif wire in (1, 5):

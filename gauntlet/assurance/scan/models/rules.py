@@ -20,13 +20,22 @@ class Rule:
     severity: Severity
     message: str
     source: str
+    is_unknown: bool = False
+    """Whether it says that something is not known to be harmless: then the look was not a whole one."""
 
 
 _TABLE: tuple[Rule, ...] = (
     Rule("GM001", "lambda-layer", "high", "a Lambda layer runs Python code", "CVE-2024-3660"),
     Rule("GM002", "code-in-config", "high", "Python bytecode in a configuration", "CVE-2024-3660, CVE-2025-9905"),
     Rule("GM003", "foreign-object", "high", "the configuration names a dangerous object", "CVE-2025-1550"),
-    Rule("GM004", "custom-object", "medium", "the configuration names what is not on the allow-list", "Keras: saving"),
+    Rule(
+        "GM004",
+        "custom-object",
+        "medium",
+        "the configuration names what is not on the allow-list",
+        "Keras: saving",
+        is_unknown=True,
+    ),
     Rule(
         "GM005",
         "keras-gadget",
@@ -40,7 +49,12 @@ _TABLE: tuple[Rule, ...] = (
     Rule("GM009", "hdf5-external", "high", "HDF5 data that lies in another file", "CVE-2026-1669"),
     Rule("GM010", "dangerous-global", "high", "unpickling imports a dangerous object", "CWE-502"),
     Rule(
-        "GM011", "unknown-global", "medium", "unpickling imports an object that is not known to be harmless", "CWE-502"
+        "GM011",
+        "unknown-global",
+        "medium",
+        "unpickling imports an object that is not known to be harmless",
+        "CWE-502",
+        is_unknown=True,
     ),
     Rule("GM012", "hidden-global", "high", "unpickling imports an object whose name is computed", "CWE-502"),
     Rule("GM013", "object-array", "medium", "an array of pickled Python objects", "NumPy: allow_pickle"),
@@ -55,15 +69,16 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         "GM016", "file-operation", "high", "the graph reads or writes files, or calls Python", "TensorFlow: SECURITY.md"
     ),
-    Rule("GM017", "ambiguous-archive", "medium", "a file that readers read differently", "CWE-436"),
+    Rule("GM017", "ambiguous-archive", "medium", "a file that readers read differently", "CWE-436", is_unknown=True),
     Rule(
         "GM018",
         "custom-operator",
         "medium",
         "the model calls an operation that is not known to only compute",
         "CWE-829",
+        is_unknown=True,
     ),
-    Rule("GM019", "code-in-program", "high", "loading an exported program evaluates a text that is no size", "CWE-95"),
+    Rule("GM019", "code-in-program", "high", "loading an exported program runs more than its operations", "CWE-95"),
 )
 RULES: dict[str, Rule] = {rule.id: rule for rule in _TABLE}
 """Every rule by its number."""
@@ -99,8 +114,10 @@ class Look:
     errors: dict[str, None] = field(default_factory=dict)
 
     def hit(self, rule: str, file: str, detail: str) -> None:
-        """Note a finding; the same detail of the same file counts once."""
+        """Note a finding; the same detail of the same file counts once. What is not known is an error, too."""
         known, file, detail = RULES[rule], printable(file), printable(detail)
+        if known.is_unknown:
+            self.error(file, f"{detail}: what it does is not known")
         self.findings.setdefault(
             (rule, file, detail),
             Finding(

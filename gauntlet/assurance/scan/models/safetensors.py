@@ -52,4 +52,4 @@ def _place(entry: dict[str, Any]) -> tuple[int, int]:
 def _is_whole(places: list[tuple[int, int]], size: int) -> bool:
     """Whether tensors follow each other from the first byte to the last."""
     joined = all(before[1] == after[0] for before, after in pairwise(places))
-    return not places or (joined and places[0][0] == 0 and places[-1][1] == size)
+    return joined and places[0][0] == 0 and places[-1][1] == size if places else size == 0

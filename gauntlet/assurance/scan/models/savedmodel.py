@@ -6,6 +6,8 @@ meta_graph.proto, graph.proto, function.proto and node_def.proto.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,35 +15,64 @@ from gauntlet.assurance.scan.models import configs
 from gauntlet.assurance.scan.models.protobuf import at
 from gauntlet.assurance.scan.models.rules import Look
 
-_NODES = ((2, 2, 1), (2, 2, 2, 1, 3))
-"""From SavedModel to its nodes: meta graph, graph, node; and meta graph, graph, library, function, node."""
-_OP, _METADATA = (2,), (1, 5)
+_GRAPH_NODES, _FUNCTIONS = (2, 2, 1), (2, 2, 2, 1)
+"""From SavedModel to nodes (meta graph, graph, node) and functions (meta graph, graph, library, function)."""
+_NAME, _OP, _INPUT = (1,), (2,), (3,)
+_CALLED = ((5, 2, 10, 1), (5, 2, 1, 9, 1))
+"""From a node to the functions that its attributes name, alone or in a list."""
+_METADATA = (1, 5)
 _FILE_OPERATIONS = {
     "ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc", "WholeFileReader",
     "WholeFileReaderV2", "TextLineReader", "TextLineReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2",
     "TFRecordReader", "TFRecordReaderV2", "TextLineDataset", "TFRecordDataset", "FixedLengthRecordDataset",
     "PrintV2", "Save", "SaveSlices", "DebugIdentity", "DebugIdentityV2", "Remote", "RemoteCall", "RpcCall",
     "InitializeTableFromTextFile", "DatasetFromGraph", "SaveDataset", "LoadDataset", "CreateSummaryFileWriter",
+    "ImmutableConst", "SaveV2", "RestoreV2", "MergeV2Checkpoints", "Restore", "RestoreSlice",
 }  # fmt: skip
-"""`SaveV2`, `RestoreV2` and `MergeV2Checkpoints` are in every SavedModel: its variables are read by them."""
+_SAVER = re.compile(r"__inference__traced_(save|restore)_\d+|save(_\d+)?/.*")
+"""Functions, and in older graphs nodes, by which the loader reads the variables; nothing else may reach them."""
+_SAVING = {"SaveV2", "RestoreV2", "MergeV2Checkpoints"}
 
 
 def scan_saved_model(path: Path, file: str, look: Look) -> None:
-    """Note operations that read or write files or call Python."""
+    """Note operations that read or write files, call Python, or are not known."""
     data = _bytes(path, file, look)
     if data is None:
         return
     try:
-        ops = {op.decode("utf-8", "replace") for way in _NODES for node in at(data, way) for op in at(node, _OP)}
+        found = sorted(set(_operations(data)))
     except ValueError as error:
         look.error(file, f"not a SavedModel that can be read: {error}")
         return
-    if not ops:
+    if not found:
         look.error(file, "no operations found in it: not a SavedModel")
-    for op in sorted(ops & _FILE_OPERATIONS):
-        look.hit("GM016", file, op)
-    for op in sorted(ops - _FILE_OPERATIONS - _allowed()):
-        look.error(file, f"the operation {op[:80]} is not on the allow-list: what it does is not known")
+    for op in found:
+        if rule := rule_of(op):
+            look.hit(rule, file, op)
+
+
+def _operations(data: bytes) -> Iterator[str]:
+    """Operations of the graph and of its functions, without those that save and restore where only the loader asks."""
+    inside = [(name, node) for way in at(data, _FUNCTIONS) for name in _texts(way, (1, 1)) for node in at(way, (3,))]
+    nodes = [("", node) for node in at(data, _GRAPH_NODES)]
+    for owner, node in nodes + inside:
+        name = owner or next(_texts(node, _NAME), "")
+        is_saver = _SAVER.fullmatch(name) is not None
+        yield from (op for op in _texts(node, _OP) if not (is_saver and op in _SAVING))
+        asked = _texts(node, _INPUT) if not owner else (called for way in _CALLED for called in _texts(node, way))
+        if not is_saver and any(_SAVER.fullmatch(each.removeprefix("^")) for each in asked):
+            yield "SaveV2"
+
+
+def _texts(message: bytes, way: tuple[int, ...]) -> Iterator[str]:
+    return (value.decode("utf-8", "replace") for value in at(message, way))
+
+
+def rule_of(operation: str) -> str | None:
+    """The rule against one of TensorFlow's operations, or None for one that computes."""
+    if operation in _FILE_OPERATIONS:
+        return "GM016"
+    return None if operation in _allowed() else "GM018"
 
 
 @lru_cache

@@ -1,15 +1,14 @@
-"""What PyTorch's archives hold beside pickles: the code of TorchScript, the programs of `torch.export`.
+"""What PyTorch's archives hold beside pickles: which members do what, and the programs of `torch.export`.
 
-TorchScript is a language of its own, written like Python: it can call PyTorch's operations only, and those are on a
-list. A program's description holds more than operations: texts that PyTorch evaluates when it loads one.
+A program's description holds more than operations: texts that PyTorch evaluates when it loads one. Beside it lie
+tables of the weights, which may say that one is a pickle.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,16 @@ CODE = re.compile(r"[^/]+/code/[\w/.]+\.py")
 PROGRAM = re.compile(r"[^/]+/models/[^/]+\.json")
 """Descriptions of exported programs."""
 INERT = re.compile(
-    r"[^/]+/(data/(weights|constants)/(weight|tensor|constant|custom_obj)_\d+|archive_(format|version)"
-    r"|data/(weights|constants)/\w+_config\.json|(constants|traced_inputs)/\d+|\.data/version)"
+    r"[^/]+/(data/(weights/weight|constants/tensor)_\d+|archive_(format|version)|\.data/version|(constants|traced_inputs)/\d+)"
 )
-"""Members of a `.pt2` that are bare numbers, or say where they are."""
+"""Members that are bare numbers; of a program's, where its table of weights says so."""
+TABLE = re.compile(r"[^/]+/data/(weights|constants)/\w+_config\.json")
+"""Where the weights of an exported program lie, and how they are kept."""
+_EXPORTED = re.compile(
+    rf"{PROGRAM.pattern}|{TABLE.pattern}|{INERT.pattern}|[^/]+/(byteorder|version|\.data/serialization_id"
+    r"|data/sample_inputs/[^/]+\.pt)"
+)
+"""All that an exported program holds."""
 _SYMBOL = re.compile(r"Symbol\('[su]\d+'(, (positive|integer|nonnegative|real)=(True|False))*\)")
 _SIZE = re.compile(r"L\['\w+'\](\[\d+\])*\.(size|stride)\(\)\[\d+\]")
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -39,85 +44,38 @@ _FLOAT = re.compile(r"Float\('[\d.e+-]+', precision=\d+\)")
 _OPERATORS = {"add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow", "getitem", "eq", "ne", "lt", "le", "gt",
               "ge", "and_", "or_", "not_", "pos"}  # fmt: skip
 _TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
-_PRIMITIVES = {
-    "data", "device", "dtype", "grad", "is_cuda", "is_mps", "is_quantized", "is_sparse", "layout", "max", "min", "name",
-    "NumToTensor", "RaiseException", "requires_grad", "shape", "TupleIndex", "type", "unchecked_cast",
-    "unchecked_unwrap_optional", "Uninitialized",
-}  # fmt: skip
-"""Operations of the language itself. Left out: calls of other machines (`rpc_*`), Python's, and printing."""
-_WRITING = {"save", "from_file", "_print", "warn", "manual_seed", "set_grad_enabled", "backward", "record_stream"}
-"""A function of the archive's own that is called so does not make the operation harmless."""
-_SPACES = ("torch.", "ops.", "__torch__.")
 
 
 @lru_cache
-def _allowed() -> frozenset[str]:
+def allowed() -> frozenset[str]:
     """Operations that compute."""
     lines = Path(__file__).with_name("torch_ops.txt").read_text().splitlines()
     return frozenset(name for line in lines if not line.startswith("#") for name in line.split())
 
 
-# --- TorchScript ----------------------------------------------------------------------------------------------
-
-
-def scan_code(sources: dict[str, bytes], file: str, look: Look) -> None:
-    """Note operations that are not known to do nothing but compute; `sources` are all of an archive's, by name."""
-    trees = {}
-    for where, text in sources.items():
-        try:
-            trees[where] = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            look.error(file, f"{where} is not TorchScript that can be read: {type(error).__name__}")
-    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
-    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)} - _WRITING
-    for where, tree in trees.items():
-        _names(tree, own, file, where, look)
-
-
-def _names(tree: ast.AST, own: set[str], file: str, where: str, look: Look) -> None:
-    """Operations by their full names, and methods: those of a tensor are operations too."""
-    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-    inner = {id(node.value) for node in attributes}
-    for name in sorted({_dotted(node) for node in attributes if id(node) not in inner}):
-        _operation(name, file, where, look)
-    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    methods = {
-        node.attr for node in called if isinstance(node, ast.Attribute) and not _dotted(node).startswith(_SPACES)
-    }
-    for name in sorted(methods - own - _allowed()):
-        look.hit(_rule(name), file, f"{where}: .{name}()")
-
-
-def _dotted(node: ast.AST) -> str:
-    """`torch.nn.f` of an attribute of an attribute of a name; else nothing."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return ".".join([node.id, *parts[::-1]]) if isinstance(node, ast.Name) else ""
-
-
-def _operation(name: str, file: str, where: str, look: Look) -> None:
-    root, _, rest = name.partition(".")
-    if root == "torch" and rest.partition(".")[0] not in _allowed():
-        look.hit(_rule(rest), file, f"{where}: {name}")
-    elif root == "ops" and not _is_known(rest):
-        look.hit("GM018", file, f"{where}: {name}")
-
-
-def _rule(operation: str) -> str:
+def rule_of(operation: str) -> str:
     """Whatever has a file in its name reads or writes one; the rest is not known."""
     return "GM016" if re.search(r"file|save|load", operation) else "GM018"
 
 
-def _is_known(rest: str) -> bool:
-    """Whether it is an operation of the language or of PyTorch's own that computes."""
-    space, _, operation = rest.partition(".")
-    name = operation.partition(".")[0]
-    return (space == "prim" and name in _PRIMITIVES) or (space == "aten" and name in _allowed())
+def scan_members(names: Collection[str], file: str, look: Look) -> None:
+    """Note what no exported program has, such as machine code, which is run when the program is loaded."""
+    if any(name.endswith("/archive_format") for name in names):
+        for name in sorted(name for name in names if not _EXPORTED.fullmatch(name) and not name.endswith("/")):
+            look.hit("GM019", file, f"{name} is no part of a program")
 
 
-# --- exported programs ----------------------------------------------------------------------------------------
+def scan_table(text: bytes, file: str, where: str, look: Look) -> None:
+    """Note weights that are kept in another way than as bare numbers under a name for these."""
+    try:
+        entries = json.loads(text)["config"]
+        kept = [(entry["path_name"], entry["use_pickle"]) for entry in entries.values()]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        look.error(file, f"{where} is not a table of weights that can be read: {type(error).__name__}")
+        return
+    for name, pickled in kept:
+        if pickled is not False or not re.fullmatch(r"(weight|tensor)_\d+", str(name)):
+            look.hit("GM019", file, f"{where}: {name} is a pickle")
 
 
 def scan_program(text: bytes, file: str, where: str, look: Look) -> None:
@@ -128,8 +86,8 @@ def scan_program(text: bytes, file: str, where: str, look: Look) -> None:
         look.error(file, f"{where} is not a program that can be read: {type(error).__name__}")
         return
     for key, value in _entries(program):
-        if key == "target" and not _is_target(value):
-            look.hit(_rule(str(value)), file, f"{where}: {value}")
+        if key in ("target", "as_operator") and not _is_target(value):
+            look.hit(rule_of(str(value)), file, f"{where}: {value}")
         elif not _is_inert(key, value):
             look.hit("GM019", file, f"{where}: {key} {value}")
 
@@ -161,7 +119,7 @@ def _is_target(target: Any) -> bool:
     """Whether a node calls an operation that computes."""
     parts = str(target).split(".")
     if parts[:3] == ["torch", "ops", "aten"]:
-        return len(parts) == 5 and parts[3] in _allowed()
+        return len(parts) == 5 and parts[3] in allowed()
     if len(parts) == 2 and parts[0] in ("_operator", "operator"):
         return parts[1] in _OPERATORS
     return bool(re.fullmatch(r"torch\.sym_\w+|math\.(floor|ceil|trunc|sqrt)", str(target)))
