@@ -50,13 +50,18 @@ COLLECTING = (200_000, 50, 50)
 """Thresholds of Python's garbage collector: at its own (700), importing the libraries takes half as long again."""
 
 
-class Settings(Stated):
+class Chosen(BaseModel):
+    """Which data set, ahead of what is stated of it."""
+
+    dataset: str = Field("digits", description=f"digits, mnist, fashion-mnist, cifar10, or {KNOWN}")
+    data_dir: str | None = Field(None, description="folder (or archive.zip) that holds the data set's files")
+
+
+class Settings(Stated, Chosen):
     """What every flow can be told; of data of one's own, all that `Stated` has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=MAX_TEXT)
 
-    dataset: str = Field("digits", description=f"digits, mnist, fashion-mnist, cifar10, or {KNOWN}")
-    data_dir: str | None = Field(None, description="folder (or archive.zip) that holds the data set's files")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class ReproduceConfig(Settings):
     """Settings of the flow `reproduce`."""
 
-    dataset: str = Field("mnist", description="digits, mnist, fashion-mnist, cifar10, or a file of yours: FILE.npz")
+    dataset: str = Field("mnist", description=f"digits, mnist, fashion-mnist, cifar10, or {KNOWN}")
     report: tuple[str, ...] = Field((), description="name of a report, R0 to R4; repeatable; all when not given")
     quick: bool = Field(False, description="minutes instead of an hour: digits for mnist, few epochs, few images")
     write: str | None = Field(None, description="write the combined Markdown of all reports to this file as well")

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from gauntlet.data.readers import open_zip, read_bounded, read_member, reading
@@ -103,8 +103,7 @@ def _walked(top: Path) -> tuple[tuple[str, ...], frozenset[str], int]:
 
 def _wanted(name: str) -> bool:
     """Whether a file or folder is none of those that systems leave behind."""
-    parts = PurePosixPath(name).parts
-    return not any(part.startswith((".", "__MACOSX")) or part.lower() in JUNK for part in parts)
+    return not any(part.startswith((".", "__MACOSX")) or part.lower() in JUNK for part in name.split("/"))
 
 
 def _above(names: tuple[str, ...]) -> frozenset[str]:

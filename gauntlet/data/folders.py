@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ def pictures(files: Files) -> list[str]:
     """The names of the images; `DataError` for one of a format that is not read."""
     by_kind: dict[str, list[str]] = {}
     for name in files.names:
-        by_kind.setdefault(PurePosixPath(name).suffix.lower(), []).append(name)
+        by_kind.setdefault(os.path.splitext(name)[1].lower(), []).append(name)
     found = [name for kind in PICTURES for name in by_kind.get(kind, ())]
     for kind in OTHERS:
         if kind in by_kind:
@@ -78,7 +78,7 @@ def read_pictures(files: Files, names: Sequence[str]) -> Parts:
 
 
 def _placed(name: str, files: Files) -> _Placed:
-    *above, label = PurePosixPath(name).parts[:-1] or ("",)
+    *above, label = name.split("/")[:-1] or [""]
     if not label:
         raise DataError("lies in no folder of a class", where=files.called(name), fix=EXPECTED)
     part = part_of(above[-1]) if above else ""
@@ -97,8 +97,8 @@ def _check_places(placed: Sequence[_Placed], files: Files) -> None:
     full = {one.name.rpartition("/")[0] for one in placed}
     depth = len(first.top) + 1 + bool(first.part)
     for folder in sorted(files.folders - full):
-        above = PurePosixPath(folder).parts[:-1]
-        sister = above[: len(first.top)] == first.top and (not first.part or part_of(above[-1] if above else ""))
+        above = folder.split("/")[:-1]
+        sister = tuple(above[: len(first.top)]) == first.top and (not first.part or part_of(above[-1] if above else ""))
         if len(above) + 1 == depth and sister:
             raise DataError("the class has no image", where=files.called(folder), fix="fill the folder or remove it")
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.data.files import Files
-from gauntlet.data.parts import Part, Parts, grouped, of_array
+from gauntlet.data.parts import Parts, grouped, of_arrays
 from gauntlet.data.readers import reading
 from gauntlet.data.spelling import PAIRS, spelt
 from gauntlet.errors import DataError, one_line
@@ -46,7 +46,7 @@ def read_mat(files: Files, names: Sequence[str]) -> Parts:
         where = files.called(members[0])
         x, y = _pair(files, members[0], where)
         svhn.append(_is_svhn(x, y))
-        parts[part] = Part(where, y % TENTH if svhn[-1] else y, of_array(x, where))
+        parts[part] = of_arrays(x, y % TENTH if svhn[-1] else y, where, where)
     if not all(svhn):
         return Parts(parts, "mat")
     return Parts(parts, "mat", DIGITS, ("SVHN's label 10 is the digit 0",))

@@ -19,7 +19,7 @@ from gauntlet.data.arrays import checked_names, class_names_of, whole
 from gauntlet.data.files import Files, files_of
 from gauntlet.data.folders import ordered, pictures, read_pictures
 from gauntlet.data.matlab import read_mat
-from gauntlet.data.parts import Part, Parts, Rows, of_array
+from gauntlet.data.parts import Part, Parts, Rows, of_arrays
 from gauntlet.data.pictures import Form
 from gauntlet.data.sources import KEYS, Found
 from gauntlet.data.spelling import PAIRS, QUADS, spelt
@@ -108,8 +108,7 @@ def _npz(path: Path) -> Parts:
 
 def _named(arrays: Mapping[str, NDArray[Any]], x: str, y: str, where: str) -> Part:
     """Two arrays of a file as images and labels."""
-    images = f"{where}: {x}"
-    return Part(f"{where}: {y}", arrays[y], of_array(arrays[x], images), images)
+    return of_arrays(arrays[x], arrays[y], f"{where}: {x}", f"{where}: {y}")
 
 
 # --- which images, and their labels -------------------------------------------------------------------------

@@ -84,6 +84,16 @@ def grouped(names: Sequence[str], where: str) -> dict[str, list[str]]:
     return found
 
 
-def of_array(x: NDArray[Any], where: str) -> Callable[[Rows, Form], NDArray[Any]]:
-    """`take` for images that are an array already."""
-    return lambda rows, form: form.arrays(x if len(rows) == len(x) else x[rows], where)
+def of_arrays(x: NDArray[Any], y: NDArray[Any], images: str, labels: str) -> Part:
+    """Images (n, h, w) or (n, h, w, c) and their labels, called `images` and `labels`, as a part.
+
+    Raises DataError: their numbers differ.
+    """
+    if x.ndim and y.ndim and len(x) != len(y):
+        raise DataError(f"{len(y)} labels for {len(x)} images", where=labels, fix="give one label per image")
+
+    def take(rows: Rows, form: Form) -> NDArray[Any]:
+        chosen = x[rows] if y.ndim and x.ndim and len(rows) < len(x) else x
+        return form.arrays(chosen, images)
+
+    return Part(labels, y, take, images)

@@ -26,6 +26,7 @@ from gauntlet.limits import (
 )
 
 Pixels = NDArray[Any]
+Box = tuple[float, float, float, float]
 FORMATS = ("PNG", "JPEG")
 """What Pillow may decode: every other decoder stays shut."""
 METHOD = "bilinear"
@@ -46,6 +47,11 @@ class Form:
     done: set[str] = field(default_factory=set)
     """What was done to some image, in words."""
 
+    @property
+    def _wanted(self) -> int | None:
+        """The number of channels that is stated."""
+        return {None: None, "grey": 1, "rgb": 3}[self.stated.channels]
+
     def decoded(self, encoded: Iterable[tuple[bytes, str]], n: int) -> Pixels:
         """`n` encoded images, each with its name, as one array (n, h, w, c), uint8 or uint16.
 
@@ -63,9 +69,12 @@ class Form:
 
     def arrays(self, x: Pixels, where: str) -> Pixels:
         """The same for images (n, h, w) or (n, h, w, c) of any type; unchanged where nothing is to be done."""
-        same = self.stated.size in (None, x.shape[1:3]) and self.stated.channels in (None, _channels(x))
-        if x.ndim not in (3, 4) or _channels(x) not in (1, 2, 3, 4) or (same and _channels(x) in (1, 3)):
+        if not _are_images(x):
+            return x  # which `arrays.images` refuses
+        same = self.stated.size in (None, x.shape[1:3]) and self._wanted in (None, _channels(x))
+        if same and _channels(x) in (1, 3):
             return x
+        x = x.astype(np.float32) if x.dtype.kind == "b" else x
         full = x[..., np.newaxis] if x.ndim == 3 else x
         first = self.formed(full[0], f"{where}[0]")
         out = self._room(len(full), first)
@@ -77,7 +86,7 @@ class Form:
         """One image (h, w, 1 to 4) without alpha, in the channels and the size that are wanted."""
         if image.shape[2] in (2, 4):
             image = self._opaque(image, where)
-        if self.stated.channels not in (None, image.shape[2]):
+        if self._wanted not in (None, image.shape[2]):
             image = self._channelled(image)
         if self.stated.size not in (None, image.shape[:2]):
             image = self._resized(image)
@@ -91,7 +100,7 @@ class Form:
         shape, dtype, other = self.first
         if image.shape[2] != shape[2] or image.dtype != dtype:
             told = f"is {_kind(image.shape, image.dtype)}, {other} is {_kind(shape, dtype)}"
-            raise DataError(told, where=where, fix="--channels 1 or --channels 3 makes them alike")
+            raise DataError(told, where=where, fix="--channels grey or --channels rgb makes them alike")
         if image.shape != shape:
             told = f"has {_size(image.shape)} pixels, {other} has {_size(shape)}"
             raise DataError(told, where=where, fix="--image-size SIDE or HEIGHTxWIDTH resizes all")
@@ -144,8 +153,8 @@ class Form:
         return _like(colour * share + behind * (1 - share), image.dtype)
 
     def _channelled(self, image: Pixels) -> Pixels:
-        self.done.add("made grey (BT.601)" if self.stated.channels == 1 else "grey repeated in three channels")
-        if self.stated.channels == 3:
+        self.done.add("made grey (BT.601)" if self._wanted == 1 else "grey repeated in three channels")
+        if self._wanted == 3:
             return np.repeat(image, 3, axis=2)
         return _like((image @ GREY)[..., np.newaxis], image.dtype)
 
@@ -175,13 +184,13 @@ def _pixels(image: Any, where: str) -> Pixels:
     return found[..., np.newaxis] if found.ndim == 2 else found
 
 
-def _resize(plane: Pixels, size: tuple[int, int], box: tuple[float, ...] | None) -> Pixels:
+def _resize(plane: Pixels, size: tuple[int, int], box: Box | None) -> Pixels:
     from PIL import Image
 
     return np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR, box=box))
 
 
-def _middle(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _middle(shape: tuple[int, ...], size: tuple[int, int]) -> Box:
     """The largest part (left, top, right, bottom) around the middle with the proportions of `size`."""
     height, width = shape[:2]
     factor = min(height / size[0], width / size[1])
@@ -192,6 +201,13 @@ def _middle(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float
 
 def _like(values: Pixels, dtype: np.dtype[Any]) -> Pixels:
     return np.rint(values).astype(dtype) if dtype.kind in "iu" else values.astype(dtype)
+
+
+def _are_images(x: Pixels) -> bool:
+    """Whether an array holds images of 1 to 4 channels, and not squares of 2 or 4 pixels with their channels first."""
+    first = x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3]
+    numbers = x.ndim in (3, 4) and x.dtype.kind in "fiub" and 0 not in x.shape
+    return numbers and _channels(x) in ((1, 3) if first else (1, 2, 3, 4))
 
 
 def _channels(x: Pixels) -> int:

@@ -14,6 +14,7 @@ LabelsAs = Literal["as-is", "map"]
 SUFFIXES = (".npz", ".zip", ".parquet", ".arrow", ".csv", ".mat")
 """Files that are a data set of one's own; a folder is one as well."""
 KNOWN = f"the path of a folder, {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+Channels = Literal["grey", "rgb"]
 Background = Literal["black", "white"]
 
 
@@ -30,7 +31,7 @@ class Stated(BaseModel):
         description="resize your images to SIDE or HEIGHTxWIDTH pixels (bilinear)",
     )
     keep_aspect: bool = Field(False, description="resize by one factor and keep the middle; else stretch")
-    channels: Literal[1, 3] | None = Field(None, description="make your images grey (1) or coloured (3)")
+    channels: Channels | None = Field(None, description="make all your images grey, or rgb")
     background: Background | None = Field(None, description="what is behind transparent pixels: black or white")
     limit: int | None = Field(
         None, ge=2, le=MAX_IMAGES, description="read at most so many of your training and of your test images"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gauntlet.data.files import Files
 from gauntlet.data.flatbuffers import is_compressed
-from gauntlet.data.parts import Part, Parts, Rows, grouped, of_array
+from gauntlet.data.parts import Part, Parts, Rows, grouped, of_arrays
 from gauntlet.data.pictures import Form
 from gauntlet.data.readers import reading
 from gauntlet.errors import DataError, one_line
@@ -48,7 +48,7 @@ def read_csv(files: Files, names: Sequence[str]) -> Parts:
             raise DataError(f"has {len(members)} tables of one part", where=files.where, fix="join them")
         where = files.called(members[0])
         labels, pixels = _csv(files, members[0], where)
-        parts[part] = Part(where, labels, of_array(_squared(pixels, where), where))
+        parts[part] = of_arrays(_squared(pixels, where), labels, where, where)
     return Parts(parts, "csv")
 
 

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 from pydantic import ValidationError
 
-from gauntlet.data.datasets import Dataset, stratified_split
+from gauntlet.data.datasets import Dataset
+from gauntlet.data.splits import stratified_split
 from gauntlet.errors import SettingError
 from gauntlet.models.architectures import ARCHITECTURES, architecture
 from gauntlet.training.fit import Training, computes_in_bfloat16, train, usual_epochs
