@@ -16,6 +16,7 @@ from pydantic import Field
 
 from flows.command import Settings, flow, main
 from flows.settings import context
+from gauntlet.data.stated import KNOWN
 
 if TYPE_CHECKING:
     from gauntlet.studies.study import Study
