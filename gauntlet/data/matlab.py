@@ -20,16 +20,8 @@ from gauntlet.data.spelling import PAIRS, spelt
 from gauntlet.errors import DataError, one_line
 from gauntlet.limits import MAX_NPZ_BYTES, SUSPICIOUS_BYTES, SUSPICIOUS_RATIO
 
-KINDS = {
-    "uint8": 1,
-    "int8": 1,
-    "uint16": 2,
-    "int16": 2,
-    "uint32": 4,
-    "int32": 4,
-    "single": 4,
-    "double": 8,
-    "logical": 1,
+KINDS = {"logical": 1, "single": 4, "double": 8} | {
+    f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 """Kinds of variables that are read, and the bytes of a number."""
 TENTH = 10
