@@ -112,6 +112,13 @@ def test_svhns_ten_is_a_zero(tmp_path: Path) -> None:
     assert "digit 0" in found.summary()["prepared"]
 
 
+def test_the_page_has_a_row_for_every_form() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+    table = page.split("## What is done")[0]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert rows[2:] == list(m.FORMS)
+
+
 # Parts: split by class where there are no test images, and limited
 
 
@@ -463,7 +470,7 @@ def test_compressed_buffers_of_arrow_are_refused(tmp_path: Path) -> None:
         ("label,p0,p1\n0,2,3\n1,2,3\n", "2 columns of pixels, neither a square"),
         ("label,p0\n0,1\n1,x\n", "cannot be read as a CSV file"),
         ("label,p0\n0,1\n1\n", "cannot be read as a CSV file"),
-        ("label,p0\n0,1\n1,\n", "NaN or infinite pixels"),
+        ("label,p0\n0,1\n0,1\n1,\n1,3\n", "NaN or infinite pixels"),
         ("label,p0\n", "has no row"),
         ("label,p0\n0.5,255\n1.5,255\n", "class"),
     ],
