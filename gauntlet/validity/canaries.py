@@ -275,7 +275,8 @@ def evaluate(
 
     x, y = dataset.x_test, dataset.y_test
     try:
-        adapted = adapt(model, x[:LOOKED_AT], y[:LOOKED_AT], dataset.n_classes, "0..1", "logits")
+        seen = _some(y, LOOKED_AT)
+        adapted = adapt(model, x[seen], y[seen], dataset.n_classes, "0..1", "logits")
     except ModelError as error:
         return "INVALID", (str(error),)
     classifier = CompiledClassifier(divided(adapted.model, adapted.temperature), dataset.bounds)
