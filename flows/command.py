@@ -67,8 +67,9 @@ class Settings(Stated, Chosen):
 
     def check(self) -> None:
         """Refuse what cannot be used before a server is started; data that was read is kept for the flow."""
-        if remark := self.data().remark():
-            print(f"note: {remark}", file=sys.stderr)
+        dataset = self.data()
+        for line in filter(None, (*dataset.prepared, dataset.remark())):
+            print(f"note: {line}", file=sys.stderr)
 
     def data(self) -> Dataset:
         """The data set, read once a process."""

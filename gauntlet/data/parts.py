@@ -89,7 +89,7 @@ def of_arrays(x: NDArray[Any], y: NDArray[Any], images: str, labels: str) -> Par
 
     Raises DataError: their numbers differ.
     """
-    if x.ndim and y.ndim and len(x) != len(y):
+    if x.ndim > 1 and y.ndim and len(x) != len(y):
         raise DataError(f"{len(y)} labels for {len(x)} images", where=labels, fix="give one label per image")
 
     def take(rows: Rows, form: Form) -> NDArray[Any]:

@@ -29,6 +29,7 @@ Pixels = NDArray[Any]
 Box = tuple[float, float, float, float]
 FORMATS = ("PNG", "JPEG")
 """What Pillow may decode: every other decoder stays shut."""
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 METHOD = "bilinear"
 GREY = np.array([19_595, 38_470, 7_471], np.float64) / 65_536
 """Shares of red, green and blue in grey (ITU-R BT.601, as Pillow rounds them)."""
@@ -118,6 +119,8 @@ class Form:
         """The pixels of a PNG or JPEG, (h, w, 1 to 4); its size is looked at before any of them is made."""
         from PIL import Image
 
+        if not data.startswith(MAGIC):
+            raise DataError("cannot be read as an image: neither PNG nor JPEG", where=where, fix="convert it")
         if data.count(b"\xff\xda") > MAX_JPEG_SCANS and data[:2] == b"\xff\xd8":
             raise DataError(f"is a JPEG of more than {MAX_JPEG_SCANS} scans: a decompression bomb?", where=where)
         with reading(where, "an image"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
