@@ -63,6 +63,12 @@ def test_the_5x5_network_has_the_published_size() -> None:
     assert architecture("cnn5x5").build((28, 28, 1), 10).count_params() == 3_274_634
 
 
+def test_the_residual_network_is_small_and_its_blocks_have_a_way_past_them() -> None:
+    network = architecture("resnet-small").build((32, 32, 3), 10)
+    assert 200_000 < network.count_params() <= 300_000
+    assert sum(type(layer).__name__ == "Add" for layer in network.layers) == 3
+
+
 def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SettingError, match=r"architecture: unknown architecture 'vgg' \(one of cnn3x3, "):
         architecture("vgg")
