@@ -144,20 +144,19 @@ def _numbered(given: Parts) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | 
 
 
 def _chosen(given: Parts, labels: dict[str, NDArray[Any]], stated: Stated) -> tuple[dict[str, Rows], tuple[str, ...]]:
-    """Sorted rows of the training and of the test images."""
+    """Sorted rows of the training and of the test images, and what was left out."""
     if not (stated.limit or "" in given.parts):
         return {side: np.arange(len(labels[side])) for side in labels}, ()
-    whole_ones = {name: whole(y, len(y), given.parts[name].where) for name, y in labels.items()}
-    rows, notes = _split(whole_ones, given, stated)
-    if stated.limit:
-        source = {side: side if side in labels else "" for side in rows}
-        total = {side: len(chosen) for side, chosen in rows.items()}
-        rows = {
-            side: chosen[spread(whole_ones[source[side]][chosen], stated.limit, stated.split_seed)]
-            for side, chosen in rows.items()
-        }
-        notes = (*notes, *(f"{len(rows[side]):,} of {total[side]:,} {side} images" for side in rows))
-    return rows, notes
+    classes = {name: whole(y, len(y), given.parts[name].where) for name, y in labels.items()}
+    rows, notes = _split(classes, given, stated)
+    if stated.limit is None:
+        return rows, notes
+    few = {}
+    for side, chosen in rows.items():
+        among = classes[side if side in classes else ""][chosen]
+        few[side] = chosen[spread(among, stated.limit, stated.split_seed)]
+        notes = (*notes, f"{len(few[side]):,} of {len(chosen):,} {side} images")
+    return few, notes
 
 
 def _split(labels: dict[str, NDArray[Any]], given: Parts, stated: Stated) -> tuple[dict[str, Rows], tuple[str, ...]]:

@@ -87,13 +87,15 @@ def grouped(names: Sequence[str], where: str) -> dict[str, list[str]]:
 def of_arrays(x: NDArray[Any], y: NDArray[Any], images: str, labels: str) -> Part:
     """Images (n, h, w) or (n, h, w, c) and their labels, called `images` and `labels`, as a part.
 
-    Raises DataError: their numbers differ.
+    Raises DataError: their numbers differ, or there is but one label.
     """
-    if x.ndim > 1 and y.ndim and len(x) != len(y):
+    if not y.ndim:
+        raise DataError(f"has shape {y.shape}", where=labels, fix="give one label per image")
+    if x.ndim > 1 and len(x) != len(y):
         raise DataError(f"{len(y)} labels for {len(x)} images", where=labels, fix="give one label per image")
 
     def take(rows: Rows, form: Form) -> NDArray[Any]:
-        chosen = x[rows] if y.ndim and x.ndim and len(rows) < len(x) else x
+        chosen = x[rows] if x.ndim and len(rows) < len(x) else x
         return form.arrays(chosen, images)
 
     return Part(labels, y, take, images)
