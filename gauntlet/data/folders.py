@@ -66,7 +66,7 @@ def read_pictures(files: Files, names: Sequence[str]) -> Parts:
     """
     placed = [_placed(name, files) for name in names]
     _check_places(placed, files)
-    parts = {part: [one for one in placed if one.part == part] for part in {one.part for one in placed}}
+    parts = {part: [one for one in placed if one.part == part] for part in sorted({one.part for one in placed})}
     classes = _classes({part: {one.label for one in members} for part, members in parts.items()}, placed, files)
     number = {name: k for k, name in enumerate(classes)}
     found = {}

@@ -63,7 +63,7 @@ class Parts:
         if set(parts) not in ({""}, {"train", "test"}):
             what = f"has {', '.join(name or 'a part without a name' for name in parts) or 'no part'}"
             raise DataError(what, where=where, fix="call the parts train and test")
-        return replace(self, parts=parts, notes=notes)
+        return replace(self, parts={name: parts[name] for name in sorted(parts, reverse=True)}, notes=notes)
 
 
 def part_of(name: str) -> str:
