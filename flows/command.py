@@ -27,12 +27,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from gauntlet.assurance.audit.secrets import mask
+from gauntlet.data.stated import KNOWN, Stated
 from gauntlet.errors import GauntletError, InputError, SettingError, one_line
 from gauntlet.limits import MAX_TEXT
 from gauntlet.quiet import hush
@@ -49,29 +50,33 @@ COLLECTING = (200_000, 50, 50)
 """Thresholds of Python's garbage collector: at its own (700), importing the libraries takes half as long again."""
 
 
-class Settings(BaseModel):
-    """What every flow can be told."""
+class Chosen(BaseModel):
+    """Which data set, ahead of what is stated of it."""
+
+    dataset: str = Field("digits", description=f"digits, mnist, fashion-mnist, cifar10, or {KNOWN}")
+    data_dir: str | None = Field(None, description="folder (or archive.zip) that holds the data set's files")
+
+
+class Settings(Stated, Chosen):
+    """What every flow can be told; of data of one's own, all that `Stated` has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=MAX_TEXT)
 
-    dataset: str = Field("digits", description="digits, mnist, fashion-mnist, cifar10, or a file of yours: FILE.npz")
-    data_dir: str | None = Field(None, description="folder (or archive.zip) that holds the data set's files")
-    pixel_max: float | None = Field(None, gt=0, description="value of white in your file; else found by its values")
-    labels: Literal["as-is", "map"] = Field("as-is", description="map: renumber the labels of your file from 0")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
 
     def check(self) -> None:
         """Refuse what cannot be used before a server is started; data that was read is kept for the flow."""
-        if remark := self.data().remark():
-            print(f"note: {remark}", file=sys.stderr)
+        dataset = self.data()
+        for line in filter(None, (*dataset.prepared, dataset.remark())):
+            print(f"note: {line}", file=sys.stderr)
 
     def data(self) -> Dataset:
         """The data set, read once a process."""
-        from gauntlet.data.datasets import Stated, read_dataset
+        from gauntlet.data.datasets import read_dataset
 
         folder = Path(self.data_dir) if self.data_dir else None
-        return read_dataset(self.dataset, folder, Stated(self.pixel_max, self.labels))
+        return read_dataset(self.dataset, folder, self.stated())
 
     def typed(self) -> Self:
         """The settings, typed by a person at a terminal."""

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from flows.command import Settings, flow, main
 from flows.settings import context
+from gauntlet.data.stated import KNOWN
 
 if TYPE_CHECKING:
     from gauntlet.studies.study import Study
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class ReproduceConfig(Settings):
     """Settings of the flow `reproduce`."""
 
-    dataset: str = Field("mnist", description="digits, mnist, fashion-mnist, cifar10, or a file of yours: FILE.npz")
+    dataset: str = Field("mnist", description=f"digits, mnist, fashion-mnist, cifar10, or {KNOWN}")
     report: tuple[str, ...] = Field((), description="name of a report, R0 to R4; repeatable; all when not given")
     quick: bool = Field(False, description="minutes instead of an hour: digits for mnist, few epochs, few images")
     write: str | None = Field(None, description="write the combined Markdown of all reports to this file as well")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flows.command import Settings
 from gauntlet.attacks import Attacks
@@ -120,6 +122,19 @@ class GivenModel(Settings):
         weights = getattr(self, "weights", None)
         for name in self._models():
             check_name(name, trust=self.trust, weights=weights if name == getattr(self, "model", None) else None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_decides(cls, given: Any) -> Any:
+        """Images of one's own become as large as the model's file takes them, unless their size is stated."""
+        from gauntlet.data.own import is_own
+        from gauntlet.models.inputs import size_of
+
+        model, stated = given.get("model"), given.get("image_size")
+        if stated is not None or not isinstance(model, str) or not is_own(str(given.get("dataset", ""))):
+            return given
+        size = size_of(Path(model)) if os.path.isfile(model) else None
+        return given | {"image_size": f"{size[0]}x{size[1]}"} if size else given
 
     def typed(self) -> Self:
         """To type `module:function` is to trust it; a deployment's parameters come over a network and must say so."""

@@ -73,5 +73,6 @@ class TrackingError(GauntletError):
 
 def one_line(text: object, limit: int = 4096) -> str:
     """`text` as one printable line of at most `limit` characters, for file names and others' messages."""
-    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    line = str(text)
+    line = line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
     return line if len(line) <= limit else line[: limit - 3] + "..."

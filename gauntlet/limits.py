@@ -21,12 +21,22 @@ from typing import Any, TypeVar
 from gauntlet.errors import LimitError
 
 MAX_NPZ_BYTES = 8 * 2**30
-"""Of the wanted arrays of an .npz together, as declared."""
+"""Of the wanted arrays of an .npz together, as declared; of the images of any other data set, and of a table."""
 SUSPICIOUS_BYTES, SUSPICIOUS_RATIO = 2**30, 100
 """Images compress well, but not a gibibyte a hundredfold."""
 MAX_NPY_HEADER = 2**16
 """Bytes; NumPy itself refuses headers above 10,000 characters."""
 MAX_TAR_MEMBERS, MAX_ZIP_MEMBERS = 100, 10_000
+MAX_FILES = 2_000_000
+"""Of a folder of images, or of a zip of one."""
+MAX_DEPTH = 6
+"""Folders within folders that are looked into."""
+MAX_PICTURE_BYTES = 64 * 2**20
+"""Of one encoded image."""
+MAX_JPEG_SCANS = 64
+"""Of a progressive JPEG: each takes the time of a whole image, and a few bytes."""
+MAX_COLUMNS = 200_000
+"""Of a table."""
 MAX_IMAGES = 10_000_000
 """Of a training or test set."""
 MAX_SIDE = 4_096

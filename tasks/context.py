@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from gauntlet.data.stated import Stated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,15 +16,13 @@ if TYPE_CHECKING:
     from gauntlet.data.datasets import Dataset
 
 
-class Context(BaseModel):
+class Context(Stated):
     """Small enough to travel between tasks, processes and machines; arrays never do."""
 
     model_config = ConfigDict(frozen=True)
 
     dataset: str
     data_dir: str | None = None
-    pixel_max: float | None = None
-    labels: Literal["as-is", "map"] = "as-is"
     seed: int = 0
     fold: int = 0
     """Which of the disjoint subsets of test images attacks are tried on."""
@@ -38,12 +38,15 @@ class Context(BaseModel):
 
     @property
     def title(self) -> str:
-        """The data set's name, or the stem of the user's own file."""
-        return Path(self.dataset).stem if self.dataset.lower().endswith(".npz") else self.dataset
+        """The data set's name, or that of the user's own file or folder."""
+        from gauntlet.data.datasets import DATASETS
+        from gauntlet.data.own import title
+
+        return self.dataset if self.dataset in DATASETS else title(self.dataset)
 
     def params(self) -> dict[str, object]:
         """What to log of it."""
-        return self.model_dump(include={"dataset", "data_dir", "pixel_max", "labels", "seed", "fold"})
+        return self.model_dump(include={"dataset", "data_dir", *Stated.model_fields, "seed", "fold"})
 
     def images(self, n: int | None) -> NDArray[np.int64]:
         """Positions of `n` test images, None for all."""
@@ -51,7 +54,7 @@ class Context(BaseModel):
 
     def load(self) -> Dataset:
         """The data set, read once a process."""
-        from gauntlet.data.datasets import Stated, read_dataset
+        from gauntlet.data.datasets import read_dataset
 
         folder = Path(self.data_dir) if self.data_dir else None
-        return read_dataset(self.dataset, folder, Stated(self.pixel_max, self.labels))
+        return read_dataset(self.dataset, folder, self.stated())

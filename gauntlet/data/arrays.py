@@ -6,8 +6,9 @@ asks for the value of white (`pixel_max`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,6 @@ from gauntlet.data.sources import Found
 from gauntlet.errors import DataError, one_line
 from gauntlet.limits import MAX_CLASS_NAME, MAX_CLASSES, MAX_IMAGES, MAX_SIDE
 
-LabelsAs = Literal["as-is", "map"]
-"""Labels as they are, 0 .. K-1, or the distinct values renumbered in their order."""
 DARK = 0.5
 """An integer type's largest value counts as white where some pixel reaches this share of it."""
 FAINT = 1 / 16
@@ -102,7 +101,11 @@ def renumbered(found: Found) -> tuple[Found, tuple[str, ...]]:
 
 def labels_of(found: Found, key: str, n_images: int) -> NDArray[Any]:
     """Labels as whole numbers, (N,); whether they are in range is checked once the classes are known."""
-    y, where = found.arrays[key], found.where[key]
+    return whole(found.arrays[key], n_images, found.where[key])
+
+
+def whole(y: NDArray[Any], n_images: int, where: str) -> NDArray[Any]:
+    """Labels (N,), (N, 1) or one-hot (N, K) as whole numbers, (N,); `DataError` where they are none."""
     fix = "give integers 0..K-1 of shape (N,), or one-hot rows (N, K)"
     if y.dtype.kind not in "iuf" or y.ndim not in (1, 2) or 0 in y.shape:
         raise DataError(f"has dtype {one_line(y.dtype, 60)} and shape {y.shape}", where=where, fix=fix)
@@ -148,7 +151,12 @@ def class_names_of(found: Found) -> tuple[str, ...]:
     if array.dtype.kind != "U" or array.ndim != 1:
         what = f"has dtype {one_line(array.dtype, 60)} and shape {array.shape}"
         raise DataError(what, where=where, fix="give a one-dimensional array of unicode strings")
-    names = tuple(array.tolist())
+    return checked_names(array.tolist(), where)
+
+
+def checked_names(given: Iterable[str], where: str) -> tuple[str, ...]:
+    """Names of classes, once they are found to be distinct, printable and short; `DataError` otherwise."""
+    names = tuple(given)
     fine = [name.isprintable() and 0 < len(name) <= MAX_CLASS_NAME for name in names]
     if len(set(names)) < len(names) or not all(fine):
         fix = f"give printable, distinct names of 1 to {MAX_CLASS_NAME} characters"

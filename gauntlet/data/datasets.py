@@ -1,4 +1,4 @@
-"""The data sets: `Dataset`, the built-in ones, and the user's own .npz.
+"""The data sets: `Dataset`, the built-in ones, and the user's own (`own.py`).
 
 `read_dataset("digits")` needs no file and no network. `mnist`, `fashion-mnist` and `cifar10` are read from a
 folder or archive (`data_dir`), or downloaded by Keras. Every file is taken to be hostile, see `readers.py`.
@@ -12,43 +12,27 @@ import functools
 import hashlib
 import math
 import numbers
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.data import readers, sources
-from gauntlet.data.arrays import (
-    LabelsAs,
-    check_labels,
-    class_names_of,
-    count_classes,
-    images,
-    labels_of,
-    renumbered,
-)
+from gauntlet.data.arrays import check_labels, count_classes, images, labels_of, renumbered
+from gauntlet.data.files import stamp
+from gauntlet.data.own import check_path, is_own, read_own, title
 from gauntlet.data.sources import KEYS, Found, Shapes
+from gauntlet.data.splits import checked_seed, stratified_split
+from gauntlet.data.stated import AS_FOUND, KNOWN, Stated
 from gauntlet.errors import DataError, SettingError, one_line
 
-
-class Stated(NamedTuple):
-    """What people say of their own data, where its values do not tell."""
-
-    pixel_max: float | None = None
-    """The value of white; found where None."""
-    labels: LabelsAs = "as-is"
-
-
-AS_FOUND = Stated()
 DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 
-_STEM = re.compile(r"\w[\w .+()-]{0,99}")
-OWN_FIX = "for data of your own pass --dataset FILE.npz"
+OWN_FIX = "for data of your own pass --dataset PATH"
 # SHA-256 of the uncompressed IDX files of LeCun, Cortes and Burges.
 MNIST_SHA256 = {
     "x_train": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -78,6 +62,8 @@ class Dataset:
     source: str
     official: bool
     bounds: tuple[float, float] = (0.0, 1.0)
+    prepared: tuple[str, ...] = ()
+    """What was done to the images, or which were left out, in words."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -117,7 +103,7 @@ class Dataset:
         if not isinstance(n, numbers.Integral) or not 1 <= n <= size:
             what = f"{one_line(n)} test images asked for, {self.name} has {size}"
             raise SettingError(what, where="n", fix=f"give a whole number from 1 to {size}")
-        order = np.random.default_rng(_checked_seed(seed)).permutation(size)
+        order = np.random.default_rng(checked_seed(seed)).permutation(size)
         start = fold % (size // n) * n
         return np.sort(order[start : start + n]).astype(np.int64)
 
@@ -132,6 +118,7 @@ class Dataset:
             "digest": self.digest,
             "source": self.source,
             "official": self.official,
+            "prepared": "; ".join(self.prepared),
             "train_size": len(self.y_train),
             "test_size": len(self.y_test),
             "train_label_counts": self._label_counts(self.y_train),
@@ -144,47 +131,22 @@ class Dataset:
 
 
 def read_dataset(name: str, data_dir: Path | None = None, stated: Stated = AS_FOUND) -> Dataset:
-    """A built-in data set by name, or the user's own .npz by path.
+    """A built-in data set by name, or the user's own by path.
 
     The last data set is kept and given again as long as its files do not change.
 
     Args:
-        name: one of `DATASETS`, or the path of an .npz file with `x_train`, `y_train`, `x_test`, `y_test` and
-            perhaps `class_names`: images (N, H, W) or (N, H, W, C) with C 1 or 3, whole numbers, or float in [0, 1];
-            labels 0 .. K-1, integers or one-hot.
+        name: one of `DATASETS`, or the path of a folder or file (docs/data.md lists the formats): images of 1 to 4
+            channels, whole numbers, or float in [0, 1]; labels 0 .. K-1, names of classes, or one-hot.
         data_dir: for mnist, fashion-mnist and cifar10 the folder of the files, or the archive itself; None
-            lets Keras download them. digits and an own .npz have no use for it.
-        stated: the value of white, and whether labels are renumbered, of an own .npz.
+            lets Keras download them. digits and data of one's own have no use for it.
+        stated: what is not to be found of one's own data, and how its images are prepared.
 
     Raises DataError: unknown name, missing file, or anything wrong with a file's content.
     """
     with readers.reading(one_line(name)):
-        path = _location(str(name), data_dir)
+        path = _location(str(name), data_dir, stated)
         return _load(str(name), path, _fingerprint(str(name), path), stated)
-
-
-def stratified_split(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted (kept, held out) indices (int64) into `labels` (N,), every class in proportion.
-
-    Raises SettingError: `share` is not between 0 and 1 or does not suit the classes; unusable seed.
-    """
-    from sklearn.model_selection import train_test_split
-
-    if not 0 < share < 1:
-        raise SettingError(f"is {share}", where="share", fix="give a fraction between 0 and 1")
-    order, state = np.arange(len(labels), dtype=np.int64), _checked_seed(seed)
-    try:
-        kept, held = train_test_split(order, test_size=share, stratify=labels, random_state=state)
-    except ValueError as error:
-        what = f"{share} of {len(labels)} images cannot be split by class: {one_line(error)}"
-        raise SettingError(what, where="share", fix="use another share or more images") from error
-    return np.sort(kept), np.sort(held)
-
-
-def _checked_seed(seed: int) -> int:
-    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
-        raise SettingError(f"is {one_line(seed)}", where="seed", fix="give a whole number, 0 to 2**32 - 1")
-    return int(seed)
 
 
 @dataclass(frozen=True)
@@ -227,31 +189,31 @@ _SPECS = {
 }
 
 
-def _location(name: str, data_dir: Path | None) -> Path | None:
+def _location(name: str, data_dir: Path | None, stated: Stated) -> Path | None:
     """The file or folder to read, which exists (and is no pipe or device); None when none is needed."""
-    own = name.lower().endswith(".npz")
-    if not own and name not in DATASETS:
+    if name not in DATASETS:
+        if is_own(name):
+            return check_path(name)
         close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        fix = f"{hint}known: {', '.join(DATASETS)}, or the path of an .npz file"
+        fix = f"{hint}known: {', '.join(DATASETS)}, or {KNOWN}"
         raise DataError(f"unknown data set {one_line(name)!r}", where="dataset", fix=fix)
-    if not own and (name == "digits" or data_dir is None):
+    if stated.prepares():
+        what = f"{name} is read as it is: --image-size, --channels and --limit are for data of your own"
+        raise DataError(what, where="dataset", fix=f"leave them out, or give the files of {name} as --dataset PATH")
+    if name == "digits" or data_dir is None:
         return None
-    path = Path(name if own or data_dir is None else data_dir)
-    if own and not _STEM.fullmatch(path.stem):
-        fix = "rename it: letters, digits, space and . + - _ ( ) only, 100 characters at most"
-        raise DataError("the file's name becomes an experiment's, and cannot", where=one_line(path, 300), fix=fix)
-    if path.is_file() or (path.is_dir() and not own):
+    path = Path(data_dir)
+    if path.is_file() or path.is_dir():
         return path
-    what = ("not a file" if path.exists() else "no such file") + " or folder" * (not own)
-    fix = "check the path" if own else f"looked for {_SPECS[name].looked_for}"
-    raise DataError(what, where=one_line(path), fix=fix)
+    what = ("not a file" if path.exists() else "no such file") + " or folder"
+    raise DataError(what, where=one_line(path), fix=f"looked for {_SPECS[name].looked_for}")
 
 
 def _fingerprint(name: str, path: Path | None) -> tuple[tuple[int, ...], ...]:
     """Identity, size and time of change of every file that may be read: part of the cache's key."""
-    if path is None:
-        return ()
+    if path is None or name not in DATASETS:
+        return stamp(path) if path else ()
     files = [path] if path.is_file() else [path / file for file in (f"{name}.npz", *sources.known_files())]
     stats = [file.stat() for file in files if file.exists()]
     return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
@@ -304,7 +266,7 @@ def _digits() -> Dataset:
     arrays = dict(zip(KEYS, (images[train], labels[train], images[test], labels[test]), strict=True))
     found = Found(arrays, {key: f"digits: {key}" for key in KEYS}, "scikit-learn")
     official = hashlib.sha256(small.tobytes() + labels.tobytes()).hexdigest() == DIGITS_SHA256
-    return replace(_dataset("digits", found, None, Stated(255)), official=official)
+    return replace(_dataset("digits", found, None, Stated(pixel_max=255)), official=official)
 
 
 def _built_in(name: str, found: Found) -> Dataset:
@@ -347,13 +309,10 @@ def _unlike_mnist(dataset: Dataset, found: Found) -> list[str]:
 
 
 def _own(path: Path, stated: Stated) -> Dataset:
-    """The user's .npz."""
-    where = one_line(path)
-    arrays = readers.read_npz(path, KEYS, ("class_names",))
-    found = Found(arrays, {key: f"{where}: {key}" for key in arrays}, "user npz")
-    names = class_names_of(found) if "class_names" in arrays else None
-    dataset = _dataset(path.stem, found, names, stated)
-    return replace(dataset, official=not _unlike_mnist(dataset, found))
+    """The user's own data."""
+    found, names, prepared = read_own(path, stated)
+    dataset = _dataset(title(str(path)), found, names, stated)
+    return replace(dataset, official=not _unlike_mnist(dataset, found), prepared=prepared)
 
 
 def _dataset(name: str, found: Found, class_names: tuple[str, ...] | None, stated: Stated = AS_FOUND) -> Dataset:

@@ -140,22 +140,22 @@ def parse_cifar(data: bytes, where: str, n: int) -> tuple[NDArray[np.uint8], NDA
 
 
 @contextmanager
-def open_zip(path: Path, kind: str = "a zip file") -> Iterator[zipfile.ZipFile]:
-    """An open zip archive; whatever goes wrong while it is open becomes a `DataError`."""
+def open_zip(path: Path, kind: str = "a zip file", most: int = MAX_ZIP_MEMBERS) -> Iterator[zipfile.ZipFile]:
+    """An open zip archive of at most so many members; whatever goes wrong while it is open becomes a `DataError`."""
     where = one_line(path)
     with reading(where, kind), zipfile.ZipFile(path) as archive:
-        check_names(archive.infolist(), where)
+        check_names(archive.infolist(), where, most)
         yield archive
 
 
-def check_names(members: Collection[zipfile.ZipInfo], where: str) -> None:
+def check_names(members: Collection[zipfile.ZipInfo], where: str, most: int = MAX_ZIP_MEMBERS) -> None:
     """Refuse a zip that an honest program would not write, though nothing of it is ever extracted.
 
     Raises DataError: too many members, two of one name, a link, or a name that leaves the folder or cannot be printed.
     """
     fix = "pack the files again, by their plain names"
-    if len(members) > MAX_ZIP_MEMBERS:
-        raise DataError(f"has {len(members):,} members, at most {MAX_ZIP_MEMBERS:,} allowed", where=where, fix=fix)
+    if len(members) > most:
+        raise DataError(f"has {len(members):,} members, at most {most:,} allowed", where=where, fix=fix)
     seen: set[str] = set()
     for info in members:
         name, shown = info.filename, one_line(info.filename, 80)
@@ -244,6 +244,12 @@ def read_npz(
         wanted = [key for key in (*required, *optional) if key in members]
         _check_total(sum(members[key].file_size for key in wanted), path, limit)
         return {key: _read_npy(archive, members[key], f"{where}: {key}") for key in wanted}
+
+
+def npz_keys(path: Path) -> tuple[str, ...]:
+    """The names of the arrays of an .npz file; `DataError` when it is none."""
+    with open_zip(path, "an .npz file") as archive:
+        return tuple(info.filename.removesuffix(".npy") for info in archive.infolist())
 
 
 def _check_total(total: int, path: Path, limit: int) -> None:

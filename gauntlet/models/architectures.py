@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gauntlet.errors import SettingError
 
@@ -19,8 +19,8 @@ class Architecture:
     """A network and the settings it is usually trained with."""
 
     name: str
-    layers: Callable[[int], list[keras.Layer]]
-    """From the number of classes to the layers behind the input."""
+    make: Callable[[Shape, int, str], keras.Model]
+    """From the shape of an image, the number of classes and a name to a fresh network."""
     optimizer: str
     learning_rate: float
     momentum: float = 0.0
@@ -29,9 +29,18 @@ class Architecture:
 
     def build(self, input_shape: Shape, n_classes: int) -> keras.Model:
         """A fresh model: float32 images (n, *input_shape) to logits (n, n_classes)."""
+        return self.make(input_shape, n_classes, self.name.replace("-", "_"))
+
+
+def _sequence(layers: Callable[[int], list[keras.Layer]]) -> Callable[[Shape, int, str], keras.Model]:
+    """A network of layers one behind the other; `layers` makes them from the number of classes."""
+
+    def make(input_shape: Shape, n_classes: int, name: str) -> keras.Model:
         import keras
 
-        return keras.Sequential([keras.Input(input_shape), *self.layers(n_classes)], name=self.name.replace("-", "_"))
+        return keras.Sequential([keras.Input(input_shape), *layers(n_classes)], name=name)
+
+    return make
 
 
 def _cnn3x3(n_classes: int) -> list[keras.Layer]:
@@ -80,12 +89,49 @@ def _cnn3x3_deep(n_classes: int) -> list[keras.Layer]:
     ]
 
 
+WIDTHS = (32, 64, 96)
+"""Channels of the residual blocks of `resnet-small`; each halves height and width."""
+
+
+def _resnet_small(input_shape: Shape, n_classes: int, name: str) -> keras.Model:
+    """A residual network (He et al. 2016) for 32 × 32 pixels: a stem and three blocks, about 220,000 weights."""
+    import keras
+    from keras import layers as nn
+
+    images = keras.Input(input_shape)
+    hidden = _normed(nn.Conv2D(WIDTHS[0], 3, padding="same", use_bias=False)(images), relu=True)
+    for width in WIDTHS:
+        hidden = _block(hidden, width)
+    pooled = nn.GlobalAveragePooling2D()(hidden)
+    return keras.Model(images, nn.Dense(n_classes, dtype="float32")(pooled), name=name)
+
+
+def _block(x: Any, width: int) -> Any:
+    """Two convolutions, the first of stride 2, beside a 1 × 1 convolution of the same stride."""
+    from keras import layers as nn
+
+    inner = _normed(nn.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(x), relu=True)
+    inner = _normed(nn.Conv2D(width, 3, padding="same", use_bias=False)(inner))
+    beside = _normed(nn.Conv2D(width, 1, strides=2, use_bias=False)(x))
+    return nn.ReLU()(nn.Add()([inner, beside]))
+
+
+def _normed(x: Any, *, relu: bool = False) -> Any:
+    from keras import layers as nn
+
+    x = nn.BatchNormalization(momentum=0.9)(x)
+    return nn.ReLU()(x) if relu else x
+
+
 ARCHITECTURES = {
     entry.name: entry
     for entry in (
-        Architecture("cnn3x3", _cnn3x3, optimizer="adam", learning_rate=0.001),
-        Architecture("cnn5x5", _cnn5x5, optimizer="sgd", learning_rate=0.01, momentum=0.9),
-        Architecture("cnn3x3-deep", _cnn3x3_deep, optimizer="adam", learning_rate=0.001, validation_share=0.2),
+        Architecture("cnn3x3", _sequence(_cnn3x3), optimizer="adam", learning_rate=0.001),
+        Architecture("cnn5x5", _sequence(_cnn5x5), optimizer="sgd", learning_rate=0.01, momentum=0.9),
+        Architecture(
+            "cnn3x3-deep", _sequence(_cnn3x3_deep), optimizer="adam", learning_rate=0.001, validation_share=0.2
+        ),
+        Architecture("resnet-small", _resnet_small, optimizer="adam", learning_rate=0.002),
     )
 }
 

@@ -173,7 +173,7 @@ def _optimizer(training: Training) -> keras.optimizers.Optimizer:
 def _hold_out(x: Images, y: Any, training: Training) -> tuple[Images, Any, tuple[Images, Any] | None]:
     if not training.validation_share:
         return x, y, None
-    from gauntlet.data.datasets import stratified_split
+    from gauntlet.data.splits import stratified_split
 
     kept, held = stratified_split(y, training.validation_share, training.seed)
     return x[kept], y[kept], (x[held], y[held])

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gauntlet.attacks import ApgdCe, Fgsm, Pgd, Square, UniformNoise
+from gauntlet.data.splits import spread
 from gauntlet.errors import ModelError
 from gauntlet.evaluation.battery import Battery, Job
 from gauntlet.evaluation.battery import run as run_battery
 from gauntlet.models.adapter import adapt
 from gauntlet.models.scale import divided
 from gauntlet.progress import Progress, part, silent
-from gauntlet.threat import default_budgets
+from gauntlet.threat import Labels, default_budgets
 from gauntlet.training.fit import Training, train
 from gauntlet.validity import known, reference
 from gauntlet.validity.checks import Evaluation, Validity
@@ -257,9 +258,15 @@ def usual_training(n_train: int, seed: int) -> Training:
 
 
 def _cut(dataset: Dataset) -> Dataset:
-    few, fewer = LARGEST
-    small = replace(dataset, x_train=dataset.x_train[:few], y_train=dataset.y_train[:few])
-    return replace(small, x_test=dataset.x_test[:fewer], y_test=dataset.y_test[:fewer])
+    few, fewer = (_some(labels, n) for labels, n in zip((dataset.y_train, dataset.y_test), LARGEST, strict=True))
+    small = replace(dataset, x_train=dataset.x_train[few], y_train=dataset.y_train[few])
+    return replace(small, x_test=dataset.x_test[fewer], y_test=dataset.y_test[fewer])
+
+
+def _some(labels: Labels, n: int) -> Any:
+    """The first `n` images; where those lack a class, as in data that is sorted by class, `n` of all classes."""
+    first = slice(0, n)
+    return first if len(np.unique(labels[first])) == len(np.unique(labels)) else spread(labels, n, 0)
 
 
 def one(
@@ -289,7 +296,8 @@ def evaluate(
 
     x, y = dataset.x_test, dataset.y_test
     try:
-        adapted = adapt(model, x[:LOOKED_AT], y[:LOOKED_AT], dataset.n_classes, "0..1", "logits")
+        seen = _some(y, LOOKED_AT)
+        adapted = adapt(model, x[seen], y[seen], dataset.n_classes, "0..1", "logits")
     except ModelError as error:
         return "INVALID", (str(error),)
     classifier = CompiledClassifier(divided(adapted.model, adapted.temperature), dataset.bounds)

@@ -121,6 +121,55 @@ data("a link to itself", "own.npz", lambda f: (f / "own.npz").symlink_to("own.np
 data("no file", "own.npz|no such file", lambda f: f / "own.npz")
 
 
+# --- folders, zips and tables of images -----------------------------------------------------------------------
+
+
+def pictured(name: str, says: str, packed: bool = False, **files: bytes | None) -> None:
+    """A folder of images, or a zip of one, with some files changed, or left out where None; `__` is `/`."""
+    add("images", name, says, lambda folder: ["--dataset", m.image_folder(folder, packed, files)])
+
+
+png = m.picture()
+pictured("an image that is none", "train/a/0.png|cannot be read as an image", train__a__0=b"junk")
+pictured("an image cut off", "train/a/0.png|cannot be read as an image", train__a__0=png[:50])
+pictured("an image of another format", "train/a/0.png|cannot be read as an image", train__a__0=m.picture("TIFF"))
+pictured(
+    "PostScript for an image", "train/a/0.png|cannot be read as an image", train__a__0=b"%!PS-Adobe-3.0 EPSF-3.0\n"
+)
+pictured("an image of 2**31 pixels a side", "train/a/0.png", train__a__0=m.declared_picture(2**31 - 1))
+pictured("an image of 5,000 pixels a side", "train/a/0.png|5000", train__a__0=m.declared_picture(5_000))
+pictured("images of two sizes", "train/b/2.png|--image-size", train__b__2=m.picture(side=9))
+pictured("a grey image among coloured ones", "train/b/2.png|--channels", train__b__2=m.picture(mode="L"))
+pictured("a class that training has not", "test/c/0.png|no training image", test__c__0=png)
+pictured("an image in no class", "train/0.png|lies elsewhere", train__0=png)
+pictured("a zip that leaves its folder", "unsafe name", packed=True, **{"..__evil": png})
+pictured("a zip with a bomb", "train/a/0.png|zip bomb", packed=True, train__a__0=bytes(65 * 2**20))
+pictured("a zip with an image that is none", "train/a/0.png|cannot be read as an image", packed=True, train__a__0=b"x")
+add("images", "an empty folder", "holds no images", lambda f: ["--dataset", m.image_folder(f, False, None)])
+add("images", "the root of the system", "experiment's, and cannot", lambda _: ["--dataset", "/"])
+
+
+def tabled(name: str, says: str, file: str, content: Callable[[], bytes]) -> None:
+    """A table in one file."""
+    add("tables", name, says, lambda folder: ["--dataset", written(folder, file, content())])
+
+
+tabled("a pickle called parquet", "own.parquet|cannot be read", "own.parquet", lambda: pickle.dumps([1]))
+tabled("a table of paths", "never followed", "own.parquet", lambda: m.parquet_bytes(path="/etc/passwd"))
+tabled("a table of text for images", " row |cannot be read as an image", "own.parquet", lambda: m.parquet_bytes(b"x"))
+tabled("a table cut off", "own.parquet|cannot be read", "own.parquet", lambda: m.parquet_bytes(png)[:-9])
+tabled("a table without end", "own.arrow|cannot be read", "own.arrow", lambda: m.arrow_bytes(png)[:-90])
+tabled("compressed Arrow buffers", "compressed buffers", "own.arrow", lambda: m.arrow_bytes(png, "zstd"))
+tabled("an Arrow batch with offsets anywhere", "own.arrow", "own.arrow", lambda: m.arrow_bytes(png, spoilt=True))
+tabled("a CSV of one column", "expected a label", "own.csv", lambda: b"1\n2\n")
+tabled("a CSV of words", "own.csv|cannot be read", "own.csv", lambda: b"label,p0\n" + b"0,1\n1,__import__\n" * 9)
+tabled("a CSV of a line of 20 MB", "own.csv", "own.csv", lambda: b"1," * 10_000_000)
+tabled("a CSV of binary", "own.csv", "own.csv", lambda: bytes(range(256)) * 9)
+tabled("MATLAB cells", "X is of kind cell", "own.mat", lambda: m.mat_bytes(np.array([{}], object)))
+tabled("MATLAB of 7.3", "version 7.3", "own.mat", lambda: b"MATLAB 7.3 MAT-file" + bytes(500))
+tabled("no MATLAB", "own.mat|cannot be read", "own.mat", lambda: pickle.dumps([1]))
+
+
 # --- IDX ----------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ never get past a magic number.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import resource
 import sys
@@ -21,6 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from gauntlet.data import datasets, sources
+from gauntlet.data.pictures import Form
+from gauntlet.data.stated import SUFFIXES, Stated
 from gauntlet.errors import GauntletError
 from tests.hostile import making as m
 
@@ -59,7 +62,27 @@ def seeds(folder: Path) -> dict[str, tuple[str, bytes]]:
     found["idx, gzipped"] = (".gz", m.gz(m.idx_bytes()[IMAGES]))
     for path in folder.iterdir():
         path.unlink()
-    return found
+    return found | _images()
+
+
+def _images() -> dict[str, tuple[str, bytes]]:
+    """Encoded images, and what they come in."""
+    from scipy.io import savemat
+
+    png, stream = m.picture(), io.BytesIO()
+    savemat(stream, {"X": np.moveaxis(m.arrays()["x_train"], 0, -1), "y": m.arrays()["y_train"]}, do_compression=True)
+    rows = [",".join(map(str, (k % 2, *range(100, 164)))) for k in range(40)]
+    with tempfile.TemporaryDirectory() as place:
+        packed = m.image_folder(Path(place), True, {}).read_bytes()
+    return {
+        "png": ("png", png),
+        "jpeg": ("png", m.picture("JPEG")),
+        "zip of images": ("own.zip", packed),
+        "parquet": ("own.parquet", m.parquet_bytes(png)),
+        "arrow": ("own.arrow", m.arrow_bytes(png)),
+        "mat": ("own.mat", stream.getvalue()),
+        "csv": ("own.csv", "\n".join(rows).encode()),
+    }
 
 
 IMAGES = f"{m.STEMS['x_train']}-ubyte"
@@ -104,12 +127,19 @@ def load(kind: str, name: str, data: bytes, folder: Path) -> None:
             (place / (file + name if file == IMAGES else file)).write_bytes(data if file == IMAGES else content)
         sources.idx_files(place, datasets._SPECS["mnist"].shapes())
         datasets.read_dataset("mnist", place)
+    elif name == "png":
+        _one_image(data)
     elif kind == "npy header":
         datasets.read_dataset(str(m.raw_npz(folder, data)))
     else:
         path = folder / name
         path.write_bytes(data)
-        datasets.read_dataset(*(("mnist", path) if name.endswith(".zip") else (str(path), None)))
+        datasets.read_dataset(*(("mnist", path) if name == "archive.zip" else (str(path), None)))
+
+
+def _one_image(data: bytes) -> None:
+    """Decode the bytes as a data set's images are."""
+    Form(Stated(), len(data)).decoded([(data, "0.png")], 1)
 
 
 def outcome(kind: str, name: str, data: bytes, folder: Path) -> str:
@@ -122,7 +152,7 @@ def outcome(kind: str, name: str, data: bytes, folder: Path) -> str:
         assert line.isprintable(), repr(line)
         assert len(line) < 6_000, len(line)
         told = "refused"
-    allowed = {"own.npz", "archive.zip", "mnist"}
+    allowed = {"archive.zip", "mnist", *(f"own{suffix}" for suffix in SUFFIXES)}
     assert {path.name for path in folder.iterdir()} <= allowed, list(folder.iterdir())
     return told
 

@@ -9,6 +9,7 @@ import pickle
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -321,3 +322,80 @@ def safetensors(header: Any, content: bytes = b"", length: int | None = None) ->
     """A header and the bytes behind it."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + content
+
+
+# --- images and tables --------------------------------------------------------------------------------------
+
+
+def picture(kind: str = "PNG", side: int = 8, mode: str = "RGB") -> bytes:
+    """A well-formed image."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, kind)
+    return stream.getvalue()
+
+
+def declared_picture(side: int) -> bytes:
+    """A PNG that declares these sides, and holds those of another."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return picture()[:12] + head + struct.pack(">I", zlib.crc32(head)) + picture()[33:]
+
+
+def image_folder(folder: Path, packed: bool, changes: dict[str, bytes | None] | None) -> Path:
+    """`train/a/0.png` to `test/b/2.png`, some of them changed; nothing where `changes` is None."""
+    (top := folder / "own").mkdir()
+    if changes is None:
+        return top
+    names = [f"{part}__{label}__{i}" for part in ("train", "test") for label in "ab" for i in range(3)]
+    files = {name: content for name, content in (dict.fromkeys(names, picture()) | changes).items() if content}
+    named = {name.replace("__", "/") + ".png": content for name, content in files.items()}
+    if packed:
+        top.rmdir()
+        with zipfile.ZipFile(folder / "own.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in named.items():
+                archive.writestr(name, content)
+        return folder / "own.zip"
+    for name, content in named.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(content)
+    return top
+
+
+def table(content: bytes | None, path: str | None = None) -> Any:
+    """Forty rows of an image and a label, as the Hugging Face hub has them."""
+    import pyarrow as pa
+
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = pa.array([{"bytes": content, "path": path}] * 40, kind)
+    return pa.table({"image": images, "label": pa.array([0, 1] * 20)})
+
+
+def parquet_bytes(content: bytes | None = None, path: str | None = None) -> bytes:
+    """The table as a Parquet file."""
+    from pyarrow import parquet
+
+    stream = io.BytesIO()
+    parquet.write_table(table(content, path), stream)
+    return stream.getvalue()
+
+
+def arrow_bytes(content: bytes, compression: str | None = None, *, spoilt: bool = False) -> bytes:
+    """The table as an Arrow stream; `spoilt` offsets point far behind it."""
+    import pyarrow as pa
+
+    stream, rows = io.BytesIO(), table(content)
+    with pa.ipc.new_stream(stream, rows.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as out:
+        out.write_table(rows)
+    data = stream.getvalue()
+    return data.replace(struct.pack("<II", 0, len(content)), struct.pack("<II", 0, 2**31 - 1)) if spoilt else data
+
+
+def mat_bytes(x: np.ndarray) -> bytes:
+    """A MATLAB file with these images."""
+    from scipy.io import savemat
+
+    stream = io.BytesIO()
+    savemat(stream, {"X": x, "y": np.arange(3)})
+    return stream.getvalue()

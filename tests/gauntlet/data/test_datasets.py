@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gauntlet.data import datasets, readers, sources
-from gauntlet.data.datasets import DATASETS, Dataset, read_dataset, stratified_split
+from gauntlet.data.datasets import DATASETS, Dataset, read_dataset
+from gauntlet.data.splits import stratified_split
 from gauntlet.errors import DataError, InputError, SettingError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -272,7 +273,7 @@ def test_one_changed_pixel_is_not_official(mnist_bytes: dict[str, bytes], scratc
     changed = mnist_bytes["x_test"][:-1] + b"\x07"
     folder = plain(scratch, mnist_bytes | {"x_test": changed})
     message = refused("mnist", folder, names="t10k-images-idx3-ubyte", says="not official MNIST")
-    assert "--dataset FILE.npz" in message
+    assert "--dataset PATH" in message
 
 
 @needs_mnist

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 from pydantic import ValidationError
 
-from gauntlet.data.datasets import Dataset, stratified_split
+from gauntlet.data.datasets import Dataset
+from gauntlet.data.splits import stratified_split
 from gauntlet.errors import SettingError
 from gauntlet.models.architectures import ARCHITECTURES, architecture
 from gauntlet.training.fit import Training, computes_in_bfloat16, train, usual_epochs
@@ -60,6 +61,12 @@ def test_an_architecture_gives_logits(name: str, shape: tuple[int, int, int], n_
 
 def test_the_5x5_network_has_the_published_size() -> None:
     assert architecture("cnn5x5").build((28, 28, 1), 10).count_params() == 3_274_634
+
+
+def test_the_residual_network_is_small_and_its_blocks_have_a_way_past_them() -> None:
+    network = architecture("resnet-small").build((32, 32, 3), 10)
+    assert 200_000 < network.count_params() <= 300_000
+    assert sum(type(layer).__name__ == "Add" for layer in network.layers) == 3
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:

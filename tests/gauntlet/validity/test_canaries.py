@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from gauntlet.attacks import ApgdCe, Fgsm, Pgd, Square, UniformNoise
@@ -66,3 +67,14 @@ def test_an_honest_model_that_is_doubted_and_a_broken_one_that_is_not_fail(
     assert broken.reason == "moonlight"
     monkeypatch.setattr(canaries, "evaluate", lambda *_: ("VALID", ()))
     assert replace(canaries.one("noise-layer", digits, TRAINING, model), reasons=()).ok is False
+
+
+def test_data_sorted_by_class_is_cut_to_all_classes(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canaries, "LARGEST", (300, 100))
+    rows, asked = np.argsort(digits.y_train, kind="stable"), np.argsort(digits.y_test, kind="stable")
+    by_class = replace(digits, x_train=digits.x_train[rows], y_train=digits.y_train[rows])
+    by_class = replace(by_class, x_test=digits.x_test[asked], y_test=digits.y_test[asked])
+    cut = canaries._cut(by_class)
+    assert (len(cut.y_train), len(cut.y_test)) == (300, 100)
+    assert set(cut.y_train) == set(cut.y_test) == set(range(10))
+    np.testing.assert_array_equal(canaries._cut(digits).x_test, digits.x_test[:100])

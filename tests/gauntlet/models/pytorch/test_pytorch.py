@@ -37,7 +37,7 @@ def pair(model: keras.Model, classifier: CompiledClassifier) -> tuple[WhiteBox, 
     return classifier, boxed(twin(model))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name.startswith("cnn")])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)], ids=str)
 def test_an_architecture_gives_the_same_in_both(name: str, shape: tuple[int, int, int]) -> None:
     keras.utils.set_random_seed(0)
