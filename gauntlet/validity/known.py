@@ -22,11 +22,12 @@ from gauntlet.certify.base import Proven
 from gauntlet.evaluation.battery import Battery, Job, run
 from gauntlet.evaluation.outcome import WorstCase, worst_case
 from gauntlet.models.access import Target
-from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:
     import keras
+
+    from gauntlet.models.classifier import CompiledClassifier
 
 FOLDER = Path(__file__).parent / "networks"
 SHAPE, CLASSES = (28, 28, 1), 10
@@ -72,6 +73,8 @@ class Known:
     @property
     def target(self) -> CompiledClassifier:
         """To be attacked."""
+        from gauntlet.models.classifier import CompiledClassifier
+
         return CompiledClassifier(self.model)
 
 
