@@ -17,7 +17,7 @@ SETTINGS = [
     "data.datascan",
     "data.datasets",
     "defenses.detection",
-    "defenses.poisoning",
+    "poisoning",
     "defenses.training",
     "evaluation.battery",
     "evaluation.clean",

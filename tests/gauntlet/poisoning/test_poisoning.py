@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from gauntlet.data.datasets import Dataset
-from gauntlet.defenses.poisoning import POISONINGS, CornerTrigger, Patch, Poisoning, parse, poisoning
 from gauntlet.errors import SettingError
+from gauntlet.poisoning import POISONINGS, CornerTrigger, Patch, Poisoning, parse, poisoning
 
 # A newcomer to POISONINGS is tested by everything below that names no poisoning.
 every_poisoning = pytest.mark.parametrize("kind", POISONINGS.values(), ids=POISONINGS)
