@@ -9,13 +9,13 @@ triggers and warps leave behind (universal perturbations towards a class, Moosav
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from gauntlet.backdoor.triggers import Found, Victims, succeeded
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 
@@ -39,23 +39,11 @@ class Inversion(BaseModel):
     steps: int = Field(300, ge=10, le=10_000, description="Gradient steps for each class")
     batch: int = Field(24, ge=1, le=4_096, description="Images of a step, for each class")
     every: int = Field(20, ge=1, description="Steps from one look at the success rate to the next")
+    looked: int = Field(64, ge=1, le=4_096, description="Images of a look, for each class")
     success: float = Field(0.95, gt=0, le=1, description="Share of the images that a trigger must send to the class")
     learning_rate: float = Field(0.1, gt=0, description="Of Adam")
     weight: float = Field(1e-3, gt=0, description="Of the trigger's size in the loss, to begin with")
     change: float = Field(1.1, gt=1, le=10, description="By which factor a step changes that weight")
-
-
-@dataclass(frozen=True)
-class Found:
-    """The smallest trigger found for each of k classes; without one, infinite sizes and the last tried."""
-
-    kind: str
-    sizes: NDArray[np.float64]
-    """(k,), in the unit of the kind."""
-    mask: Floats = field(repr=False)
-    """(k, h, w, 1) in [0, 1]; ones for a perturbation."""
-    pattern: Floats = field(repr=False)
-    """(k, h, w, c): pixels of a patch, or what is added by a perturbation."""
 
 
 class Form(ABC):
@@ -82,6 +70,8 @@ class Form(ABC):
 
     free: list[Floats]
     """The arrays that are moved, each (k, ...)."""
+    largest: float
+    """Size of a trigger that hides the whole image."""
 
 
 class Patches(Form):
@@ -93,6 +83,7 @@ class Patches(Form):
         """`shape` (h, w, c) of the images; patterns start at random."""
         low, high = bounds
         self._low, self._range = np.float32(low), np.float32(high - low)
+        self.largest = float(shape[0] * shape[1])
         opened = np.full((k, *shape[:2], 1), np.arctanh(2 * OPEN - 1), np.float32)
         self.free = [opened, rng.uniform(-1, 1, (k, *shape)).astype(np.float32)]
 
@@ -130,12 +121,13 @@ class Perturbations(Form):
     def __init__(self, k: int, shape: tuple[int, ...], bounds: tuple[float, float], rng: np.random.Generator) -> None:
         """`shape` (h, w, c) of the images; every candidate starts near nothing."""
         self._bounds = bounds
+        self.largest = float((bounds[1] - bounds[0]) * np.sqrt(np.prod(shape)))
         self.free = [rng.normal(0, 0.01, (k, *shape)).astype(np.float32)]
 
     def parts(self) -> tuple[Floats, Floats]:
-        """Open everywhere."""
+        """Nothing is replaced."""
         (delta,) = self.free
-        return np.ones((*delta.shape[:3], 1), np.float32), delta
+        return np.zeros((*delta.shape[:3], 1), np.float32), delta
 
     def show(self, x: Images) -> Images:
         """Added."""
@@ -157,25 +149,6 @@ class Perturbations(Form):
 FORMS: dict[str, type[Form]] = {one.kind: one for one in (Patches, Perturbations)}
 
 
-class Victims:
-    """Images to search and to look on, for each class those that are not of it."""
-
-    def __init__(self, x: Images, y: Labels, n_classes: int, rng: np.random.Generator) -> None:
-        """`x` (n, h, w, c) with true labels `y` (n,)."""
-        self._x, self._rng = x, rng
-        self.rows = [rng.permutation(np.flatnonzero(y != k)) for k in range(n_classes)]
-        self._next = [0] * n_classes
-
-    def draw(self, b: int) -> Images:
-        """(k, b, h, w, c): the next of each class, from the start when all were had."""
-        return np.stack([self._x[self._take(k, b)] for k in range(len(self.rows))])
-
-    def _take(self, k: int, b: int) -> NDArray[np.int64]:
-        start, n = self._next[k], len(self.rows[k])
-        self._next[k] = (start + b) % n
-        return self.rows[k][np.arange(start, start + b) % n]
-
-
 def invert(
     model: WhiteBox,
     form: str,
@@ -189,23 +162,14 @@ def invert(
     rng = np.random.default_rng(seed)
     k, bounds = model.nb_classes, model.clip_values
     candidates = FORMS[form](k, model.input_shape, bounds, rng)
-    victims = Victims(*train, k, rng)
-    looked = Victims(*held, k, rng).draw(64)
+    victims, looked = Victims(*train, k, rng), Victims(*held, k, rng).draw(settings.looked)
     search = _Search(candidates, settings)
     for step in range(1, settings.steps + 1):
         search.step(model, victims.draw(settings.batch))
         if step % settings.every == 0 or step == settings.steps:
             search.keep(succeeded(model, candidates.show(looked)))
             progress(f"{form}: step {step} of {settings.steps}", step / settings.steps)
-    return search.best
-
-
-def succeeded(model: WhiteBox, x: Images) -> NDArray[np.float64]:
-    """Of images (k, b, h, w, c), the share that is taken for class 0, 1, ..., k - 1: (k,)."""
-    k, b = x.shape[:2]
-    said = model.labels(x.reshape(k * b, *x.shape[2:])).reshape(k, b)
-    share: NDArray[np.float64] = (said == np.arange(k)[:, None]).mean(axis=1)
-    return share
+    return search.found()
 
 
 class _Search:
@@ -217,8 +181,8 @@ class _Search:
         k = len(candidates.free[0])
         self._weight = np.full(k, settings.weight, np.float32)
         self._success = np.zeros(k)
-        mask, pattern = candidates.parts()
-        self.best = Found(candidates.kind, np.full(k, np.inf), mask.copy(), pattern.copy())
+        self._sizes = np.full(k, np.inf)
+        self._parts = [part.copy() for part in candidates.parts()]
 
     def step(self, model: WhiteBox, x: Images) -> None:
         """One step on images (k, b, h, w, c)."""
@@ -247,8 +211,14 @@ class _Search:
 
     def keep(self, success: NDArray[np.float64]) -> None:
         """Keep the candidates that work and are smaller than what was kept."""
-        sizes, best = self._form.sizes(), self.best
-        better = (success >= self._settings.success) & (sizes < best.sizes)
-        best.sizes[better] = sizes[better]
-        for kept, now in zip((best.mask, best.pattern), self._form.parts(), strict=True):
+        sizes = self._form.sizes()
+        better = (success >= self._settings.success) & (sizes < self._sizes)
+        self._sizes[better] = sizes[better]
+        for kept, now in zip(self._parts, self._form.parts(), strict=True):
             kept[better] = now[better]
+
+    def found(self) -> Found:
+        """The smallest that worked; of a class without one, the first."""
+        form = self._form
+        values = np.log(np.minimum(self._sizes, form.largest))
+        return Found(form.kind, form.unit, self._sizes, values, *self._parts)
