@@ -63,7 +63,7 @@ def poison(
 
 
 def backdoor(dataset: Dataset, poisoning: Poisoning, models: dict[str, WhiteBox]) -> list[Measurement]:
-    """Of each model: accuracy on triggered test images, and the success rate where another class than the true is wanted.
+    """Of each model: accuracy on triggered test images, and the share of those meant to change class that do.
 
     Nothing is wanted of an attack on availability: it has no success rate.
     """

@@ -75,7 +75,7 @@ def recipe(model: Target, dataset: Dataset) -> Recipe:
 def reference_models(
     model: Target, dataset: Dataset, images: Parts, settings: ModelScan, seed: int = 0, progress: Progress = silent
 ) -> References:
-    """What `settings.references` clean models have; each is trained and scanned once, then read from the state folder."""
+    """What clean models have; each is trained and scanned once, then read from the state folder."""
     if not settings.references:
         return References("none")
     how, rows, n = recipe(model, dataset), [], settings.references

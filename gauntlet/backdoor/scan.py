@@ -173,8 +173,8 @@ def _accusation(one: ClassResult, found: Sequence[Found]) -> str:
     size = size_text(trigger, float(trigger.sizes[one.label]))
     return (
         f"class {one.label}: a {one.kind} of {size} sends {100 * one.success_rate:.1f} % "
-        f"[{100 * one.low:.1f}, {100 * one.high:.1f}] of held-out images there, {-one.statistic:.1f} standard deviations "
-        f"from what is usual (p = {one.p_value:.2g}, corrected)"
+        f"[{100 * one.low:.1f}, {100 * one.high:.1f}] of held-out images there, {-one.statistic:.1f} standard "
+        f"deviations from what is usual (p = {one.p_value:.2g}, corrected)"
     )
 
 
