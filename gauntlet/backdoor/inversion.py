@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from gauntlet.backdoor.triggers import Found, Victims, succeeded
+from gauntlet.backdoor.triggers import Found, Victims
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gauntlet.models.classifier import WhiteBox
 
 Floats = NDArray[np.float32]
-FIRST, DECAY = 0.9, 0.999
-"""Of Adam (Kingma & Ba 2015)."""
+FIRST, DECAY = 0.5, 0.9
+"""Of Adam, as Neural Cleanse sets it: short memories, since the weight of the size keeps changing."""
 SMOOTH = 0.9
 """How much of the success rate so far is kept when a batch's is added."""
 OPEN = 0.1
@@ -36,13 +36,13 @@ class Inversion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(300, ge=10, le=10_000, description="Gradient steps for each class")
-    batch: int = Field(24, ge=1, le=4_096, description="Images of a step, for each class")
-    every: int = Field(20, ge=1, description="Steps from one look at the success rate to the next")
-    looked: int = Field(64, ge=1, le=4_096, description="Images of a look, for each class")
+    steps: int = Field(240, ge=10, le=10_000, description="Gradient steps for each class")
+    batch: int = Field(12, ge=1, le=4_096, description="Images of a step, for each class")
+    every: int = Field(10, ge=1, description="Steps from one look at the success rate to the next")
+    looked: int = Field(48, ge=1, le=4_096, description="Images of a look, for each class")
     success: float = Field(0.95, gt=0, le=1, description="Share of the images that a trigger must send to the class")
-    learning_rate: float = Field(0.1, gt=0, description="Of Adam")
-    weight: float = Field(1e-3, gt=0, description="Of the trigger's size in the loss, to begin with")
+    learning_rate: float = Field(0.1, gt=0, description="Of Adam, for patches; a fifth for perturbations")
+    weight: float = Field(0.01, gt=0, description="Of the trigger's size in the loss, to begin with")
     change: float = Field(1.1, gt=1, le=10, description="By which factor a step changes that weight")
 
 
@@ -51,6 +51,8 @@ class Form(ABC):
 
     kind: ClassVar[str]
     unit: ClassVar[str]
+    pace: ClassVar[float] = 1.0
+    """Of the learning rate."""
 
     @abstractmethod
     def parts(self) -> tuple[Floats, Floats]:
@@ -116,7 +118,7 @@ class Patches(Form):
 class Perturbations(Form):
     """A small change of every pixel, clipped to the range; its size is its L2 norm."""
 
-    kind, unit = "perturbation", "L2"
+    kind, unit, pace = "perturbation", "L2", 0.2
 
     def __init__(self, k: int, shape: tuple[int, ...], bounds: tuple[float, float], rng: np.random.Generator) -> None:
         """`shape` (h, w, c) of the images; every candidate starts near nothing."""
@@ -167,7 +169,7 @@ def invert(
     for step in range(1, settings.steps + 1):
         search.step(model, victims.draw(settings.batch))
         if step % settings.every == 0 or step == settings.steps:
-            search.keep(succeeded(model, candidates.show(looked)))
+            search.look(model, looked)
             progress(f"{form}: step {step} of {settings.steps}", step / settings.steps)
     return search.found()
 
@@ -202,20 +204,21 @@ class _Search:
             mean += (1 - FIRST) * (slope - mean)
             square += (1 - DECAY) * (slope**2 - square)
             corrected = np.sqrt(square / (1 - DECAY**self._step)) + 1e-8
-            free -= self._settings.learning_rate * mean / (1 - FIRST**self._step) / corrected
+            free -= self._form.pace * self._settings.learning_rate * mean / (1 - FIRST**self._step) / corrected
 
     def _weigh(self, success: NDArray[np.float64]) -> None:
         self._success = SMOOTH * self._success + (1 - SMOOTH) * success
         works = self._success >= self._settings.success
         self._weight *= np.where(works, self._settings.change, 1 / self._settings.change).astype(np.float32)
 
-    def keep(self, success: NDArray[np.float64]) -> None:
-        """Keep the candidates that work and are smaller than what was kept."""
+    def look(self, model: WhiteBox, x: Images) -> None:
+        """Keep the candidates that are smaller than what was kept and work on images (k, b, h, w, c)."""
         sizes = self._form.sizes()
-        better = (success >= self._settings.success) & (sizes < self._sizes)
-        self._sizes[better] = sizes[better]
-        for kept, now in zip(self._parts, self._form.parts(), strict=True):
-            kept[better] = now[better]
+        for k in np.flatnonzero((self._success >= self._settings.success) & (sizes < self._sizes)):
+            if (model.labels(self._form.show(x)[k]) == k).mean() >= self._settings.success:
+                self._sizes[k] = sizes[k]
+                for kept, now in zip(self._parts, self._form.parts(), strict=True):
+                    kept[k] = now[k]
 
     def found(self) -> Found:
         """The smallest that worked; of a class without one, the first."""

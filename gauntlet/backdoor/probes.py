@@ -21,7 +21,7 @@ from gauntlet.threat import Images, Labels
 if TYPE_CHECKING:
     from gauntlet.models.access import Target
 
-EDGES = (0, 1, 2)
+EDGES = (0, 1)
 """Pixels from a border at which patches are tried beside the grid's."""
 
 
@@ -32,7 +32,7 @@ class Probes(BaseModel):
 
     images: int = Field(32, ge=4, le=10_000, description="Images that each patch is put into")
     sides: tuple[float, ...] = Field((1 / 14, 1 / 9, 1 / 6), min_length=1, description="Shares of the image's height")
-    grid: int = Field(6, ge=1, le=100, description="Places along each axis")
+    grid: int = Field(3, ge=1, le=100, description="Places along each axis")
 
 
 def probe(model: Target, x: Images, y: Labels, settings: Probes, seed: int = 0, progress: Progress = silent) -> Found:

@@ -67,11 +67,3 @@ class Victims:
         start, n = self._next[k], len(self.rows[k])
         self._next[k] = (start + b) % n
         return self.rows[k][np.arange(start, start + b) % n]
-
-
-def succeeded(model: Target, x: Images) -> NDArray[np.float64]:
-    """Of images (k, b, h, w, c), the share that is taken for class 0, 1, ..., k - 1: (k,)."""
-    k, b = x.shape[:2]
-    said = model.labels(x.reshape(k * b, *x.shape[2:])).reshape(k, b)
-    share: NDArray[np.float64] = (said == np.arange(k)[:, None]).mean(axis=1)
-    return share
