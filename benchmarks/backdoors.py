@@ -207,13 +207,22 @@ def main() -> None:
     parser.add_argument("--references", type=int, default=8)
     asked = parser.parse_args()
     load_tensorflow()
-    whole = read_dataset(asked.dataset, asked.data_dir)
-    rows = np.random.default_rng(0).permutation(len(whole.x_train))[: asked.n or len(whole.x_train)]
-    data = replace(
-        whole, x_train=whole.x_train[rows], y_train=whole.y_train[rows], digest=f"{whole.digest}-{len(rows)}"
+    data = smaller(read_dataset(asked.dataset, asked.data_dir), asked.n)
+    folder = (
+        state_dir()
+        / "benchmarks"
+        / "backdoors"
+        / f"{data.name}-{len(data.x_train)}-{asked.architecture}-{asked.epochs}"
     )
-    folder = state_dir() / "benchmarks" / "backdoors" / f"{data.name}-{len(rows)}-{asked.architecture}-{asked.epochs}"
     print(tables(list(every(asked, data, folder))))
+
+
+def smaller(data: Dataset, n: int | None) -> Dataset:
+    """With `n` training images drawn with seed 0; as it is when not given."""
+    if n is None:
+        return data
+    rows = np.random.default_rng(0).permutation(len(data.x_train))[:n]
+    return replace(data, x_train=data.x_train[rows], y_train=data.y_train[rows], digest=f"{data.digest}-{n}")
 
 
 def every(asked: argparse.Namespace, data: Dataset, folder: Path) -> Iterator[Row]:
