@@ -36,7 +36,7 @@ class Inversion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(240, ge=10, le=10_000, description="Gradient steps for each class")
+    steps: int = Field(160, ge=10, le=10_000, description="Gradient steps for each class")
     batch: int = Field(12, ge=1, le=4_096, description="Images of a step, for each class")
     every: int = Field(10, ge=1, description="Steps from one look at the success rate to the next")
     looked: int = Field(48, ge=1, le=4_096, description="Images of a look, for each class")

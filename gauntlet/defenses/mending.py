@@ -82,7 +82,7 @@ class Unlearning(Defense):
     suspect: int | None = Field(None, ge=0, description="Suspected class; that of the smallest patch if not given")
     share: float = Field(0.2, gt=0, le=1, description="Of the images that carry the trigger")
     images: int = Field(10_000, ge=10, description="Training images used")
-    steps: int = Field(240, ge=10, le=10_000, description="Gradient steps of the inversion")
+    steps: int = Field(160, ge=10, le=10_000, description="Gradient steps of the inversion")
     epochs: int = Field(1, ge=1, le=1_000, description="Passes of the fine-tuning")
     learning_rate: float = Field(1e-3, gt=0, description="Of its Adam")
 

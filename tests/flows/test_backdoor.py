@@ -58,7 +58,7 @@ def test_the_run_has_metrics_of_every_class_and_the_triggers_drawn(scanned: dict
     assert run.data.metrics["scan_model/target"] == TARGET
     assert run.data.metrics["scan_model/p_value"] == pytest.approx(scanned["p_value"])
     assert run.data.metrics["scan_model/references"] == 2
-    assert run.data.params["scan.inversion.steps"] == "240"
+    assert run.data.params["scan.inversion.steps"] == "160"
     for name in ("triggers.png", "classes.png", "metrics.json"):
         assert tracking.find(scanned["run_id"], name)
     arrays = tracking.arrays(scanned["run_id"], "triggers.npz")
