@@ -72,8 +72,8 @@ def tiny(dataset: Dataset) -> keras.Model:
 
     nn = keras.layers
     layers = [
-        nn.Conv2D(16, 5, strides=2, activation="relu"),
-        nn.Conv2D(32, 3, strides=2, activation="relu"),
+        nn.Conv2D(16, 5, strides=2, padding="same", activation="relu"),
+        nn.Conv2D(32, 3, strides=2, padding="same", activation="relu"),
         nn.Flatten(),
         nn.Dense(64, activation="relu"),
         nn.Dense(dataset.n_classes),

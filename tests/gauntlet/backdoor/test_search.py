@@ -40,7 +40,7 @@ every_kind = pytest.mark.parametrize("kind", [*FORMS, "probe"])
 def test_the_backdoors_class_stands_out_and_its_trigger_works(kind: str) -> None:
     one, clean = found(kind, TARGET), found(kind, None)
     assert one.values.argmin() == TARGET
-    assert one.values[TARGET] < clean.values[TARGET] - 0.5
+    assert one.values[TARGET] < clean.values[TARGET] - 0.3
     x, y = halves()[1]
     model = CompiledClassifier(network(TARGET))
     assert one.success(model, x, y, TARGET).mean() > 0.9

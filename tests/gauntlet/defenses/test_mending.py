@@ -35,8 +35,8 @@ def backdoored(poisoned: tuple[Dataset, Poisoned]) -> CompiledClassifier:
     data, _ = poisoned
     keras.utils.set_random_seed(0)
     nn = keras.layers
-    stack = [nn.Conv2D(16, 5, 2, activation="relu"), nn.Conv2D(32, 3, 2, activation="relu"), nn.Flatten()]
-    stack += [nn.Dense(64, activation="relu"), nn.Dense(10)]
+    stack = [nn.Conv2D(16, 5, 2, "same", activation="relu"), nn.Conv2D(32, 3, 2, "same", activation="relu")]
+    stack += [nn.Flatten(), nn.Dense(64, activation="relu"), nn.Dense(10)]
     model = keras.Sequential([keras.Input((28, 28, 1)), *stack])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(data.x_train, data.y_train, batch_size=32, epochs=12, verbose=0)
