@@ -35,15 +35,14 @@ class Clusters:
 def spectral_scores(features: Features, y: Labels) -> NDArray[np.float64]:
     """How far each image (n, d) lies from its class's mean along the class's first singular vector: (n,).
 
-    Spectral signatures (Tran, Li, Madry, NeurIPS 2018, algorithm 1), in standard deviations of the class, so that
-    classes can be compared.
+    Spectral signatures (Tran, Li, Madry, NeurIPS 2018, algorithm 1), in the features' units: the largest of a
+    class are its suspects.
     """
     scores = np.zeros(len(y))
     for k in np.unique(y):
         rows = np.flatnonzero(y == k)
         centred = features[rows].astype(np.float64) - features[rows].mean(axis=0)
-        along = np.abs(centred @ np.linalg.svd(centred, full_matrices=False)[2][0])
-        scores[rows] = along / (np.sqrt((along**2).mean()) or 1.0)
+        scores[rows] = np.abs(centred @ np.linalg.svd(centred, full_matrices=False)[2][0])
     return scores
 
 

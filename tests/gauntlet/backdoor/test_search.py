@@ -50,8 +50,8 @@ def test_the_backdoors_class_stands_out_and_its_trigger_works(kind: str) -> None
 @pytest.mark.parametrize("kind", ["patch", "probe"])
 def test_the_patch_lies_where_the_trigger_is(kind: str) -> None:
     mask = found(kind, TARGET).mask[TARGET, ..., 0]
-    assert mask[CORNER].sum() > 0.8 * mask.sum()
-    assert mask.sum() <= 4.5
+    assert mask[CORNER].min() > 0.8
+    assert (mask.sum() - mask[CORNER].sum()) / (SIDE * SIDE - 4) < 0.1
 
 
 @pytest.mark.parametrize("kind", FORMS)
