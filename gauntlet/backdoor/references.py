@@ -64,12 +64,21 @@ def recipe(model: Target, dataset: Dataset) -> Recipe:
 
     if not isinstance(model, CompiledClassifier):
         return Recipe(stand_in, STAND_IN, "another architecture")
-    network = model.model
+    network = _unscaled(model.model)
     try:
         keras.models.clone_model(network)
     except Exception:  # a stranger's layers may not be built twice
         return Recipe(stand_in, STAND_IN, "another architecture")
     return Recipe(lambda: keras.models.clone_model(network), graph(network), "same architecture")
+
+
+def _unscaled(network: keras.Model) -> keras.Model:
+    """The graph without a last scaling of the logits, which is each model's own: their references are the same."""
+    import keras
+
+    last = network.layers[-1]
+    scores = last.input if isinstance(last, keras.layers.Rescaling) else network.outputs[0]
+    return keras.Model(network.inputs[0], scores)
 
 
 def reference_models(

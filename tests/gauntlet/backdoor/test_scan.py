@@ -17,6 +17,7 @@ from gauntlet.backdoor.triggers import Found
 from gauntlet.errors import SettingError
 from gauntlet.models.blackbox import BlackBox
 from gauntlet.models.classifier import CompiledClassifier
+from gauntlet.models.scale import divided
 from tests.gauntlet.backdoor.planted import SIDE, blocks, network
 
 SETTINGS = ModelScan(inversion=Inversion(steps=80), probes=Probes(sides=(0.2,)), patch=0.02, norm=0.05)
@@ -155,6 +156,8 @@ def test_references_of_other_data_or_another_network_are_others() -> None:
     assert one.basis == "same architecture"
     assert one.digest(data) == references.recipe(white(TARGET), data).digest(data)
     assert one.digest(data) != one.digest(replace(data, digest="1" * 64))
+    scaled = CompiledClassifier(divided(network(TARGET), 2.0))
+    assert one.digest(data) == references.recipe(scaled, data).digest(data)
     other = references.recipe(box(None), data)
     assert other.basis == "another architecture"
     assert other.digest(data) != one.digest(data)
