@@ -18,8 +18,8 @@ import numpy as np
 
 from gauntlet.data.datascan import Check, DataScan, scan
 from gauntlet.data.datasets import Dataset, read_dataset
-from gauntlet.defenses.poisoning import Poisoned, poisoning
 from gauntlet.errors import SettingError
+from gauntlet.poisoning import Poisoned, poisoning
 from gauntlet.roc import rate
 
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)

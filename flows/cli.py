@@ -20,7 +20,7 @@ STAGES = ("train", "attack", "poison", "defend", "detect", "privacy")
 GROUPS = {
     "Whole jobs": {"run": "flows.suite", "nightly": "flows.nightly", "reproduce": "flows.reproduce"},
     "One stage": {name: f"flows.{name}" for name in STAGES},
-    "Scans": {"scan": "flows.scan", "datascan": "flows.datascan", "audit": "flows.audit"},
+    "Scans": {name: f"flows.{name}" for name in ("scan", "datascan", "backdoor", "audit")},
     "Servers": {"serve": "mlflow_server.serve", "mlflow": "mlflow_server.__main__"},
     "Shell": {"completion": "flows.completion"},
 }

@@ -171,9 +171,10 @@ def main(command: Command, argv: Sequence[str] | None = None) -> None:
         result = _run(command, config)
     except (Exception, KeyboardInterrupt) as error:
         _exit(_explain(error, debug))
+    status = result.pop("exit_status", 0)
     if as_json:
         print(json.dumps(result, default=str))
-    _exit(result.get("exit_status", 0))
+    _exit(status)
 
 
 def _exit(status: int) -> NoReturn:

@@ -12,7 +12,7 @@ from pydantic import Field
 from flows.command import Settings, flow, main
 from flows.settings import check_poisoning, context, result
 from gauntlet.data.datascan import DataScan
-from gauntlet.defenses.poisoning import AnyPoisoning
+from gauntlet.poisoning import AnyPoisoning
 
 
 class DataScanConfig(Settings):

@@ -11,8 +11,8 @@ from flows.problems import Problems
 from flows.settings import ROLE, BatterySettings, TrainingSettings
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
-from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger
 from gauntlet.errors import GateError, ModelError, SettingError
+from gauntlet.poisoning import AnyPoisoning, CornerTrigger
 
 if TYPE_CHECKING:
     from gauntlet.evaluation.battery import Battery

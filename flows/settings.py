@@ -12,12 +12,12 @@ from pydantic import Field, model_validator
 from flows.command import Settings
 from gauntlet.attacks import Attacks
 from gauntlet.certify import AnyCertifier
-from gauntlet.defenses.poisoning import AnyPoisoning, CornerTrigger, Poisoning
 from gauntlet.evaluation.battery import Battery
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
 from gauntlet.models.adapter import InputRange, Layout, Outputs
 from gauntlet.models.architectures import ARCHITECTURES
 from gauntlet.models.files import FUNCTION, check_name
+from gauntlet.poisoning import AnyPoisoning, CornerTrigger, Poisoning
 from gauntlet.threat import Budget
 from gauntlet.training.fit import Training
 

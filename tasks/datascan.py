@@ -11,8 +11,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet.data import datascan
-from gauntlet.defenses.poisoning import AnyPoisoning
 from gauntlet.errors import GateError
+from gauntlet.poisoning import AnyPoisoning
 from gauntlet.report import pictures
 from tasks.context import Context
 from tasks.progress import shown

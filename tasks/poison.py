@@ -9,8 +9,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
-from gauntlet.defenses.poisoning import AnyPoisoning, Poisoned, Poisoning
 from gauntlet.evaluation.clean import loss_metrics, predict, share
+from gauntlet.poisoning import AnyPoisoning, Poisoned, Poisoning
 from gauntlet.quiet import load_tensorflow
 from gauntlet.report import figures, pictures
 from gauntlet.training import fit
@@ -63,30 +63,38 @@ def poison(
 
 
 def backdoor(dataset: Dataset, poisoning: Poisoning, models: dict[str, WhiteBox]) -> list[Measurement]:
-    """Of each model: accuracy on triggered test images, and the success rate where the true class is not the target."""
-    triggered, target = poisoning.trigger(dataset.x_test), poisoning.target
-    others = dataset.y_test != target
+    """Of each model: accuracy on triggered test images, and the share of those meant to change class that do.
+
+    Nothing is wanted of an attack on availability: it has no success rate.
+    """
+    triggered, wanted = poisoning.trigger(dataset.x_test), poisoning.goal(dataset.y_test, dataset.n_classes)
+    counted = dataset.y_test != wanted
     found = []
     for model, classifier in models.items():
         predictions = classifier.labels(triggered)
         facts: dict[str, Any] = {"model": model, "condition": "trigger"}
         found.append(share(predictions == dataset.y_test, **facts))
-        found.append(share(predictions[others] == target, metric="attack_success_rate", **facts))
+        if counted.any():
+            found.append(share((predictions == wanted)[counted], metric="attack_success_rate", **facts))
     return found
 
 
 def _metrics(measured: list[Measurement], role: str, poisoned: Poisoned, dataset: Dataset) -> dict[str, float]:
-    accuracy, success = (m for m in measured if m.model == role)
-    clean_success = next(m for m in measured if m.model != role and m.metric == "attack_success_rate")
-    return {
-        "backdoor/attack_success_rate": success.value,
-        "backdoor/attack_success_rate_low": success.low,
-        "backdoor/attack_success_rate_high": success.high,
-        "backdoor/accuracy": accuracy.value,
-        "backdoor/clean_model_success_rate": clean_success.value,
+    mine = [m for m in measured if m.model == role]
+    metrics = {
+        "backdoor/accuracy": mine[0].value,
         "backdoor/poisoned_images": len(poisoned.index),
         "backdoor/poison_rate": len(poisoned.index) / len(dataset.x_train),
     }
+    for success in mine[1:]:
+        clean = next(m for m in measured if m.model != role and m.metric == success.metric)
+        metrics |= {
+            "backdoor/attack_success_rate": success.value,
+            "backdoor/attack_success_rate_low": success.low,
+            "backdoor/attack_success_rate_high": success.high,
+            "backdoor/clean_model_success_rate": clean.value,
+        }
+    return metrics
 
 
 def _log_poison(run: tracking.Run, dataset: Dataset, poisoned: Poisoned, measured: list[Measurement]) -> None:

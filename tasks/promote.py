@@ -10,11 +10,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet.attacks import parse
-from gauntlet.defenses.poisoning import AnyPoisoning
 from gauntlet.errors import GateError, ModelError
 from gauntlet.evaluation.battery import Battery
 from gauntlet.evaluation.provenance import code_digest
 from gauntlet.gate.card import Card
+from gauntlet.poisoning import AnyPoisoning
 from tasks.context import Context
 from tasks.gate import Evaluated
 from tasks.store import audit, origin, registry, tracking, versions

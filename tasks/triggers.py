@@ -9,8 +9,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
-from gauntlet.defenses.poisoning import AnyPoisoning
 from gauntlet.evaluation.clean import share
+from gauntlet.poisoning import AnyPoisoning
 from gauntlet.quiet import load_tensorflow
 from tasks.context import Context
 from tasks.progress import shown
@@ -35,11 +35,12 @@ def triggers(context: Context, target: Source, known: Sequence[AnyPoisoning], ro
         frames, measured = [], []
         with shown(f"triggers on {role}"), limits.within("the triggers"):
             for one in known:
-                index = np.flatnonzero(dataset.y_test != one.target)
-                said = loaded.classifier.labels(one.trigger(dataset.x_test[index]))
+                wanted = one.goal(dataset.y_test, dataset.n_classes)
+                index = np.flatnonzero(dataset.y_test != wanted)
+                success = loaded.classifier.labels(one.trigger(dataset.x_test[index])) == wanted[index]
                 facts = {"model": role, "condition": f"trigger {one.name}", "metric": "attack_success_rate"}
-                measured.append(share(said == one.target, **facts))
-                frames.append(pd.DataFrame({"index": index, "attack": one.name, "correct": said != one.target}))
+                measured.append(share(success, **facts))
+                frames.append(pd.DataFrame({"index": index, "attack": one.name, "correct": ~success}))
         run.table("outcomes.parquet", pd.concat(frames, ignore_index=True))
         worst = max(measured, key=lambda m: m.value)
         shares = {"": worst.value, "_low": worst.low, "_high": worst.high}

@@ -368,6 +368,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "nightly",
         "privacy",
         "datascan",
+        "backdoor",
     ):
         (folder / "flows" / f"{name}.py").write_text(FLOW.format(name=name))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -421,7 +422,7 @@ def test_serve_brings_everything_up_schedules_the_night_and_leaves_nothing(check
         assert strangers.let_in(mlflow_port, prefect_port) == []
         wait_until(lambda: post(prefect_port, "/api/deployments/filter"), log)
         deployments = json.loads(post(prefect_port, "/api/deployments/filter"))
-        stages = {"train", "attack", "poison", "defend", "detect", "scan", "privacy", "datascan"}
+        stages = {"train", "attack", "poison", "defend", "detect", "scan", "privacy", "datascan", "backdoor"}
         names = {"suite", "nightly", "reproduce", *stages}
         assert {d["name"] for d in deployments} == names | {"mnist", "all"}  # two old names
         # A scheduler that fails says so in a log only, and no night would ever start.

@@ -14,6 +14,7 @@ from gauntlet.declare import Registry
 from gauntlet.defenses.autoencoder import Autoencoder, Sampling, behind
 from gauntlet.defenses.base import Attacked, Defense
 from gauntlet.defenses.interval import IbpTraining
+from gauntlet.defenses.mending import FinePruning, Unlearning, WithoutSuspects
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Images, Labels
 from gauntlet.training.fit import Trained, Training, train
@@ -191,7 +192,18 @@ class VaeReconstruction(Defense):
         return self.epochs or 10 * (training.resolved(n_train).epochs or 1)
 
 
-DEFENSES = Registry("defense", Defense, AdversarialTraining, OnTheFly, PgdTraining, IbpTraining, VaeReconstruction)
+DEFENSES = Registry(
+    "defense",
+    Defense,
+    AdversarialTraining,
+    OnTheFly,
+    PgdTraining,
+    IbpTraining,
+    VaeReconstruction,
+    FinePruning,
+    Unlearning,
+    WithoutSuspects,
+)
 defense, parse = DEFENSES.make, DEFENSES.parse
 if TYPE_CHECKING:
     AnyDefense = Defense

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gauntlet.attacks import Attacks
 from gauntlet.defenses.detection import AnyDetector
-from gauntlet.defenses.poisoning import AnyPoisoning
 from gauntlet.defenses.training import AnyDefense
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.battery import Battery
 from gauntlet.measurement import Measurement
+from gauntlet.poisoning import AnyPoisoning
 from gauntlet.studies.comparison import Comparison, Interval, Unit, compare
 from gauntlet.studies.conclusions import RULES, Measured, roles
 from gauntlet.threat import Budget

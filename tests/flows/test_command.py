@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FLOWS = ("suite", "train", "attack", "poison", "defend", "detect", "scan", "reproduce", "nightly")
-FLOWS += ("privacy", "datascan")
+FLOWS += ("privacy", "datascan", "backdoor")
 
 
 def run(*arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:

@@ -14,10 +14,11 @@ from gauntlet.state import PROJECT_ROOT
 EVERYTHING = [module.name for module in pkgutil.walk_packages(gauntlet.__path__, "gauntlet.")]
 SETTINGS = [
     "attacks",
+    "backdoor.scan",
     "data.datascan",
     "data.datasets",
     "defenses.detection",
-    "defenses.poisoning",
+    "poisoning",
     "defenses.training",
     "evaluation.battery",
     "evaluation.clean",

@@ -19,7 +19,7 @@ from gauntlet.data.datascan import (
     suspects,
 )
 from gauntlet.data.datasets import Dataset
-from gauntlet.defenses.poisoning import Poisoned, poisoning
+from gauntlet.poisoning import Poisoned, poisoning
 
 SETTINGS = DataScan()
 

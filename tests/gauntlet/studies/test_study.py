@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gauntlet.defenses.poisoning import CornerTrigger
 from gauntlet.errors import SettingError
 from gauntlet.measurement import Measurement
+from gauntlet.poisoning import CornerTrigger
 from gauntlet.state import PROJECT_ROOT
 from gauntlet.studies.conclusions import Measured
 from gauntlet.studies.study import (

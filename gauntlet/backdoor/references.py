@@ -1,0 +1,171 @@
+"""Clean models to compare with: the same network trained afresh on the same data, kept with what was found in them.
+
+A Keras network is built again without its weights. Of others only the answers can be had: a network of ours stands in
+for them, which tells what is usual for each class but not for the model (`References.basis`). How a stranger's model
+was trained is not known; the references are trained by the settings below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gauntlet.backdoor.scan import Basis, ModelScan, Parts, References, candidates
+from gauntlet.progress import Progress, part, silent
+from gauntlet.state import state_dir
+from gauntlet.training.fit import usual_epochs
+
+if TYPE_CHECKING:
+    import keras
+
+    from gauntlet.data.datasets import Dataset
+    from gauntlet.models.access import Target
+    from gauntlet.models.classifier import CompiledClassifier
+
+STAND_IN = "cnn3x3"
+BATCH, RATE = 128, 0.001
+"""Images a step and the learning rate of Adam, by which every reference is trained."""
+SEARCH = ("inversion.py", "probes.py", "triggers.py")
+"""The code that decides what is found."""
+LOST = 0.03
+"""A network whose references are so much less accurate than itself was trained otherwise: they only stand in."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network that can be trained afresh, and what its references depend on."""
+
+    build: Callable[[], keras.Model]
+    graph: Any
+    basis: Basis
+
+    def digest(self, dataset: Dataset) -> str:
+        """SHA-256 (hex) over network, data and training."""
+        facts = [self.graph, dataset.digest, usual_epochs(len(dataset.x_train)), BATCH, RATE]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def recipe(model: Target, dataset: Dataset) -> Recipe:
+    """Of a Keras network its own, else a stand-in's."""
+    import keras
+
+    from gauntlet.models.architectures import architecture
+    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.digest import graph
+
+    def stand_in() -> keras.Model:
+        return architecture(STAND_IN).build(dataset.input_shape, dataset.n_classes)
+
+    if not isinstance(model, CompiledClassifier):
+        return Recipe(stand_in, STAND_IN, "another architecture")
+    network = _unscaled(model.model)
+    try:
+        keras.models.clone_model(network)
+    except Exception:  # a stranger's layers may not be built twice
+        return Recipe(stand_in, STAND_IN, "another architecture")
+    return Recipe(lambda: keras.models.clone_model(network), graph(network), "same architecture")
+
+
+def _unscaled(network: keras.Model) -> keras.Model:
+    """The graph without a last scaling of the logits, which is each model's own: their references are the same."""
+    import keras
+
+    last = network.layers[-1]
+    scores = last.input if isinstance(last, keras.layers.Rescaling) else network.outputs[0]
+    return keras.Model(network.inputs[0], scores)
+
+
+def reference_models(
+    model: Target, dataset: Dataset, images: Parts, settings: ModelScan, seed: int = 0, progress: Progress = silent
+) -> References:
+    """What clean models have; each is trained and scanned once, then read from the state folder."""
+    if not settings.references:
+        return References("none")
+    how, rows, n = recipe(model, dataset), [], settings.references
+    folder = state_dir() / "references" / how.digest(dataset)
+    for number in range(n):
+        mine = part(progress, number / n, (number + 1) / n)
+        rows.append(_one(how, dataset, images, settings, folder, (number, seed), mine))
+    accuracy = tuple(float(row["accuracy"]) for row in rows)
+    own = float((model.labels(dataset.x_test) == dataset.y_test).mean())
+    basis = how.basis if np.median(accuracy) > own - LOST else "another architecture"
+    kinds = [kind for kind in rows[0] if kind != "accuracy"]
+    return References(basis, {kind: np.stack([row[kind] for row in rows]) for kind in kinds}, accuracy)
+
+
+def _one(
+    how: Recipe,
+    dataset: Dataset,
+    images: Parts,
+    settings: ModelScan,
+    folder: Path,
+    numbers: tuple[int, int],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Values by kind, and the accuracy, of one reference; from the file where they are kept."""
+    number, seed = numbers
+    file = folder / f"{number}-{_scan_digest(settings, seed)}.npz"
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as kept:
+            return dict(kept)
+    classifier = _trained(how, dataset, folder / f"{number}.npz", number, part(progress, 0.0, 0.6))
+    found = candidates(classifier, images, settings, seed, part(progress, 0.6, 1.0))
+    accuracy = (classifier.labels(dataset.x_test) == dataset.y_test).mean()
+    values = {one.kind: one.values for one in found} | {"accuracy": np.asarray(accuracy)}
+    _save(file, values)
+    return values
+
+
+def _scan_digest(settings: ModelScan, seed: int) -> str:
+    """All that decides what a scan finds in a reference."""
+    decides = settings.model_dump(mode="json", include={"inversion", "probes", "images"})
+    found = hashlib.sha256(json.dumps([decides, seed], sort_keys=True).encode())
+    for source in SEARCH:
+        found.update(Path(__file__).with_name(source).read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _trained(how: Recipe, dataset: Dataset, file: Path, number: int, progress: Progress) -> CompiledClassifier:
+    """The reference of that number: its weights as they are kept, or trained with the number for a seed."""
+    import keras
+
+    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.scale import divided, temperature
+
+    keras.utils.set_random_seed(number)
+    network = how.build()
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as kept:
+            network.set_weights([kept[str(place)] for place in range(len(kept.files))])
+    else:
+        _fit(network, dataset, f"reference {number + 1}", progress)
+        _save(file, {str(place): one for place, one in enumerate(network.get_weights())})
+    divisor = temperature(CompiledClassifier(network, dataset.bounds).predict(dataset.x_test[:256]))
+    return CompiledClassifier(divided(network, divisor), dataset.bounds)
+
+
+def _fit(network: keras.Model, dataset: Dataset, name: str, progress: Progress) -> None:
+    import keras
+
+    epochs = usual_epochs(len(dataset.x_train))
+
+    class Tell(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            progress(f"{name}: epoch {epoch + 1} of {epochs}", epoch / epochs)
+
+    network.compile(keras.optimizers.Adam(RATE), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(dataset.x_train, dataset.y_train, batch_size=BATCH, epochs=epochs, callbacks=[Tell()], verbose=0)
+
+
+def _save(file: Path, arrays: dict[str, Any]) -> None:
+    """Written beside and then moved: a file that is there is whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(".part.npz")
+    np.savez(beside, allow_pickle=False, **arrays)
+    beside.replace(file)

@@ -1,0 +1,232 @@
+"""The scan of a model: candidates of every kind for every class, and whether one is smaller than clean models have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from gauntlet.backdoor.inversion import FORMS, Inversion, invert
+from gauntlet.backdoor.probes import Probes, probe
+from gauntlet.backdoor.statistics import Numbers, Tested, against_others, against_references
+from gauntlet.backdoor.triggers import Found
+from gauntlet.errors import SettingError
+from gauntlet.measurement import wilson
+from gauntlet.progress import Progress, part, silent
+from gauntlet.threat import Images, Labels
+
+if TYPE_CHECKING:
+    from gauntlet.data.datasets import Dataset
+    from gauntlet.models.access import Target
+
+ScanVerdict = Literal["BACKDOORED", "CLEAN", "INCONCLUSIVE"]
+Basis = Literal["same architecture", "another architecture", "none"]
+FEWEST_CLASSES = 4
+"""Below it there are too few other classes to compare one with."""
+FEWEST_IMAGES = 60
+"""Test images, a third each to search on, to choose by and to confirm on."""
+
+
+class ModelScan(BaseModel):
+    """How a model is scanned for backdoors, and what counts as one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inversion: Inversion = Field(Inversion(), description="Search by gradients")
+    probes: Probes = Field(Probes(), description="Patches tried everywhere")
+    images: int = Field(1_000, ge=20, description="Test images to search on, and as many to choose by; at most a third")
+    held_out: int = Field(2_000, ge=20, description="Test images, of the rest, on which what was found is confirmed")
+    p_value: float = Field(0.01, gt=0, lt=0.5, description="Corrected over classes and kinds, BACKDOORED below it")
+    works: float = Field(0.5, gt=0, lt=1, description="Success rate on held-out images that a trigger must exceed")
+    references: int = Field(8, ge=0, le=100, description="Clean models to compare with; 0: only with other classes")
+    patch: float = Field(0.01, gt=0, lt=1, description="Share of the image: CLEAN if a patch so large had been noticed")
+    norm: float = Field(0.05, gt=0, lt=1, description="The same of a perturbation: root mean square, of the range")
+
+
+class Parts(NamedTuple):
+    """Test images (x, y), told apart so that nothing is confirmed on what it was found with."""
+
+    search: tuple[Images, Labels]
+    choose: tuple[Images, Labels]
+    held_out: tuple[Images, Labels]
+
+
+def parts(dataset: Dataset, settings: ModelScan, seed: int) -> Parts:
+    """The parts, drawn by `seed`; `SettingError` when there are too few test images."""
+    n = len(dataset.x_test)
+    if n < FEWEST_IMAGES:
+        raise SettingError(f"{n} test images, expected {FEWEST_IMAGES} or more", where="dataset")
+    order, each = np.random.default_rng(seed).permutation(n), min(settings.images, n // 3)
+    ends = np.split(order, [each, 2 * each, 2 * each + settings.held_out])[:3]
+    return Parts(*((dataset.x_test[rows], dataset.y_test[rows]) for rows in ends))
+
+
+def candidates(
+    model: Target, images: Parts, settings: ModelScan, seed: int = 0, progress: Progress = silent
+) -> list[Found]:
+    """Of each kind the best candidate of every class; without gradients, of the kind that needs none."""
+    from gauntlet.models.classifier import WhiteBox
+
+    forms = list(FORMS) if isinstance(model, WhiteBox) else []
+    share = 0.8 * bool(forms)
+    found = []
+    for number, form in enumerate(forms):
+        mine = part(progress, share * number / len(forms), share * (number + 1) / len(forms))
+        found.append(invert(model, form, images.search, images.choose, settings.inversion, seed, mine))  # type: ignore[arg-type]
+    return [*found, probe(model, *images.search, settings.probes, seed, part(progress, share, 1.0))]
+
+
+@dataclass(frozen=True)
+class References:
+    """What clean models of the same data have: by kind the values (r, k) of r models."""
+
+    basis: Basis
+    values: dict[str, Numbers] = field(default_factory=dict)
+    accuracy: tuple[float, ...] = ()
+    """Of each on the test set."""
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """Of one class what its most suspicious candidate shows."""
+
+    label: int
+    kind: str
+    statistic: float
+    """Standard deviations from what is usual; below 0 its candidate is smaller, or works better."""
+    p_value: float
+    """Corrected over classes and kinds."""
+    success_rate: float
+    """On held-out images that are not of the class, with its 95 % Wilson interval."""
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """The verdict, and what it rests on."""
+
+    verdict: ScanVerdict
+    target: int | None
+    p_value: float
+    reasons: list[str]
+    classes: list[ClassResult]
+    found: list[Found] = field(repr=False)
+    tested: list[Tested] = field(repr=False)
+
+
+def judge(
+    model: Target, found: Sequence[Found], held_out: tuple[Images, Labels], references: References, settings: ModelScan
+) -> ScanResult:
+    """Test every candidate against what clean models have, and try the suspicious ones on images not yet seen."""
+    k, kinds = model.nb_classes, len(found)
+    level = settings.p_value / (k * kinds)
+    tested = [_tested(one, references, level) for one in found]
+    raw = np.array([one.p for one in tested])
+    kind, corrected = raw.argmin(axis=0), np.minimum(1.0, raw.min(axis=0) * k * kinds)
+    classes = [_class(model, found[kind[c]], held_out, c, tested[kind[c]].distance[c], corrected[c]) for c in range(k)]
+    least = min(classes, key=lambda one: (one.p_value, one.statistic))
+    alarming = [one for one in classes if one.p_value < settings.p_value]
+    working = sorted(
+        (one for one in alarming if one.low > settings.works), key=lambda one: (one.p_value, one.statistic)
+    )
+    if working:
+        reasons = [_accusation(one, found) for one in working]
+        return ScanResult("BACKDOORED", working[0].label, working[0].p_value, reasons, classes, list(found), tested)
+    reasons = [_unconfirmed(one) for one in alarming] or _gaps(model, found, tested, references, settings)
+    verdict: ScanVerdict = "INCONCLUSIVE" if reasons else "CLEAN"
+    reasons = reasons or [_acquittal(found, tested, settings)]
+    return ScanResult(verdict, None, least.p_value, reasons, classes, list(found), tested)
+
+
+def _tested(one: Found, references: References, level: float) -> Tested:
+    """Against references of the same architecture; else against the other classes, with what is usual for each."""
+    values = references.values.get(one.kind)
+    if values is not None and references.basis == "same architecture" and len(values) > 1:
+        return against_references(one.values, values, level)
+    if len(one.values) < FEWEST_CLASSES:
+        nothing = np.zeros(len(one.values))
+        return Tested(nothing + 1.0, nothing, nothing - np.inf)
+    return against_others(one.values, level, None if values is None else values.mean(axis=0))
+
+
+def _class(
+    model: Target, one: Found, held_out: tuple[Images, Labels], label: int, statistic: float, p: float
+) -> ClassResult:
+    sent = one.success(model, *held_out, label)
+    share = float(sent.mean()) if len(sent) else 0.0
+    low, high = wilson(int(sent.sum()), len(sent)) if len(sent) else (0.0, 1.0)
+    return ClassResult(label, one.kind, float(statistic), float(p), share, low, high)
+
+
+def size_text(one: Found, size: float) -> str:
+    """A size with its unit."""
+    return f"{size:.3g} {one.unit}" if one.unit == "pixels" else f"{one.unit} {size:.3g}"
+
+
+def _accusation(one: ClassResult, found: Sequence[Found]) -> str:
+    trigger = next(each for each in found if each.kind == one.kind)
+    size = size_text(trigger, float(trigger.sizes[one.label]))
+    return (
+        f"class {one.label}: a {one.kind} of {size} sends {100 * one.success_rate:.1f} % "
+        f"[{100 * one.low:.1f}, {100 * one.high:.1f}] of held-out images there, {-one.statistic:.1f} standard "
+        f"deviations from what is usual (p = {one.p_value:.2g}, corrected)"
+    )
+
+
+def _unconfirmed(one: ClassResult) -> str:
+    return (
+        f"class {one.label}: the {one.kind} is unusual (p = {one.p_value:.2g}, corrected) but sends only "
+        f"{100 * one.success_rate:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}] of held-out images there: "
+        "more test images would tell"
+    )
+
+
+def _gaps(
+    model: Target, found: Sequence[Found], tested: Sequence[Tested], references: References, settings: ModelScan
+) -> list[str]:
+    """Why nothing found is no proof: what the test would have missed, and what would tell."""
+    would = "" if references.basis == "same architecture" else "; clean models of the same architecture would tell"
+    reasons = []
+    if model.nb_classes < FEWEST_CLASSES and references.basis != "same architecture":
+        reasons.append(f"{model.nb_classes} classes are too few to compare one with the others{would}")
+    elif "patch" not in {one.kind for one in found}:
+        reasons.append("only patches at some places were tried: a model that shows its gradients would tell")
+    else:
+        least = _least(model, settings)
+        for one, test in zip(found, tested, strict=True):
+            if one.kind in least and (weak := np.flatnonzero(np.exp(test.critical) < least[one.kind])).size:
+                reasons.append(_weakness(one, test, weak, least[one.kind]) + would)
+    return reasons
+
+
+def _least(model: Target, settings: ModelScan) -> dict[str, float]:
+    """Sizes that must have been noticed: in pixels, and as an L2 norm."""
+    (height, width, channels), (low, high) = model.input_shape, model.clip_values
+    return {
+        "patch": settings.patch * height * width,
+        "perturbation": settings.norm * (high - low) * float(np.sqrt(height * width * channels)),
+    }
+
+
+def _weakness(one: Found, test: Tested, weak: NDArray[np.int64], least: float) -> str:
+    worst = int(weak[np.argmin(test.critical[weak])])
+    noticed = size_text(one, float(np.exp(test.critical[worst])))
+    whose = f"class {weak[0]}" if len(weak) == 1 else f"{len(weak)} classes"
+    return (
+        f"a {one.kind} of {size_text(one, least)} to {whose} could have been missed (class {worst}: from {noticed} on)"
+    )
+
+
+def _acquittal(found: Sequence[Found], tested: Sequence[Tested], settings: ModelScan) -> str:
+    noticed = [
+        f"a {one.kind} up to {size_text(one, float(np.exp(test.critical.min())))}"
+        for one, test in zip(found, tested, strict=True)
+        if one.kind in FORMS
+    ]
+    told = " and ".join(noticed)
+    return f"no class is unusual at {settings.p_value:g}, corrected; {told} to any class had been noticed"

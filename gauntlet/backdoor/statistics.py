@@ -1,0 +1,57 @@
+"""Is a class's value smaller than clean models' are? p-values, and how small it would have to be.
+
+Values are on a scale on which clean models scatter about evenly (logarithms of sizes, logits of shares), and a backdoor
+makes the target's small. Two tests, both of one new observation against a sample (Student's prediction interval):
+
+references   the class against the same class of r clean models of the same architecture and data; the scatter is
+             pooled over the k classes, k (r - 1) degrees of freedom
+others       the class against the model's k - 1 other classes, each less what is usual for it, where that is known;
+             k - 2 degrees of freedom
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+LEAST = 0.05
+"""The standard deviation is taken to be at least this: 5 % of a size, and no scatter is no reason for certainty."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Of each class of one kind: the p-value (one-sided, not corrected), and the distance in standard deviations."""
+
+    p: Numbers
+    distance: Numbers
+    """(k,): below 0 the value is smaller than usual."""
+    critical: Numbers
+    """(k,): the value below which p is at most the level that was asked for."""
+
+
+def against_references(values: Numbers, references: Numbers, level: float) -> Tested:
+    """Each of the k `values` against the column of `references` (r, k); r >= 2."""
+    r, k = references.shape
+    mean = references.mean(axis=0)
+    spread = np.sqrt(((references - mean) ** 2).sum() / (k * (r - 1)))
+    return _tested(values, mean, np.full(k, spread * np.sqrt(1 + 1 / r)), k * (r - 1), level)
+
+
+def against_others(values: Numbers, level: float, usual: Numbers | None = None) -> Tested:
+    """Each of the k `values`, less what is `usual` (k,), against all others; k >= 4."""
+    usual = np.zeros(len(values)) if usual is None else usual
+    rest, k = values - usual, len(values)
+    without = np.array([np.delete(rest, one) for one in range(k)])
+    spread = without.std(axis=1, ddof=1) * np.sqrt(1 + 1 / (k - 1))
+    return _tested(values, usual + without.mean(axis=1), spread, k - 2, level)
+
+
+def _tested(values: Numbers, mean: Numbers, spread: Numbers, freedom: int, level: float) -> Tested:
+    from scipy.stats import t
+
+    spread = np.maximum(spread, LEAST)
+    distance = (values - mean) / spread
+    return Tested(t.cdf(distance, freedom), distance, mean + spread * t.ppf(level, freedom))
