@@ -184,12 +184,12 @@ def _tag_version(uri: str, key: str, value: str) -> None:
 def anchors(client: MlflowClient) -> list[Receipt]:
     """What the store knows of audit logs, on runs and registered versions: anchors for `trail.verify`."""
     experiments = [one.experiment_id for one in client.search_experiments(ViewType.ALL)]
-    tags = [run.data.tags for run in _all(client.search_runs, experiments, f"tags.`{HEAD}` != ''", ViewType.ALL)]
-    tags += [version.tags for version in _all(client.search_model_versions)]
+    tags = [run.data.tags for run in every_page(client.search_runs, experiments, f"tags.`{HEAD}` != ''", ViewType.ALL)]
+    tags += [version.tags for version in every_page(client.search_model_versions)]
     return [trail.anchor(each[HEAD]) for each in tags if HEAD in each]
 
 
-def _all(search: Callable[..., Any], *words: Any) -> list[Any]:
+def every_page(search: Callable[..., Any], *words: Any) -> list[Any]:
     """Every page of a search."""
     found, token = [], None
     while True:

@@ -10,12 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gauntlet.state import PROJECT_ROOT
@@ -100,7 +100,7 @@ class Machine:
             env=told,
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=1_800,
             check=False,
         )
         lines = done.stdout.splitlines()
@@ -109,7 +109,20 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> tuple[Machine, Machine]:
+def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """480 training and 120 test digits as a user's own file."""
+    from gauntlet.data.datasets import read_dataset
+
+    digits = read_dataset("digits")
+    arrays = {"x_train": digits.x_train[:480], "y_train": digits.y_train[:480]}
+    arrays |= {"x_test": digits.x_test[:120], "y_test": digits.y_test[:120]}
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory, shared: Shared, small_npz: Path) -> tuple[Machine, Machine]:
     """Two of them."""
     made = []
     for name in ("first", "second"):
@@ -120,6 +133,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> tuple[
             shutil.copy(PROJECT_ROOT / file, folder / file)
         (folder / "code").mkdir()
         (folder / "code" / "safe.py").write_text("print()\n")
+        shutil.copy(small_npz, folder / "small.npz")
         made.append(Machine(folder, shared))
     return made[0], made[1]
 
@@ -147,9 +161,8 @@ def artifacts_on(machine: Machine) -> list[Path]:
 
 def test_a_suite_leaves_everything_on_the_servers(machines: tuple[Machine, Machine], client: Any) -> None:
     first, _ = machines
-    suite = first.run(
-        SUITE, "--epochs", "2", "--n", "40", "--eps", "0.2", "--attack", "fgsm", "--defense", "on-the-fly"
-    )
+    brief = ["--dataset", str(first.folder / "small.npz"), "--epochs", "1", "--n", "20", "--eps", "0.2"]
+    suite = first.run(SUITE, *brief, "--attack", "fgsm", "--defense", "on-the-fly")
     assert suite["status"] == 0, suite["told"]
     run = client.get_run(suite["run_id"])
     assert run.info.status == "FINISHED"
@@ -220,7 +233,3 @@ def test_the_stores_keys_reach_the_server_that_needs_them_alone(shared: Shared) 
             assert not any(secret.encode() in told for secret in (SECRET, PASSWORD.replace(" ", "%20"), ADMIN))
         if str(PROJECT_ROOT).encode() in told and serve.STORE.encode() in told:
             assert PASSWORD.replace(" ", "%20").encode() not in words
-
-
-def basic(user: str, password: str) -> dict[str, str]:
-    return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}

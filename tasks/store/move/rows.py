@@ -100,7 +100,8 @@ def _made(target: Connection, row: Row) -> int:
     """A new experiment under the target's next number."""
     fresh = {name: value for name, value in row.items() if name != "experiment_id"}
     found = table("experiments")
-    number = int(target.execute(insert(found).values(fresh | {"artifact_location": ""})).inserted_primary_key[0])
+    made: Any = target.execute(insert(found).values(fresh | {"artifact_location": ""})).inserted_primary_key
+    number = int(made[0])
     target.execute(found.update().where(found.c.experiment_id == number).values(artifact_location=f"{PROXIED}{number}"))
     return number
 
