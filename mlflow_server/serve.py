@@ -30,7 +30,9 @@ from mlflow_server.store import place, with_driver
 HOST = "127.0.0.1"
 POOL = "local"
 DEPLOY = ("deploy", "--all", "--prefect-file", str(shipped("prefect.yaml")))
-PATIENCE = 120.0  # Seconds for one part to become ready: migrations of a fresh database take ten on a slow disk.
+PATIENCE = (
+    300.0  # Seconds for one part to become ready: on a busy machine the tables of a fresh Postgres take two minutes.
+)
 POLL = 0.25
 PASSED_ON = ("--allowed-hosts", "--cors-allowed-origins", "--artifacts")
 STORE, BUCKET = "MLFLOW_BACKEND_STORE_URI", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

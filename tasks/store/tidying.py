@@ -7,6 +7,7 @@ trained it, and everything below them. So do runs that still go on.
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,8 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from gauntlet.assurance.audit import trail
-from gauntlet.errors import TrackingError, one_line
-from tasks.store import registry, versions
+from gauntlet.errors import ModelError, TrackingError, one_line
+from tasks.store import registry, tracking, versions
 from tasks.store.audit import every_page
 from tasks.store.tracking import KEY
 
@@ -27,7 +28,7 @@ PER_IMAGE = ("outcomes.parquet", "adversarial.npz", "examples*.png")
 """What goes. The bank of images that ever fooled a model (`bank.npz`) stays: later nights show them to later models."""
 TIDIED = "gauntlet.tidied"
 """The tag of a run that lost artifacts: when, and which."""
-ALIASES = ("champion", "previous-champion", versions.ANCHOR)
+ALIASES = {"champion", "previous-champion", versions.ANCHOR}
 
 
 @dataclass(frozen=True)
@@ -70,36 +71,34 @@ def _goes(name: str) -> bool:
 def evidence() -> set[str]:
     """The runs that back a version that is or was promoted: its night, what its card names, and all runs below."""
     client = MlflowClient()
-    named: set[str] = set()
+    nights = every_page(client.search_runs, _experiments(client), f"tags.`{PROMOTED}` != ''", ViewType.ALL)
+    named = {run_id for night in nights for run_id in _of_night(night)}
     for version in every_page(client.search_model_versions):
-        if _promoted(client, version):
-            named |= _named(version)
+        if set(client.get_model_version(version.name, version.version).aliases) & ALIASES:
+            named |= _of_version(version)
     return named | set(_below(client, named))
 
 
-def _promoted(client: MlflowClient, version: Any) -> bool:
-    """Whether a version has an alias of promotion, or its night says that it became the champion."""
-    uri = f"models:/{version.name}/{version.version}"
-    aliases = client.get_registered_model(version.name).aliases
-    if any(str(aliases.get(alias)) == str(version.version) for alias in ALIASES):
-        return True
-    night = _night(version)
+PROMOTED = "gauntlet.promoted"
+"""The tag of a night: the version that it made champion."""
+
+
+def _of_night(night: Any) -> set[str]:
+    """A night that promoted, the runs of the card that it wrote, and the run that made the model."""
+    card = tracking.find(night.info.run_id, "card.json")
+    named = json.loads(card.read_text())["runs"].values() if card else ()
     try:
-        return bool(night) and client.get_run(night).data.tags.get("gauntlet.promoted") == uri
-    except MlflowException as error:
-        if versions.absent(error):
-            return False
-        raise
+        made = {str(versions.find(night.data.tags[PROMOTED]).run_id or "")}
+    except ModelError:  # the version was deleted since
+        made = set()
+    return {night.info.run_id, *named, *made} - {""}
 
 
-def _night(version: Any) -> str:
-    return str(version.tags.get("gauntlet.card", "")).removeprefix("runs:/").partition("/")[0]
-
-
-def _named(version: Any) -> set[str]:
-    """The night, the runs of the card, and the run that made the model."""
-    uri = f"models:/{version.name}/{version.version}"
-    return {run for run in (_night(version), str(version.run_id or ""), *registry.runs_of_card(uri).values()) if run}
+def _of_version(version: Any) -> set[str]:
+    """Its card's night, the card's runs, and the run that made it."""
+    night = str(version.tags.get("gauntlet.card", "")).removeprefix("runs:/").partition("/")[0]
+    named = registry.runs_of_card(f"models:/{version.name}/{version.version}").values()
+    return {night, str(version.run_id or ""), *named} - {""}
 
 
 def _below(client: MlflowClient, runs: set[str]) -> Iterator[str]:

@@ -70,7 +70,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, swift: 
         for name, value in {**told, **swift.environment(), "PREFECT_WORKER_QUERY_SECONDS": "1"}.items():
             patch.setenv(name, value)
         with running("mlflow_server.serve", *flags, log=log) as process:
-            wait_until(lambda: "Ready." in log.read_text() or process.poll() is not None, log, 300)
+            wait_until(lambda: "Ready." in log.read_text() or process.poll() is not None, log, 900)
             assert process.poll() is None, log.read_text() + logs(folder)
             kept = (folder / "state" / "auth" / "prefect").read_text()
             yield Shared(f"http://{HOST}:{ports[0]}", f"http://{HOST}:{ports[1]}/api", kept, postgres, swift)

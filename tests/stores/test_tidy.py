@@ -87,12 +87,16 @@ def test_a_run_that_lost_its_images_is_not_taken_again_for_its_stage(where: Cont
 
 
 def test_young_runs_and_promoted_evidence_lose_nothing(where: Context, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also of a version that is champion no more: its night says that it was."""
+    """Also of a version that is champion no more, though a later night wrote it another card."""
     former = night(where, promoted=True)
+    later = night(where)
+    versions.link("models:/gauntlet-digits-mine/1", {"gauntlet.card": f"runs:/{later['night']}/card.json"})
+    crowned = night(where, promoted=True)
+    versions.promote("models:/gauntlet-digits-mine/2")
     young = night(where, ended=int(datetime.now(UTC).timestamp() * 1_000))
-    before = {run_id: files(run_id) for run_id in (*former.values(), *young.values())}
+    before = {run_id: files(run_id) for run_id in (*former.values(), *crowned.values(), *young.values())}
     assert tidy.main(["--keep", "90d", "--delete"]) == 0
-    assert "removed: 0 runs" in capsys.readouterr().out
+    assert "removed: 2 runs" in capsys.readouterr().out
     assert {run_id: files(run_id) for run_id in before} == before
     assert tidy.main(["--keep", "12w"]) == 0
 
