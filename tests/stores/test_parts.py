@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import datetime
 import importlib.util
 import signal
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlflow_server import __main__ as server
-from mlflow_server import parts, serve
+from mlflow_server import auth, parts, serve
 from mlflow_server.store import place, with_driver
 from tests.stores.postgres import Postgres
 from tests.stores.processes import HOST, free_port
@@ -154,3 +155,14 @@ def test_addresses() -> None:
     assert with_driver("sqlite:////a/b") == "sqlite:////a/b"
     assert place("postgresql://a@b/c") == place("postgresql+asyncpg://d:e@b:5432/c")
     assert parts.hidden("postgresql://a:secret@b:1/c?password=x") == "postgresql://a@b:1/c"
+
+
+def test_users_are_in_the_postgres_store_and_a_right_password_is_remembered() -> None:
+    """Read as MLflow reads it: a password with a space stays one, and is not hashed for every request."""
+    uri = "postgresql+psycopg://gauntlet:a%20b@db/mlflow"
+    assert auth._database("postgresql://gauntlet:a%20b@db/mlflow") == uri
+    config = configparser.ConfigParser()
+    config.read(auth._config(uri))
+    assert config["mlflow"]["database_uri"] == uri
+    assert config.getint("mlflow", "auth_cache_ttl_seconds") == auth.REMEMBERED == 60
+    assert config["mlflow"]["default_permission"] == "NO_PERMISSIONS"
