@@ -7,6 +7,7 @@ ARGS ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
+SWIFT := .venv-swift
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CODE := $(wildcard gauntlet tasks flows mlflow_server benchmarks)
@@ -33,14 +34,14 @@ serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARG
 	@$(BIN)/python -m mlflow_server.serve $(ARGS)
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-# Without these the tests of PyTorch and ONNX say why they are skipped.
-EXTRAS := -r requirements-torch.txt -r requirements-onnx.txt --extra-index-url $(TORCH_INDEX)
+# Without these the tests of PyTorch, ONNX and the shared stores say why they are skipped.
+EXTRAS := -r requirements-torch.txt -r requirements-onnx.txt -r requirements-server.txt --extra-index-url $(TORCH_INDEX)
 NUMERIC := tests/gauntlet/attacks tests/gauntlet/evaluation tests/gauntlet/models
 
 test: $(VENV)/.installed-dev ## Run the quick tests, a file to a processor: [ARGS="-k name"]
 	@$(PYTEST) -m "not slow and not server" $(ARGS)
 
-test-all: $(VENV)/.installed-extras ## Run every test: servers, whole nights, kills, reports, PyTorch, ONNX
+test-all: $(VENV)/.installed-extras $(SWIFT)/.installed ## Run every test: servers, whole nights, kills, PyTorch, ONNX
 	@$(PYTEST) $(ARGS)
 
 test-portable: $(VENV)/.installed-dev ## Run the numeric tests as processors without AVX-512 and without oneDNN would
@@ -64,7 +65,7 @@ lock: ## Write constraints.txt from what all requirements resolve to in a fresh 
 	@rm -rf $(VENV)-lock
 
 clean: ## Remove the environment and all caches; what was measured stays
-	@rm -rf $(VENV) $(VENV)-lock .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(VENV)-lock $(SWIFT) .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-state: ## Remove state/: every run, model and log
@@ -87,7 +88,14 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@$(PIP) install -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
-$(VENV)/.installed-extras: requirements-torch.txt requirements-onnx.txt $(VENV)/.installed-dev
-	@echo "Installing PyTorch and ONNX into $(VENV)"
+$(VENV)/.installed-extras: requirements-torch.txt requirements-onnx.txt requirements-server.txt $(VENV)/.installed-dev
+	@echo "Installing PyTorch, ONNX and the clients of Postgres and S3 into $(VENV)"
 	@$(PIP) install -c constraints.txt $(EXTRAS)
+	@touch $@
+
+# OpenStack Swift, the S3 store of the tests, in an environment of its own: it patches sockets.
+$(SWIFT)/.installed: tests/stores/requirements-swift.txt
+	@echo "Installing OpenStack Swift into $(SWIFT)"
+	@$(PYTHON) -m venv $(SWIFT)
+	@$(SWIFT)/bin/python -m pip --quiet --disable-pip-version-check install -r $<
 	@touch $@

@@ -22,6 +22,7 @@ GROUPS = {
     "One stage": {name: f"flows.{name}" for name in STAGES},
     "Scans": {name: f"flows.{name}" for name in ("scan", "datascan", "backdoor", "audit")},
     "Servers": {"serve": "mlflow_server.serve", "mlflow": "mlflow_server.__main__"},
+    "The store": {"move-store": "flows.movestore", "tidy": "flows.tidy"},
     "Shell": {"completion": "flows.completion"},
 }
 """What each command runs, by the group that it is listed in."""

@@ -16,8 +16,9 @@ from contextlib import suppress
 from gauntlet.errors import GauntletError, SettingError
 from gauntlet.state import artifact_root, ensure_state, store_uri
 from mlflow_server import auth, guard
+from mlflow_server.parts import require_bucket, require_database
 from mlflow_server.port import port, require_free
-from mlflow_server.store import initialise
+from mlflow_server.store import initialise_shared, with_driver
 
 # Read by MLflow on import, here and in the process it starts. Starlette's warning is about MLflow's own code.
 CALM = {
@@ -46,14 +47,14 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--auth", action="store_true", help=f"ask for users and passwords: {auth.ADMIN_PASSWORD}")
     parse.add_argument("--insecure", action="store_true", help="allow a --host beyond this machine without --auth")
     parse.add_argument(
-        "--backend-store-uri",
+        *("--store", "--backend-store-uri"),
         metavar="URI",
         default=os.environ.get("MLFLOW_BACKEND_STORE_URI"),
-        help="the store (default: MLFLOW_BACKEND_STORE_URI, where a password is better kept than in a command "
-        "line, else SQLite in the state folder)",
+        help="the store, such as postgresql://USER@HOST/mlflow (default: MLFLOW_BACKEND_STORE_URI, where a password is "
+        "better kept than in a command line, else SQLite in the state folder)",
     )
     parse.add_argument(
-        "--artifacts-destination",
+        *("--artifacts", "--artifacts-destination"),
         metavar="URI",
         help="keep artifacts here (s3://bucket/...) and pass them through the server "
         "(default: clients write the state folder themselves)",
@@ -64,14 +65,14 @@ def parser() -> argparse.ArgumentParser:
 def arguments(options: argparse.Namespace) -> list[str]:
     """What is said to `mlflow server`.
 
-    Without `--artifacts-destination` experiments get a plain folder as their artifact location, which clients
+    Without `--artifacts` experiments get a plain folder as their artifact location, which clients
     with and without the server can both read; `mlflow-artifacts:/` would shut out those who open the file.
     """
-    store = options.backend_store_uri or store_uri()
+    store = with_driver(options.store or store_uri())
     words = ["--host", options.host, "--port", str(options.port), "--workers", str(options.workers)]
     words += ["--backend-store-uri", store, "--registry-store-uri", store]
-    if options.artifacts_destination:
-        words += ["--serve-artifacts", "--artifacts-destination", options.artifacts_destination]
+    if options.artifacts:
+        words += ["--serve-artifacts", "--artifacts-destination", options.artifacts]
     else:
         words += ["--no-serve-artifacts", "--default-artifact-root", artifact_root()]
     words += [
@@ -130,9 +131,9 @@ def require_protected(options: argparse.Namespace) -> None:
 def announce(options: argparse.Namespace) -> None:
     """Say where the server will be, and warn of artifacts that would stay on the clients' disks."""
     print(f"MLflow: http://{options.host}:{options.port}", flush=True)
-    if not is_loopback(options.host) and not options.artifacts_destination:
+    if not is_loopback(options.host) and not options.artifacts:
         print(
-            "warning: clients on other machines will write artifacts to their own disks (give --artifacts-destination)",
+            "warning: clients on other machines will write artifacts to their own disks (give --artifacts)",
             file=sys.stderr,
         )
 
@@ -142,10 +143,14 @@ def serve(options: argparse.Namespace) -> None:
     require_protected(options)
     require_free(options.host, options.port)
     os.environ.update(CALM)
+    store = options.store or store_uri()
+    require_database(store)
+    if options.artifacts:
+        require_bucket(options.artifacts)
     ensure_state()
     if options.auth:
-        auth.prepare()
-    initialise(options.backend_store_uri or store_uri())
+        auth.prepare(store)
+    initialise_shared(store)
     announce(options)
     # Imported last: MLflow takes seconds, and a busy port is said at once.
     from mlflow.cli import cli

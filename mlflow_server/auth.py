@@ -1,7 +1,7 @@
-"""Users and passwords: MLflow's basic-auth app over a database in the state folder, and who may do what in it.
+"""Users and passwords: MLflow's basic-auth app over a database of its own, and who may do what in it.
 
     state/auth/          0700: what is in it is for the servers' own user
-    ├── users.db           MLflow's users, with salted hashes of their passwords
+    ├── users.db           MLflow's users, with salted hashes of their passwords; with a Postgres store they are there
     ├── mlflow.ini         where the database is, and what a user without a grant may do: nothing
     └── prefect            user:password of Prefect's API
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from gauntlet.assurance.audit import journal
 from gauntlet.errors import SettingError
 from gauntlet.state import ensure_state
+from mlflow_server.store import POSTGRES, with_driver
 
 if TYPE_CHECKING:
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
@@ -35,6 +36,9 @@ PASSWORDS = (
     *("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
 )
 """Variables that a child process is given only when it is the one that needs them."""
+REMEMBERED = 60
+"""Seconds that a server process knows a right password again without hashing it: every request would cost 0.16 s of
+a processor. So long may a password that was changed through another process of the server still hold."""
 GRANTS = {"experiment": "EDIT", "registered_model": "EDIT"}
 """Of the worker, on all of a kind: its flows go on with runs and models that others made."""
 
@@ -78,15 +82,15 @@ def prefect_string() -> str:
     return kept.read_text()
 
 
-def prepare() -> None:
-    """Make the users and tell MLflow, through this process's environment, where they are.
+def prepare(uri: str = "") -> None:
+    """Make the users and tell MLflow, through this process's environment, where they are: in a Postgres store with it.
 
     The passwords leave the environment: what MLflow starts has no use for them.
     """
     secret = password(ADMIN_PASSWORD)
     worker = password(WORKER_PASSWORD) if WORKER_PASSWORD in os.environ else None
     if "MLFLOW_AUTH_CONFIG_PATH" not in os.environ:
-        os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(_config())
+        os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(_config(_database(uri)))
     os.environ.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32))
     os.environ["MLFLOW_AUTH_ADMIN_USERNAME"] = admin()
     for name in PASSWORDS:
@@ -100,12 +104,21 @@ def prepare() -> None:
     store.engine.dispose()
 
 
-def _config() -> Path:
-    """MLflow's settings. NO_PERMISSIONS, since what breaks an unreleased model is not for every user to read."""
+def _database(uri: str) -> str:
+    """Where the users are: in a Postgres store, so that several servers have the same ones, else in a file."""
+    if uri.startswith(POSTGRES):
+        return with_driver(uri)
     database = folder() / "users.db"
     database.touch(mode=journal.PRIVATE)
+    return f"sqlite:///{database}"
+
+
+def _config(database: str) -> Path:
+    """MLflow's settings. NO_PERMISSIONS, since what breaks an unreleased model is not for every user to read."""
     path = folder() / "mlflow.ini"
-    lines = ["[mlflow]", "default_permission = NO_PERMISSIONS", f"database_uri = sqlite:///{database}"]
+    escaped = database.replace("%", "%%")
+    lines = ["[mlflow]", "default_permission = NO_PERMISSIONS", f"database_uri = {escaped}"]
+    lines += [f"auth_cache_ttl_seconds = {REMEMBERED}"]
     journal.replace(path, "\n".join(lines) + "\n")
     return path
 

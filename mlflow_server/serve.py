@@ -18,19 +18,26 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gauntlet.errors import GauntletError
+from gauntlet.errors import GauntletError, SettingError
 from gauntlet.state import PROJECT_ROOT, ensure_state, shipped
 from mlflow_server import auth
 from mlflow_server.children import ChildDied, Children
 from mlflow_server.orchestrator import HOSTS
+from mlflow_server.parts import TRIGRAMS, require_bucket, require_database
 from mlflow_server.port import port, require_free
+from mlflow_server.store import place, with_driver
 
 HOST = "127.0.0.1"
 POOL = "local"
 DEPLOY = ("deploy", "--all", "--prefect-file", str(shipped("prefect.yaml")))
-PATIENCE = 120.0  # Seconds for one part to become ready: migrations of a fresh database take ten on a slow disk.
+PATIENCE = (
+    300.0  # Seconds for one part to become ready: on a busy machine the tables of a fresh Postgres take two minutes.
+)
 POLL = 0.25
-PASSED_ON = ("--allowed-hosts", "--cors-allowed-origins")
+PASSED_ON = ("--allowed-hosts", "--cors-allowed-origins", "--artifacts")
+STORE, BUCKET = "MLFLOW_BACKEND_STORE_URI", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+PREFECT_STORE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+"""Variables of the stores, which the server that needs them is told and nobody else: not the worker."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,9 +46,19 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--mlflow-port", type=port, default=5000, help="port of MLflow (default: 5000)")
     parse.add_argument("--prefect-port", type=port, default=4200, help="port of Prefect (default: 4200)")
     parse.add_argument("--auth", action="store_true", help=f"ask for users and passwords: {auth.ADMIN_PASSWORD}")
+    parse.add_argument("--store", metavar="URI", default=os.environ.get(STORE), help=f"MLflow's (default: {STORE})")
+    parse.add_argument(
+        "--prefect-store",
+        metavar="URI",
+        default=next((os.environ[name] for name in PREFECT_STORE if name in os.environ), None),
+        help=f"Prefect's own, another database (default: {PREFECT_STORE[0]}, else SQLite in the state folder)",
+    )
     for flag in PASSED_ON:
-        parse.add_argument(flag, help="for MLflow behind a proxy: see python -m mlflow_server --help")
+        parse.add_argument(flag, help="for MLflow: see python -m mlflow_server --help")
     return parse
+
+
+KEPT = {*auth.PASSWORDS, *BUCKET, *PREFECT_STORE, STORE, "PGPASSWORD"}
 
 
 @dataclass(frozen=True)
@@ -60,18 +77,39 @@ class Secrets:
         return {"Authorization": f"Basic {b64encode(string.encode()).decode()}"} if string else {}
 
 
-def distribute() -> Secrets:
+def distribute(options: argparse.Namespace) -> Secrets:
+    """What is whose: the stores' addresses and keys, and with `--auth` the passwords."""
+    mlflow = {name: os.environ[name] for name in (*BUCKET, "PGPASSWORD") if name in os.environ}
+    mlflow |= {STORE: options.store} if options.store else {}
+    prefect = {PREFECT_STORE[0]: with_driver(options.prefect_store, "asyncpg")} if options.prefect_store else {}
+    return _with_passwords(mlflow, prefect) if options.auth else Secrets(mlflow=mlflow, prefect=prefect)
+
+
+def _with_passwords(mlflow: dict[str, str], prefect: dict[str, str]) -> Secrets:
     """The administrator's password to MLflow alone; to the worker one of its own, made now unless it is set."""
     string = auth.prefect_string()
     given = auth.WORKER_PASSWORD in os.environ
     worker = auth.password(auth.WORKER_PASSWORD) if given else secrets.token_urlsafe(32)
     client = {auth.PREFECT: string}
     return Secrets(
-        mlflow={auth.ADMIN_PASSWORD: auth.password(auth.ADMIN_PASSWORD), auth.WORKER_PASSWORD: worker},
-        prefect={"PREFECT_SERVER_API_AUTH_STRING": string},
+        mlflow=mlflow | {auth.ADMIN_PASSWORD: auth.password(auth.ADMIN_PASSWORD), auth.WORKER_PASSWORD: worker},
+        prefect=prefect | {"PREFECT_SERVER_API_AUTH_STRING": string},
         client=client,
         worker=client | {"MLFLOW_TRACKING_USERNAME": auth.WORKER, "MLFLOW_TRACKING_PASSWORD": worker},
     )
+
+
+def require_stores(options: argparse.Namespace) -> None:
+    """Raise `SettingError` when a store that was named is not there, or both servers were given the same one."""
+    if options.store:
+        require_database(options.store)
+    if options.artifacts:
+        require_bucket(options.artifacts)
+    if options.prefect_store:
+        require_database(options.prefect_store, extension=TRIGRAMS, where="--prefect-store")
+        if place(options.prefect_store) == place(options.store or ""):
+            what = "MLflow and Prefect cannot share a database: each keeps its version in a table of one name"
+            raise SettingError(what, where="--prefect-store", fix="createdb prefect")
 
 
 def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
@@ -82,7 +120,7 @@ def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
     """
     state, mlflow = ensure_state(), f"http://{HOST}:{mlflow_port}"
     return {
-        **{name: value for name, value in os.environ.items() if name not in auth.PASSWORDS},
+        **{name: value for name, value in os.environ.items() if name not in KEPT},
         "GAUNTLET_STATE": str(state),
         "MLFLOW_TRACKING_URI": mlflow,
         "MLFLOW_REGISTRY_URI": mlflow,
@@ -177,7 +215,7 @@ async def deploy(children: Children, told: Mapping[str, str]) -> None:
 
 async def serve(options: argparse.Namespace) -> int:
     """Bring everything up, stay, and leave nothing behind."""
-    told = distribute() if options.auth else Secrets()
+    told = distribute(options)
     children = _children(options)
     work = asyncio.ensure_future(bring_up(children, options, told))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -211,6 +249,7 @@ def main(words: Sequence[str] | None = None) -> int:
             auth.password(auth.ADMIN_PASSWORD)
         require_free(HOST, options.mlflow_port, flag="--mlflow-port")
         require_free(HOST, options.prefect_port, flag="--prefect-port")
+        require_stores(options)
         return asyncio.run(serve(options))
     except GauntletError as error:
         print(f"serve: {error}", file=sys.stderr)

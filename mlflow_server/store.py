@@ -1,4 +1,4 @@
-"""Make MLflow's tables once, however many processes want them at the same moment.
+"""MLflow's store: its tables made once, however many processes want them at the same moment, and its driver.
 
 MLflow creates its tables in whichever process opens a fresh SQLite file, without a lock: of four that do
 so at once three fail half-way through the migrations. So everyone who is about to open the store directly
@@ -12,10 +12,56 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from gauntlet.errors import TrackingError
 
-SQLITE = "sqlite:///"
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+SQLITE, POSTGRES = "sqlite:///", ("postgresql://", "postgres://", "postgresql+")
+TABLES_LOCK = 0x6761756E
+"""The number under which servers that start at once take turns in making a Postgres' tables."""
+
+
+def with_driver(uri: str, driver: str = "psycopg") -> str:
+    """A Postgres' address with the driver that is part of the extra; SQLAlchemy would look for psycopg2."""
+    scheme, separator, rest = uri.partition("://")
+    return f"postgresql+{driver}{separator}{rest}" if scheme in ("postgresql", "postgres") else uri
+
+
+def place(uri: str) -> tuple[str | None, int, str]:
+    """Host, port and database of a Postgres' address, whatever user and driver it names."""
+    parts = urlsplit(uri)
+    return parts.hostname, parts.port or 5432, parts.path
+
+
+def engine(uri: str, patience: int = 10) -> Engine:
+    """SQLAlchemy's engine for a store, without a pool; `patience` in seconds for a Postgres to answer.
+
+    Whatever driver an address names for another program, here it is ours.
+    """
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    scheme, separator, rest = uri.partition("://")
+    waits = {"connect_timeout": patience} if uri.startswith(POSTGRES) else {}
+    plain = f"{scheme.partition('+')[0]}{separator}{rest}"
+    return create_engine(with_driver(plain), poolclass=NullPool, connect_args=waits)
+
+
+def initialise_shared(uri: str) -> None:
+    """Create the tables of a store that a server is about to serve; those that start at once take turns."""
+    if not uri.startswith(POSTGRES):
+        return initialise(uri)
+    from sqlalchemy import text
+
+    with engine(uri).connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": TABLES_LOCK})
+        # the lock goes with the connection; artifacts go through the server, so the place is never used
+        _open(with_driver(uri), "mlflow-artifacts:/")
+        return None
 
 
 def initialise(uri: str) -> None:

@@ -117,7 +117,7 @@ def check_champion(context: Context, champion: str, by_alias: bool) -> str:
 def _promotion(champion: str, made: Card) -> str:
     """What the audit log remarks on a champion's promotion; `GateError` when it should know of one and does not."""
     known = audit.promotions(versions.name_of(champion))
-    if not known:
+    if not known or audit.promoted_elsewhere(champion):
         return f"the promotion of the champion {champion} is in no audit log of this machine"
     if not any((one["model_uri"], one.get("model_digest")) == (champion, made.model_digest) for one in known):
         what = f"the audit log has no promotion of the champion {champion} with these weights"

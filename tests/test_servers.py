@@ -233,7 +233,7 @@ def test_artifacts_go_to_a_folder_unless_they_go_through_the_server(state: Path)
     ("flag", "value"),
     [
         ("--cors-allowed-origins", "https://ml.example.org"),
-        ("--backend-store-uri", "postgresql://db/mlflow"),
+        ("--backend-store-uri", "mysql://db/mlflow"),
         ("--workers", "4"),
     ],
 )
@@ -244,7 +244,7 @@ def test_flags_reach_mlflow(flag: str, value: str) -> None:
 
 def test_clients_elsewhere_are_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
     server.announce(server.parser().parse_args(["--host", "0.0.0.0"]))
-    assert "--artifacts-destination" in capsys.readouterr().err
+    assert "--artifacts" in capsys.readouterr().err
 
 
 # The servers themselves

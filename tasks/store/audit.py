@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 TAG, HEAD = "gauntlet.audit", "gauntlet.audit_head"
 """Of a run and of a registered version: its entry's number (or `missing: reason`), and `LOG:SEQ:HASH`."""
+PROMOTION = "gauntlet.promotion"
+"""Of a version: the entry of its promotion, `LOG:SEQ:HASH`."""
 INPUTS = ("stage", "dataset", "dataset_digest")
 OUTPUTS = ("model_uri", "model_digest", "verdict", "validity")
 MODELS = ("model", "candidate", "champion")
@@ -162,6 +164,21 @@ def promotions(name: str) -> list[dict[str, str]] | None:
     return [one for one in inputs if str(one.get("model_uri", "")).startswith(f"models:/{name}/")]
 
 
+def promoted_elsewhere(uri: str) -> bool:
+    """Whether a version says that its promotion is entered in the log of another machine.
+
+    Whoever may write the store can make it say so: it explains why this machine's log knows nothing, no more.
+    """
+    told = versions.tags_of(uri).get(PROMOTION)
+    if told is None:
+        return False
+    try:
+        own = {entry["log"] for entry in trail.verify().entries[-1:]}
+    except InputError:
+        own = set()
+    return trail.anchor(told).log not in own
+
+
 PROMOTED = "promoted"
 
 
@@ -175,6 +192,8 @@ def _decision(event: str, night: str, model: str, reason: str = "") -> None:
     receipt = _append(event, origin.git_commit(), inputs, {"reason": reason}, {})
     if tags:
         _anchor(receipt, functools.partial(_tag_version, model))
+    if event == PROMOTED and isinstance(receipt, Receipt):
+        _tag_version(model, PROMOTION, str(receipt))
 
 
 def _tag_version(uri: str, key: str, value: str) -> None:
@@ -184,12 +203,12 @@ def _tag_version(uri: str, key: str, value: str) -> None:
 def anchors(client: MlflowClient) -> list[Receipt]:
     """What the store knows of audit logs, on runs and registered versions: anchors for `trail.verify`."""
     experiments = [one.experiment_id for one in client.search_experiments(ViewType.ALL)]
-    tags = [run.data.tags for run in _all(client.search_runs, experiments, f"tags.`{HEAD}` != ''", ViewType.ALL)]
-    tags += [version.tags for version in _all(client.search_model_versions)]
+    tags = [run.data.tags for run in every_page(client.search_runs, experiments, f"tags.`{HEAD}` != ''", ViewType.ALL)]
+    tags += [version.tags for version in every_page(client.search_model_versions)]
     return [trail.anchor(each[HEAD]) for each in tags if HEAD in each]
 
 
-def _all(search: Callable[..., Any], *words: Any) -> list[Any]:
+def every_page(search: Callable[..., Any], *words: Any) -> list[Any]:
     """Every page of a search."""
     found, token = [], None
     while True:

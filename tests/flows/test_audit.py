@@ -178,3 +178,17 @@ def test_secrets_in_what_was_logged_are_found(where: Context) -> None:
     tracking.Run(run.id, "").text("below/report.md", f"It is at {secret}.")
     assert {leak.where for leak in leaks(run.id)} == {"tags.by.hand", "below/report.md"}
     assert "hunter2" not in str(leaks(run.id))
+
+
+def test_a_promotion_of_another_machine_is_known_as_such(
+    where: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gauntlet.assurance.audit import trail
+
+    uri = trained(where)
+    assert not audit.promoted_elsewhere(uri)  # of no machine at all: the alias would have been moved by hand
+    audit._decision(audit.PROMOTED, "a night", uri)
+    assert not audit.promoted_elsewhere(uri)
+    monkeypatch.setenv("GAUNTLET_AUDIT", str(tmp_path / "of another machine.jsonl"))
+    trail.append("run started")
+    assert audit.promoted_elsewhere(uri)
