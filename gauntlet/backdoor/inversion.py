@@ -9,6 +9,7 @@ triggers and warps leave behind (universal perturbations towards a class, Moosav
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -91,7 +92,7 @@ class Patches(Form):
 
     def parts(self) -> tuple[Floats, Floats]:
         """Both squashed into their ranges."""
-        mask, pattern = (np.tanh(one) / 2 + 0.5 for one in self.free)
+        mask, pattern = ((np.tanh(one) / 2 + 0.5).astype(np.float32) for one in self.free)
         return mask, self._low + self._range * pattern
 
     def show(self, x: Images) -> Images:
@@ -148,7 +149,7 @@ class Perturbations(Form):
         return np.sqrt((delta.astype(np.float64) ** 2).sum(axis=(1, 2, 3)))
 
 
-FORMS: dict[str, type[Form]] = {one.kind: one for one in (Patches, Perturbations)}
+FORMS: dict[str, Callable[..., Form]] = {one.kind: one for one in (Patches, Perturbations)}
 
 
 def invert(

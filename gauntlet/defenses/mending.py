@@ -54,8 +54,10 @@ class FinePruning(Defense):
         layer = _last_convolution(model)
         gone = self._prune(model, layer, x, y, part(progress, 0.0, 0.4))
         fitted = dataset.x_train, dataset.y_train
-        how = self.epochs, self.learning_rate, training
-        history = finetuned(model, *fitted, *how, lambda: _silence(layer, gone), part(progress, 0.4, 1))
+        rest = part(progress, 0.4, 1)
+        history = finetuned(
+            model, *fitted, self.epochs, self.learning_rate, training, lambda: _silence(layer, gone), rest
+        )
         return Trained(model, history, time.perf_counter() - started)
 
     def _prune(self, model: keras.Model, layer: Any, x: Any, y: Any, progress: Progress) -> np.ndarray:

@@ -52,7 +52,7 @@ class CleanLabel(Cornered):
         from gauntlet.models.classifier import CompiledClassifier
 
         keras.utils.set_random_seed(seed)
-        shape: tuple[int, int, int] = x.shape[1:]  # type: ignore[assignment]
+        shape: tuple[int, int, int] = x.shape[1:]
         model = architecture(self.architecture).build(shape, int(y.max()) + 1)
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         model.fit(x, y, batch_size=128, epochs=self.epochs, verbose=0)

@@ -110,7 +110,7 @@ class OnePixel(Painted):
     """One bright pixel near the lower right corner (BadNets: Gu et al. 2017, section 4.1.1, "single pixel")."""
 
     name: Literal["one-pixel"] = "one-pixel"
-    size: Literal[1] = Field(1, description="Always 1")  # type: ignore[assignment]
+    size: Literal[1] = Field(1, description="Always 1")
     inset: int = Field(1, ge=0, description="Pixels between it and the two borders")
 
     def places(self, height: int, width: int) -> list[tuple[int, int]]:
