@@ -73,7 +73,7 @@ def _missing(connection: Any, extension: str) -> str:
 
 def _database_fix(reason: str) -> str:
     causes = {
-        "password": "give the right one in the address, in PGPASSWORD or in ~/.pgpass",
+        "password": "give the right one in the address, in PGPASSWORD or in ~/.pgpass",  # nosec B105
         "does not exist": "make it: createdb, createuser",
         "refused": "is Postgres running, at this address and port?",
     }

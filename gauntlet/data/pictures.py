@@ -65,7 +65,7 @@ class Form:
                 image = self.formed(self._decode(data, where), where)
                 out = self._room(n, image) if out is None else out
                 out[place] = image
-        assert out is not None, "a part without images"
+        assert out is not None  # nosec B101: no part is empty
         return out
 
     def arrays(self, x: Pixels, where: str) -> Pixels:
@@ -164,7 +164,7 @@ class Form:
     def _resized(self, image: Pixels) -> Pixels:
         """By Pillow, which averages over what becomes one pixel."""
         size, kept = self.stated.size, self.stated.keep_aspect
-        assert size is not None
+        assert size is not None  # nosec B101: asked for where images are resized
         how = "by one factor, the middle kept" if kept else "stretched"
         self.done.add(f"resized to {_size(size)} ({METHOD}, {how})")
         box = _middle(image.shape, size) if kept else None
