@@ -47,6 +47,10 @@ class Inversion(BaseModel):
     change: float = Field(1.1, gt=1, le=10, description="By which factor a step changes that weight")
 
 
+SMALLEST = 1e-6
+"""Of the largest size: smaller triggers count as this large. A model that gives one class to everything needs none."""
+
+
 class Form(ABC):
     """A kind of trigger with k candidates, one for each class, whose numbers a search may move freely."""
 
@@ -224,5 +228,5 @@ class _Search:
     def found(self) -> Found:
         """The smallest that worked; of a class without one, the first."""
         form = self._form
-        values = np.log(np.minimum(self._sizes, form.largest))
+        values = np.log(np.clip(self._sizes, SMALLEST * form.largest, form.largest))
         return Found(form.kind, form.unit, self._sizes, values, *self._parts)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flows.backdoor import STATUS, backdoor
+from gauntlet.backdoor import references
 from gauntlet.errors import ModelError, SettingError
 from tasks.store import tracking
 from tests.gauntlet.backdoor.planted import blocks, network
@@ -33,8 +34,12 @@ def scanned(data: str, store: str, tmp_path_factory: pytest.TempPathFactory) -> 
     network(TARGET).save(file)
     told = pytest.MonkeyPatch()
     told.setenv("GAUNTLET_STATE", str(file.parent / "state"))
+    told.setattr(references, "RATE", 0.02)  # six units learn the blocks in as few steps as there are
+    told.setattr(references, "BATCH", 32)
     try:
-        result: dict[str, Any] = backdoor(model=str(file), dataset=data, tracking_uri=store, references=2)
+        result: dict[str, Any] = backdoor(
+            model=str(file), dataset=data, tracking_uri=store, references=2, input_range="0..1"
+        )
     finally:
         told.undo()
     return result
@@ -69,9 +74,9 @@ def test_a_model_that_is_fed_the_wrong_range_is_not_scanned(data: str, store: st
     import keras
 
     images = keras.Input((10, 10, 1))
-    wide = keras.Model(images, network(None)(keras.layers.Rescaling(1 / 255)(images)))
+    wide = keras.Model(images, network(None)(keras.layers.Rescaling(1 / 255, -0.3)(images)))
     wide.save(tmp_path / "wide.keras")
-    with pytest.raises(ModelError, match=r"not scanned: it fits pixels 0..255 clearly better than -1..1"):
+    with pytest.raises(ModelError, match=r"input looks like 0..255"):
         backdoor(model=str(tmp_path / "wide.keras"), dataset=data, tracking_uri=store, input_range="-1..1")
 
 
