@@ -61,13 +61,15 @@ def test_more_names_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 def test_trust_over_the_api_needs_the_workers_consent(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.runtime import deployment
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.delenv(TRUST, raising=False)
     trusting = AttackConfig(model="models:/m/1", trust=True)
     _check_trust(trusting)  # a person at a terminal
     monkeypatch.setattr(deployment, "id", "a deployment", raising=False)
-    _check_trust(AttackConfig(model="models:/m/1"))
-    with pytest.raises(SettingError, match="a deployment may not run code"):
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}):
+        _check_trust(AttackConfig(model="models:/m/1"))
+        with pytest.raises(SettingError, match="a deployment may not run code"):
+            _check_trust(trusting)
+        monkeypatch.setenv(TRUST, "1")
         _check_trust(trusting)
-    monkeypatch.setenv(TRUST, "1")
-    _check_trust(trusting)

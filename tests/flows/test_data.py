@@ -50,8 +50,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-NO_DATA = ("scan", "audit", "completion")
-"""Commands that look at code, logs and the shell."""
+NO_DATA = ("scan", "audit", "completion", "move-store", "tidy")
+"""Commands that look at code, logs, the shell and the store."""
 
 
 @pytest.mark.parametrize("module", [it for name, it in COMMANDS.items() if "flows" in it and name not in NO_DATA])
