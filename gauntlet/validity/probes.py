@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.attacks import ApgdCe, Attack, Pgd, Square
+from gauntlet.errors import ModelError
 from gauntlet.evaluation.clean import cross_entropies
 from gauntlet.evaluation.outcome import Attacked, WorstCase
 from gauntlet.models.access import Target
@@ -166,7 +167,11 @@ def probabilities(target: Target, x: Images) -> bool:
     """Whether what should be logits are squashed: probabilities, or all within [0, 1] or [-1, 1], here and far away."""
     low, high = target.clip_values
     far = np.random.default_rng(0).normal(scale=300 * (high - low), size=x[:64].shape).astype(np.float32)
-    return kind_of([target.predict(x), target.predict(far)]) in (PROBABILITIES, SIGMOID, TANH)
+    try:
+        answers = [target.predict(x), target.predict(far)]
+    except ModelError:  # they overflow far away: nothing squashes them
+        return False
+    return kind_of(answers) in (PROBABILITIES, SIGMOID, TANH)
 
 
 # --- gradients ------------------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Square
+from gauntlet.errors import ModelError
 from gauntlet.evaluation.battery import Battery, Job, run
 from gauntlet.evaluation.outcome import Attacked
 from gauntlet.validity import canaries, probes
-from gauntlet.validity.probes import Probes, probe
+from gauntlet.validity.probes import Probes, probabilities, probe
 from gauntlet.validity.stakes import at_stake
 
 if TYPE_CHECKING:
@@ -273,3 +274,15 @@ def test_a_model_that_hides_its_gradients_is_only_asked_again(job: Job) -> None:
 
     found = probe(Hidden(), job.x, job.y, job.clean)  # type: ignore[arg-type]
     assert found == Probes(disagreement=1.0)
+
+
+def test_scores_that_overflow_far_away_are_not_squashed() -> None:
+    class Overflowing:
+        clip_values = (0.0, 1.0)
+
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            if np.abs(x).max() > 10:
+                raise ModelError("the model gives NaN or infinite scores", where="model")
+            return np.tile([0.9, 0.1], (len(x), 1)).astype(np.float32)
+
+    assert not probabilities(Overflowing(), np.zeros((4, 2, 2, 1), np.float32))  # type: ignore[arg-type]
