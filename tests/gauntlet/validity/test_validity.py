@@ -53,7 +53,9 @@ def retry(tried: int, broken: int, robust: float, attack: Attack | None = None, 
 
 def proven(count: int, eps: float = 0.1, certifier: Certifier | None = None) -> dict[str, Any]:
     """The first `count` of N images are certified."""
-    return {"certified": [Certified(certifier or Interval(), eps, np.arange(N), np.arange(N) < count, 0.0)]}
+    nothing = np.zeros((0, 1, 1, 1), np.float32)
+    statuses = np.arange(N) < count, 0.0, np.zeros(N, np.bool_), nothing
+    return {"certified": [Certified(certifier or Interval(), eps, np.arange(N), *statuses)]}
 
 
 def cascade(eps: float, single: int, several: int) -> tuple[Attacked, Attacked]:
