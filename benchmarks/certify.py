@@ -60,12 +60,12 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of MNIST; the embedded digits when not given")
     parser.add_argument("--n", type=int, default=1_000, help="test images")
     parser.add_argument("--epochs", type=int, help="of interval training")
-    told = parser.parse_args()
-    dataset = Context(dataset="mnist" if told.data_dir else "digits", data_dir=told.data_dir).load()
-    index = np.arange(min(told.n, len(dataset.x_test)))
+    options = parser.parse_args()
+    dataset = Context(dataset="mnist" if options.data_dir else "digits", data_dir=options.data_dir).load()
+    index = np.arange(min(options.n, len(dataset.x_test)))
     x, y = dataset.x_test[index], dataset.y_test[index]
     certifiers = [certifier(name) for name in ("interval", "crown")]
-    found = models(dataset, told.epochs)
+    found = models(dataset, options.epochs)
     print(f"\n| model (n = {len(x):,}) | clean % | L∞ | certificate | certified % | ms each | PGD-40 % | ms each |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, target in found.items():

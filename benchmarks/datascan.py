@@ -82,16 +82,16 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="training images; else all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=[FLIPS, *POISONINGS], help="one poisoning; else all")
-    told = parser.parse_args()
-    dataset = read_dataset(told.dataset, told.data_dir)
-    kept = np.sort(np.random.default_rng(told.seed).permutation(len(dataset.x_train))[: told.n])
+    options = parser.parse_args()
+    dataset = read_dataset(options.dataset, options.data_dir)
+    kept = np.sort(np.random.default_rng(options.seed).permutation(len(dataset.x_train))[: options.n])
     dataset = replace(dataset, x_train=dataset.x_train[kept], y_train=dataset.y_train[kept])
-    print(f"{dataset.name}, {len(kept):,} training images, seed {told.seed}\n")
+    print(f"{dataset.name}, {len(kept):,} training images, seed {options.seed}\n")
     print("| poison | rate | images | alarms | patches: found % | clean | labels: found % | clean | patch score |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for words, share, poisoned in cases(dataset, told.seed, told.only):
+    for words, share, poisoned in cases(dataset, options.seed, options.only):
         changed = replace(dataset, x_train=poisoned.x, y_train=poisoned.y)
-        print(row(words, share, poisoned, scan(changed, DataScan(), told.seed)), flush=True)
+        print(row(words, share, poisoned, scan(changed, DataScan(), options.seed)), flush=True)
 
 
 if __name__ == "__main__":

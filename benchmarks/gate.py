@@ -80,8 +80,8 @@ def nights(options: Any, dataset: Dataset, model: Any) -> Iterator[tuple[str, st
             f"{100 * options.drop:g} points worse": evaluated(worse, dataset, battery, seed, seed),
         }
         for kind, candidate in candidates.items():
-            found = pairs(champion, candidate)
-            yield kind, overall(decide(found, ALLOWED)), found
+            paired = pairs(champion, candidate)
+            yield kind, overall(decide(paired, ALLOWED)), paired
 
 
 def table(counts: dict[str, Counter[str]], flips: dict[str, list[float]]) -> Table:

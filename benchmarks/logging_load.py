@@ -70,11 +70,11 @@ def measure(uri: str, workers: int, runs: int) -> dict[str, Any]:
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         done = pool.starmap(work, [(uri, worker, runs) for worker in range(workers)])
     wall = time.perf_counter() - began
-    found = [one for each in done for one in each]
-    seconds = sorted(took for _, took in found)
-    missing = lost(uri, [run_id for run_id, _ in found])
-    told = {"workers": workers, "runs": len(found), "wall_seconds": wall, "lost": missing}
-    return told | {"median_seconds": seconds[len(seconds) // 2], "longest_seconds": seconds[-1]}
+    calls = [one for each in done for one in each]
+    seconds = sorted(took for _, took in calls)
+    missing = lost(uri, [run_id for run_id, _ in calls])
+    facts = {"workers": workers, "runs": len(calls), "wall_seconds": wall, "lost": missing}
+    return facts | {"median_seconds": seconds[len(seconds) // 2], "longest_seconds": seconds[-1]}
 
 
 def main(words: Sequence[str] | None = None) -> int:

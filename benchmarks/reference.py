@@ -143,8 +143,8 @@ def compare(model: CompiledClassifier, attacks: dict[str, list[Attack]], x: Any,
         for name, several in attacks.items():
             robust, seconds = cascade(model, several, x, y, eps, options.seed)
             rows.append({"attack": name, "eps": eps, "robust": robust, "seconds": seconds})
-            told = f"ours: {name} at {eps:g}: {100 * robust.mean():.2f} %, {seconds[0]:.1f} s"
-            print(told, file=sys.stderr, flush=True)
+            line = f"ours: {name} at {eps:g}: {100 * robust.mean():.2f} %, {seconds[0]:.1f} s"
+            print(line, file=sys.stderr, flush=True)
     return rows
 
 

@@ -94,9 +94,9 @@ def other(python: str, *words: str, given: Any = None) -> Any:
 
 def theirs(python: str, files: list[File]) -> tuple[dict[str, list[Said]], dict[str, str]]:
     """The others over all files, and their versions."""
-    told = other(python, "scan", given=[str(file.path) for file in files])
-    said = {name: [Said(**each) for each in one["files"]] for name, one in told.items()}
-    return said, {name: one["version"] for name, one in told.items()}
+    answers = other(python, "scan", given=[str(file.path) for file in files])
+    said = {name: [Said(**each) for each in one["files"]] for name, one in answers.items()}
+    return said, {name: one["version"] for name, one in answers.items()}
 
 
 def missed(files: list[File], answers: Answers) -> list[str]:

@@ -98,8 +98,8 @@ def main(source: str, target: str) -> None:
         for name, attacks in facts["attacks"].items():
             hits, seconds = robust(net, x, y, eps, attacks, facts)
             found |= {f"{name}@{eps:g}": hits, f"{name}@{eps:g}.seconds": seconds}
-            told = f"reference: {name} at {eps:g}: {100 * hits.mean():.2f} %, {seconds[0]:.1f} s"
-            print(told, file=sys.stderr, flush=True)
+            line = f"reference: {name} at {eps:g}: {100 * hits.mean():.2f} %, {seconds[0]:.1f} s"
+            print(line, file=sys.stderr, flush=True)
     np.savez(target, **found)
 
 

@@ -60,9 +60,9 @@ def prepare(folder: Path) -> Path:
 
 def measured(model: Path, how: str, state: Path) -> dict[str, Any]:
     """One process."""
-    told = os.environ | {"GAUNTLET_STATE": str(state), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"GAUNTLET_STATE": str(state), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", LOADED, str(model), how]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, env=told, check=True, capture_output=True, text=True)  # nosec B603
+    done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, check=True, capture_output=True, text=True)  # nosec B603
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -297,15 +297,15 @@ def _explain(error: BaseException, debug: bool) -> int:
         print("stopped", file=sys.stderr)
         return 1
     if isinstance(cause, GauntletError):
-        told = one_line(mask(COLOURS.sub("", str(cause))))
-        print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {told}", file=sys.stderr)
+        message = one_line(mask(COLOURS.sub("", str(cause))))
+        print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {message}", file=sys.stderr)
         return cause.exit_status
     if trouble := disk_trouble(error):
         print(f"failed: {trouble}", file=sys.stderr)
     elif not debug:
         where = traceback.extract_tb(cause.__traceback__)[-1]
-        told = one_line(mask(COLOURS.sub("", f"{type(cause).__name__}: {cause}")), 1_000)
-        print(f"failed: {told} ({where.name}; --debug shows all)", file=sys.stderr)
+        message = one_line(mask(COLOURS.sub("", f"{type(cause).__name__}: {cause}")), 1_000)
+        print(f"failed: {message} ({where.name}; --debug shows all)", file=sys.stderr)
     return 1
 
 

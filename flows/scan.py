@@ -46,9 +46,12 @@ def scan(config: ScanConfig) -> dict[str, Any]:
     from tasks.scan import scan as scan_task
     from tasks.store import tracking
 
-    found = result(scan_task(context(config), asked=config.asked(), show=True), config)
-    found |= {"dependencies": tracking.read(found["run_id"]).data.tags["gauntlet.dependencies"], "model": config.model}
-    return found | ({"exit_status": INCONCLUSIVE} if found["inconclusive"] else {})
+    output = result(scan_task(context(config), asked=config.asked(), show=True), config)
+    output |= {
+        "dependencies": tracking.read(output["run_id"]).data.tags["gauntlet.dependencies"],
+        "model": config.model,
+    }
+    return output | ({"exit_status": INCONCLUSIVE} if output["inconclusive"] else {})
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ LONGEST = 36_500
 
 def days(text: str) -> timedelta:
     """`90d` or `12w` for argparse."""
-    found = re.fullmatch(r"(\d{1,6})([dw])", text)
-    span = int(found[1]) * UNITS[found[2]] if found else 0
+    match = re.fullmatch(r"(\d{1,6})([dw])", text)
+    span = int(match[1]) * UNITS[match[2]] if match else 0
     if not 1 <= span <= LONGEST:
         raise argparse.ArgumentTypeError(f"{text!r} is no time to keep: 90d, 12w")
     return timedelta(days=span)
@@ -49,15 +49,15 @@ def main(words: Sequence[str] | None = None) -> int:
         from tasks.store import connection, tidying
 
         connection.connect(uri)
-        found = tidying.old(options.keep)
-        for one in found:
+        old = tidying.old(options.keep)
+        for one in old:
             print(line(one))
             if options.delete:
                 tidying.remove(one)
     except GauntletError as error:
         print(f"{'error' if error.exit_status == 2 else 'failed'}: {one_line(error)}", file=sys.stderr)
         return error.exit_status
-    print(summary(found, options.delete))
+    print(summary(old, options.delete))
     return 0
 
 
@@ -66,11 +66,11 @@ def line(one: Old) -> str:
     return f"{one.ended:%Y-%m-%d}  {one.run_id}  {one.size / 1e6:8.2f} MB  {one.name}: {', '.join(one.files)}"
 
 
-def summary(found: Sequence[Old], done: bool) -> str:
+def summary(old: Sequence[Old], done: bool) -> str:
     """What went, or would."""
-    files, size = sum(len(one.files) for one in found), sum(one.size for one in found)
-    told = f"{len(found)} runs, {files} artifacts, {size / 1e6:.2f} MB"
-    return f"removed: {told}" if done else f"would go: {told} (--delete does it)"
+    files, size = sum(len(one.files) for one in old), sum(one.size for one in old)
+    what = f"{len(old)} runs, {files} artifacts, {size / 1e6:.2f} MB"
+    return f"removed: {what}" if done else f"would go: {what} (--delete does it)"
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ def plugins() -> dict[str, str]:
 
 @functools.cache
 def _points() -> dict[str, tuple[EntryPoint, ...]]:
-    found = entry_points()
-    return {group: tuple(found.select(group=group)) for group in found.groups if group.startswith(GROUPS)}
+    points = entry_points()
+    return {group: tuple(points.select(group=group)) for group in points.groups if group.startswith(GROUPS)}
 
 
 def _problem(kind: Any, base: type[BaseModel], known: Mapping[str, Any]) -> str:

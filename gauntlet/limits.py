@@ -92,9 +92,9 @@ def check() -> None:
 
 
 def _check_memory(clock: _Clock) -> None:
-    held = _resident() / 2**30
-    if held > clock.gib:
-        what = f"{clock.what} holds {held:.1f} GiB of memory, more than the {clock.gib:g} allowed"
+    resident = _resident() / 2**30
+    if resident > clock.gib:
+        what = f"{clock.what} holds {resident:.1f} GiB of memory, more than the {clock.gib:g} allowed"
         raise LimitError(what, where="--max-memory", fix="ask for fewer images, or raise --max-memory")
 
 

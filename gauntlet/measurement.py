@@ -148,10 +148,10 @@ def _place(m: Measurement) -> tuple[int, bool, str, str, str, float]:
 
 def cells(measurements: Sequence[Measurement]) -> dict[tuple[str, str], list[Measurement]]:
     """The measurements by (model, label). More than one in a cell differ in what no label shows."""
-    found: dict[tuple[str, str], list[Measurement]] = {}
+    grouped: dict[tuple[str, str], list[Measurement]] = {}
     for m in measurements:
-        found.setdefault((m.model, m.label), []).append(m)
-    return found
+        grouped.setdefault((m.model, m.label), []).append(m)
+    return grouped
 
 
 def counts(measurements: Sequence[Measurement]) -> dict[str, int | None]:
@@ -170,14 +170,14 @@ def table(measurements: Sequence[Measurement]) -> DataFrame:
     """
     from pandas import DataFrame, Index
 
-    found, same = cells(measurements), counts(measurements)
+    grouped, same = cells(measurements), counts(measurements)
     rows, labels = models(measurements), columns(measurements)
-    text = [[_cell(found.get((row, label), []), same[label]) for label in labels] for row in rows]
+    text = [[_cell(grouped.get((row, label), []), same[label]) for label in labels] for row in rows]
     return DataFrame(text, index=Index(rows, name="model"), columns=labels)
 
 
-def _cell(found: Sequence[Measurement], n: int | None) -> str:
-    texts = [m.text if n else f"{m.text} n={m.n:,}" for m in found]
+def _cell(measurements: Sequence[Measurement], n: int | None) -> str:
+    texts = [m.text if n else f"{m.text} n={m.n:,}" for m in measurements]
     return "; ".join(texts) or MISSING
 
 

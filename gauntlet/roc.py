@@ -89,8 +89,8 @@ def sensitivity(scores_clean: Scores, scores_attacked: Scores, level: float) -> 
     ranks = np.ceil(n * rng.beta(n - flagged, flagged + 1, REPEATS)).clip(1).astype(int)
     above = 1 - np.searchsorted(ranked, thresholds[ranks - 1], side="right") / m
     low, high = np.quantile(rng.binomial(m, above) / m, (0.025, 0.975))
-    found = rate((scores_attacked > thresholds[n - flagged - 1]).sum(), m)
-    return Rate(found.value, min(found.low, float(low)), max(found.high, float(high)))
+    detected = rate((scores_attacked > thresholds[n - flagged - 1]).sum(), m)
+    return Rate(detected.value, min(detected.low, float(low)), max(detected.high, float(high)))
 
 
 def area(auc: float, n: int, m: int, z: float = Z) -> Rate:

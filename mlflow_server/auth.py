@@ -45,14 +45,14 @@ GRANTS = {"experiment": "EDIT", "registered_model": "EDIT"}
 
 def password(variable: str) -> str:
     """A password from the environment; `SettingError`, which does not repeat it, when it will not do."""
-    found = os.environ.get(variable, "")
-    if not found:
+    secret = os.environ.get(variable, "")
+    if not secret:
         raise SettingError("is not set, and --auth starts nothing without", where=variable, fix="export a password")
-    if len(found) < SHORTEST:
+    if len(secret) < SHORTEST:
         raise SettingError(f"is shorter than {SHORTEST} characters", where=variable, fix="export a longer one")
-    if found in KNOWN:
+    if secret in KNOWN:
         raise SettingError("is the one that MLflow used to ship", where=variable, fix="export another")
-    return found
+    return secret
 
 
 def admin() -> str:
@@ -62,10 +62,10 @@ def admin() -> str:
 
 def folder() -> Path:
     """The folder for all of this, made when it is missing, readable by its owner alone."""
-    found = ensure_state() / "auth"
-    found.mkdir(mode=0o700, exist_ok=True)
-    found.chmod(0o700)
-    return found
+    path = ensure_state() / "auth"
+    path.mkdir(mode=0o700, exist_ok=True)
+    path.chmod(0o700)
+    return path
 
 
 def prefect_string() -> str:

@@ -77,14 +77,14 @@ class Children:
     alive: list[Child] = field(default_factory=list)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    async def start(self, name: str, *words: str, told: Mapping[str, str] | None = None) -> Child:
+    async def start(self, name: str, *words: str, environment: Mapping[str, str] | None = None) -> Child:
         """Start a process that is meant to stay; `told` is what only this one's environment has."""
         log = self.logs / f"{name}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *words,
                 cwd=self.cwd,
-                env={**self.environment, **(told or {}), MARK: self.mark},
+                env={**self.environment, **(environment or {}), MARK: self.mark},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
@@ -94,9 +94,9 @@ class Children:
         self.alive.append(child)
         return child
 
-    async def run(self, name: str, *words: str, told: Mapping[str, str] | None = None) -> None:
+    async def run(self, name: str, *words: str, environment: Mapping[str, str] | None = None) -> None:
         """Run a command to its end; it must succeed and the others must outlive it."""
-        child = await self.start(name, *words, told=told)
+        child = await self.start(name, *words, environment=environment)
         while child.process.returncode is None:
             self.require_alive(besides=child)
             await asyncio.sleep(POLL)
@@ -134,9 +134,9 @@ class Children:
     def _stragglers(self) -> list[int]:
         """Processes that carry the mark; without /proc (macOS) none is found and the groups must do."""
         wanted = f"{MARK}={self.mark}".encode()
-        found = []
+        stragglers = []
         for file in Path("/proc").glob("[0-9]*/environ"):
             with suppress(OSError):  # It ended meanwhile, or belongs to someone else.
                 if wanted in file.read_bytes().split(b"\0"):
-                    found.append(int(file.parent.name))
-        return found
+                    stragglers.append(int(file.parent.name))
+        return stragglers

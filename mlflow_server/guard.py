@@ -55,8 +55,8 @@ def _both(message: Any, allows: Callable[[Any, bool], bool], theirs: Callable[[]
         from flask import g
         from mlflow.server.handlers import _get_request_message
 
-        told = _get_request_message(message())
-        ours = allows(told, g.mlflow_authenticated_user == auth.WORKER)
+        message_of = _get_request_message(message())
+        ours = allows(message_of, g.mlflow_authenticated_user == auth.WORKER)
         return ours and theirs()
 
     return check

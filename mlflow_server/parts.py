@@ -122,8 +122,8 @@ def _try(client: Any, bucket: str, key: str) -> None:
 
 def _refused(response: dict[str, Any]) -> tuple[str, str]:
     """What an S3 store's refusal means, and what to do."""
-    told = response.get("Error", {})
-    code, reason = str(told.get("Code", "")), one_line(told.get("Message", ""), 200)
+    error = response.get("Error", {})
+    code, reason = str(error.get("Code", "")), one_line(error.get("Message", ""), 200)
     known: dict[str, Callable[[], tuple[str, str]]] = {
         "NoSuchBucket": lambda: ("there is no such bucket", "make it first"),
         "InvalidAccessKeyId": lambda: ("no such key", "look at AWS_ACCESS_KEY_ID"),

@@ -173,22 +173,22 @@ async def wait_for(what: str, ready: Callable[[], object], children: Children) -
         await asyncio.sleep(POLL)
 
 
-async def bring_up(children: Children, options: argparse.Namespace, told: Secrets) -> None:
+async def bring_up(children: Children, options: argparse.Namespace, secrets: Secrets) -> None:
     """Start the parts in the order they need each other, then watch over them."""
     mlflow_port, prefect_port = options.mlflow_port, options.prefect_port
     say(f"Starting MLflow and Prefect; logs in {children.logs}")
-    await children.start("mlflow", *module("mlflow_server", *mlflow_flags(options)), told=told.mlflow)
+    await children.start("mlflow", *module("mlflow_server", *mlflow_flags(options)), environment=secrets.mlflow)
     flags = ["--factory", "mlflow_server.orchestrator:create_app", "--host", HOST, "--port", str(prefect_port)]
     named = ",".join(filter(None, (os.environ.get(HOSTS), options.allowed_hosts)))
-    await children.start("prefect", *module("uvicorn", *flags), told=dict(told.prefect) | {HOSTS: named})
+    await children.start("prefect", *module("uvicorn", *flags), environment=dict(secrets.prefect) | {HOSTS: named})
     await wait_for("MLflow", lambda: get(mlflow_port, "/health"), children)
     say(f"MLflow   http://{HOST}:{mlflow_port}")
     await wait_for("Prefect", lambda: get(prefect_port, "/api/health"), children)
     say(f"Prefect  http://{HOST}:{prefect_port}")
-    await deploy(children, told.client)
+    await deploy(children, secrets.client)
     worker = module("prefect", "worker", "start", "--pool", POOL, "--type", "process")
-    await children.start("worker", *worker, told=told.worker)
-    await wait_for("the worker", lambda: pool_is_ready(prefect_port, told.headers), children)
+    await children.start("worker", *worker, environment=secrets.worker)
+    await wait_for("the worker", lambda: pool_is_ready(prefect_port, secrets.headers), children)
     if options.auth:
         kept = "" if auth.PREFECT in os.environ else f"=$(cat '{auth.folder()}/prefect')"
         say(f"MLflow asks for {auth.admin()} and {auth.ADMIN_PASSWORD}, Prefect for {auth.PREFECT}{kept}")
@@ -205,19 +205,19 @@ def mlflow_flags(options: argparse.Namespace) -> list[str]:
     return flags
 
 
-async def deploy(children: Children, told: Mapping[str, str]) -> None:
+async def deploy(children: Children, variables: Mapping[str, str]) -> None:
     """Make the work pool and register the deployments of prefect.yaml."""
     unattended = module("prefect", "--no-prompt")
     pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
-    await children.run("pool", *unattended, *pool, told=told)
-    await children.run("deploy", *unattended, *DEPLOY, told=told)
+    await children.run("pool", *unattended, *pool, environment=variables)
+    await children.run("deploy", *unattended, *DEPLOY, environment=variables)
 
 
 async def serve(options: argparse.Namespace) -> int:
     """Bring everything up, stay, and leave nothing behind."""
-    told = distribute(options)
+    secrets = distribute(options)
     children = _children(options)
-    work = asyncio.ensure_future(bring_up(children, options, told))
+    work = asyncio.ensure_future(bring_up(children, options, secrets))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
     try:
@@ -230,10 +230,10 @@ async def serve(options: argparse.Namespace) -> int:
 
 
 def _children(options: argparse.Namespace) -> Children:
-    told = environment(options.mlflow_port, options.prefect_port)
+    ports = environment(options.mlflow_port, options.prefect_port)
     logs = ensure_state() / "logs"
     logs.mkdir(exist_ok=True)
-    return Children(told, PROJECT_ROOT, logs)
+    return Children(ports, PROJECT_ROOT, logs)
 
 
 def say(line: str) -> None:

@@ -39,15 +39,15 @@ def compare(context: Context, suite: str, title: str, problems: Sequence[str] = 
 
 def _stages(suite: str) -> list[dict[str, Any]]:
     """The records of every finished stage, with its name, stage and id."""
-    found = []
+    stages = []
     for child in tracking.children(suite):
         facts = {
             "id": child.info.run_id,
             "name": child.info.run_name,
             "stage": child.data.tags["gauntlet.stage"],
         }
-        found.append(facts | {"tags": child.data.tags} | tracking.records(child.info.run_id))
-    return found
+        stages.append(facts | {"tags": child.data.tags} | tracking.records(child.info.run_id))
+    return stages
 
 
 def _unique(measured: list[Measurement]) -> list[Measurement]:
@@ -101,15 +101,15 @@ def _facts(context: Context) -> dict[str, Any]:
 
 def _pictures(stages: list[dict[str, Any]]) -> dict[str, bytes]:
     """Examples of what the attacks and the poisoning did, from their own runs."""
-    found = {}
+    pictures = {}
     for stage in stages:
         below = tracking.children(stage["id"]) if stage["stage"] == "attack" else []
         runs = [(child.info.run_name, child.info.run_id) for child in below] or [(stage["name"], stage["id"])]
         for name, run_id in runs:
             picture = tracking.find(run_id, "examples.png")
             if picture and not name.startswith("transfer") and stage["tags"].get("gauntlet.scenario") != "transfer":
-                found[f"Examples: {name}"] = picture.read_bytes()
-    return found
+                pictures[f"Examples: {name}"] = picture.read_bytes()
+    return pictures
 
 
 def _cost(stages: list[dict[str, Any]]) -> pd.DataFrame:

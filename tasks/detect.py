@@ -114,11 +114,11 @@ def _score(dataset: Dataset, fitted: FittedDetector, results: Sequence[Attacked]
     """The detector's scores of the clean images and of each attack's."""
     first = results[0]
     clean = fitted.scores(dataset.x_test[first.index])
-    found = []
+    scored = []
     for result in results:
         scores = fitted.scores(result.images)
-        found.append(Scored(result, scores, evaluate_detector(clean, scores, fitted.threshold)))
-    return DetectorFindings(fitted, clean, first.clean_predictions == first.labels, found)
+        scored.append(Scored(result, scores, evaluate_detector(clean, scores, fitted.threshold)))
+    return DetectorFindings(fitted, clean, first.clean_predictions == first.labels, scored)
 
 
 def _log(
@@ -181,12 +181,12 @@ def _spelt(rates: dict[str, Rate], prefix: str = "") -> dict[str, float]:
     }
 
 
-def _log_pictures(run: tracking.Run, findings: DetectorFindings, found: Sequence[Scored]) -> None:
+def _log_pictures(run: tracking.Run, findings: DetectorFindings, scored: Sequence[Scored]) -> None:
     """ROC curves and histograms of scores."""
     n = len(findings.scores_clean)
     title = f"{run.model}: clean or attacked, n = {n:,} each; the attacker knows of no detector"
-    run.figure("roc.png", curves.roc_curves({one.condition: one.detection for one in found}, title))
-    attacked = {one.condition: one.scores for one in found}
+    run.figure("roc.png", curves.roc_curves({one.condition: one.detection for one in scored}, title))
+    attacked = {one.condition: one.scores for one in scored}
     threshold = findings.fitted.threshold
     run.figure("scores.png", curves.score_histogram(findings.scores_clean, attacked, threshold, title))
 

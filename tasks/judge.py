@@ -93,10 +93,10 @@ def read(run_id: str) -> Measured:
 
 def _scan(run_id: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """Findings of a scan in all, and by rule (`scan/B301`)."""
-    found = tracking.find(run_id, "bandit.json") if "scan/lines" in metrics else None
-    if not found:
+    scan = tracking.find(run_id, "bandit.json") if "scan/lines" in metrics else None
+    if not scan:
         return {}
-    rules = Counter(finding["test_id"] for finding in json.loads(found.read_text())["results"])
+    rules = Counter(finding["test_id"] for finding in json.loads(scan.read_text())["results"])
     return {"scan/issues": float(rules.total())} | {f"scan/{rule}": float(count) for rule, count in rules.items()}
 
 
@@ -123,14 +123,20 @@ def _figure(study: Study, figure: Figure, measured: Measured | None, other: str 
         row |= {"difference": value.value - figure.share}
     if reason or not value:
         return row | {"verdict": "not comparable", "reason": reason}
-    found = figure.compared(value, study.images)
-    return row | {"compared": _facts_of(found), "verdict": found.verdict, "reason": ""}
+    comparison = figure.compared(value, study.images)
+    return row | {"compared": _facts_of(comparison), "verdict": comparison.verdict, "reason": ""}
 
 
-def _facts_of(found: Comparison) -> dict[str, Any]:
+def _facts_of(comparison: Comparison) -> dict[str, Any]:
     """What was compared, with what is allowed, for JSON: an end that is not known is null."""
-    low, high = (end if math.isfinite(end) else None for end in (found.found.low, found.found.high))
-    return {"scale": found.scale, "value": found.found.value, "low": low, "high": high, "allowed": list(found.allowed)}
+    low, high = (end if math.isfinite(end) else None for end in (comparison.found.low, comparison.found.high))
+    return {
+        "scale": comparison.scale,
+        "value": comparison.found.value,
+        "low": low,
+        "high": high,
+        "allowed": list(comparison.allowed),
+    }
 
 
 def _conclusions(study: Study, measured: Mapping[str, Measured | None]) -> list[dict[str, Any]]:
@@ -226,10 +232,10 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 def _compared(row: Mapping[str, Any]) -> str:
     """The interval of the difference, in the figure's unit, or of the ratio."""
-    found = row["compared"]
-    if not found or found["low"] == found["high"]:
+    comparison = row["compared"]
+    if not comparison or comparison["low"] == comparison["high"]:
         return MISSING
-    ends = [_scaled(row, found[end]) if found[end] is not None else "unknown" for end in ("low", "high")]
+    ends = [_scaled(row, comparison[end]) if comparison[end] is not None else "unknown" for end in ("low", "high")]
     return f"[{', '.join(ends)}]"
 
 
@@ -279,8 +285,8 @@ def _trained(measured: Measured) -> bool:
 
 
 def _metrics(measured: Mapping[str, Measured | None], name: str) -> Mapping[str, float]:
-    found = measured[name]
-    return found.metrics if found else {}
+    metric = measured[name]
+    return metric.metrics if metric else {}
 
 
 def _measurements_table(everything: Sequence[Measurement]) -> pd.DataFrame:
@@ -302,15 +308,15 @@ def _measurements_table(everything: Sequence[Measurement]) -> pd.DataFrame:
 
 def _pictures(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, bytes]:
     """The pictures a study lists; a battery keeps those of its attacks in the runs below it."""
-    found: dict[str, bytes] = {}
+    pictures: dict[str, bytes] = {}
     for picture in study.pictures:
         run = outcomes[picture.stage].run
         below = [(f": {child.info.run_name}", child.info.run_id) for child in tracking.children(run)] if run else []
         for suffix, run_id in [("", run), *below] if run else []:
             path = tracking.find(run_id, picture.artifact)
             if path:
-                found[f"{picture.caption}{suffix}"] = path.read_bytes()
-    return found
+                pictures[f"{picture.caption}{suffix}"] = path.read_bytes()
+    return pictures
 
 
 def _bars(everything: Sequence[Measurement]) -> dict[str, bytes]:

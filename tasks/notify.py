@@ -28,19 +28,19 @@ def notify(context: Context, night: str, block: str | None = None) -> None:
         return
     try:
         _send(message(context, night), block, address)
-        told = "yes"
+        outcome = "yes"
     except Exception as error:  # a block is anyone's code; addresses hold secrets, so its text stays out of the store
-        told = f"no: {type(error).__name__}"
-    tracking.Run(night, "").tags({"gauntlet.notified": told})
+        outcome = f"no: {type(error).__name__}"
+    tracking.Run(night, "").tags({"gauntlet.notified": outcome})
 
 
 def message(context: Context, night: str) -> dict[str, Any]:
     """What is sent; `text` is what chat services show."""
-    found = tracking.records(night)
-    reasons = "; ".join(found["reasons"]) or "nothing lost"
-    facts = {name: found["facts"][name] for name in ("data set", "candidate", "champion")}
-    text = f"Gauntlet nightly on {context.title}: {found['verdict']}. {reasons}"[:3_000]
-    return facts | {"verdict": found["verdict"], "reasons": found["reasons"], "run_id": night, "text": text}
+    judged = tracking.records(night)
+    reasons = "; ".join(judged["reasons"]) or "nothing lost"
+    facts = {name: judged["facts"][name] for name in ("data set", "candidate", "champion")}
+    text = f"Gauntlet nightly on {context.title}: {judged['verdict']}. {reasons}"[:3_000]
+    return facts | {"verdict": judged["verdict"], "reasons": judged["reasons"], "run_id": night, "text": text}
 
 
 def _send(content: dict[str, Any], block: str | None, address: str | None) -> None:

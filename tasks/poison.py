@@ -69,14 +69,14 @@ def backdoor(dataset: Dataset, poisoning: Poisoning, models: dict[str, WhiteBox]
     """
     triggered, wanted = poisoning.trigger(dataset.x_test), poisoning.goal(dataset.y_test, dataset.n_classes)
     counted = dataset.y_test != wanted
-    found = []
+    measurements = []
     for model, classifier in models.items():
         predictions = classifier.labels(triggered)
         facts: dict[str, Any] = {"model": model, "condition": "trigger"}
-        found.append(share(predictions == dataset.y_test, **facts))
+        measurements.append(share(predictions == dataset.y_test, **facts))
         if counted.any():
-            found.append(share((predictions == wanted)[counted], metric="attack_success_rate", **facts))
-    return found
+            measurements.append(share((predictions == wanted)[counted], metric="attack_success_rate", **facts))
+    return measurements
 
 
 def _metrics(measured: list[Measurement], role: str, poisoned: Poisoned, dataset: Dataset) -> dict[str, float]:

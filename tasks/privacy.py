@@ -43,11 +43,11 @@ def steal(
             victim = target.load(dataset).classifier
             tried = thefts or privacy.usual(victim.access)
             _check(victim, tried)
-            found = [
+            stolen = [
                 one.run(victim, dataset, n, context.seed, part(progress, i / len(tried), (i + 1) / len(tried)))
                 for i, one in enumerate(tried)
             ]
-        _log(run, context, dataset, found, params)
+        _log(run, context, dataset, stolen, params)
     return run.id
 
 
@@ -60,27 +60,27 @@ def _check(victim: Target, thefts: Sequence[Theft]) -> None:
 
 
 def _log(
-    run: tracking.Run, context: Context, dataset: Dataset, found: Sequence[TheftResult], params: dict[str, Any]
+    run: tracking.Run, context: Context, dataset: Dataset, thefts: Sequence[TheftResult], params: dict[str, Any]
 ) -> None:
     """One run, and below it one of each theft when there are several."""
-    for one in found:
+    for one in thefts:
         facts: dict[str, Any] = {"model": run.model, "scenario": one.theft.name, "params": params}
         name = f"{one.theft.title} of {run.model}"
         below = tracking.run("privacy", context.below(run.id), dataset, name=name, **facts)
-        with nullcontext(run) if len(found) == 1 else below as opened:
+        with nullcontext(run) if len(thefts) == 1 else below as opened:
             opened.params({"theft": one.theft.model_dump()})
             opened.tags({"gauntlet.knows": one.theft.knows})
             _log_pictures(opened, [one])
             if opened is not run:
                 opened.record([], _metrics(one), thefts=[_row(one)])
-    _log_pictures(run, found)
-    run.record([], _worst(found), thefts=[_row(one) for one in found])
+    _log_pictures(run, thefts)
+    run.record([], _worst(thefts), thefts=[_row(one) for one in thefts])
 
 
-def _worst(found: Sequence[TheftResult]) -> dict[str, float]:
+def _worst(thefts: Sequence[TheftResult]) -> dict[str, float]:
     """Of each metric the value of the theft that got most of its kind, among those that have it."""
     metrics: dict[str, float] = {}
-    for one in sorted(found, key=lambda evidence: evidence.headline.value):
+    for one in sorted(thefts, key=lambda evidence: evidence.headline.value):
         metrics |= _metrics(one)
     return metrics
 
@@ -101,10 +101,10 @@ def _row(one: TheftResult) -> dict[str, Any]:
     return {"theft": one.theft.name, "title": one.theft.title, "knows": one.theft.knows} | (one.counts | _spelt(one))
 
 
-def _log_pictures(run: tracking.Run, found: Sequence[TheftResult]) -> None:
+def _log_pictures(run: tracking.Run, thefts: Sequence[TheftResult]) -> None:
     """What of membership stands out of chance, and how near the copies come."""
-    inferred = {one.theft.title: one for one in found if one.roc is not None}
-    copied = {one.theft.title: one for one in found if one.roc is None}
+    inferred = {one.theft.title: one for one in thefts if one.roc is not None}
+    copied = {one.theft.title: one for one in thefts if one.roc is None}
     if inferred:
         run.figure("roc.png", curves.membership_roc(inferred, f"{run.model}: who was trained on?"))
     if copied:

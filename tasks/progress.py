@@ -50,12 +50,12 @@ def _artifact(what: str) -> Iterator[Progress]:
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
     key = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")
-    artifact, told = create_progress_artifact(0.0, key=key, description=what), time.monotonic()
+    artifact, reported = create_progress_artifact(0.0, key=key, description=what), time.monotonic()
 
     def tell(_: str, share: float) -> None:
-        nonlocal told
-        if share >= 1.0 or time.monotonic() - told > EVERY_SECONDS:
-            told = time.monotonic()
+        nonlocal reported
+        if share >= 1.0 or time.monotonic() - reported > EVERY_SECONDS:
+            reported = time.monotonic()
             # A bar that cannot be drawn must not stop the work.
             with suppress(Exception):
                 update_progress_artifact(artifact, progress=min(100.0, 100 * share))  # type: ignore[arg-type]

@@ -73,13 +73,13 @@ def card(
 
 def threat_models(battery: Battery, channels: int, knowledge: str) -> list[dict[str, Any]]:
     """Norm, budgets, goal and knowledge of every adversary of a battery."""
-    found = []
+    models = []
     for one in (parse(one) for one in battery.attack if one.adversary):
         target = getattr(one, "target", None)
         goal = "untargeted" if target is None else f"targeted at class {target}"
         facts = {"attack": one.name, "norm": one.norm, "eps": list(one.budgets(battery.eps, channels))}
-        found.append(facts | {"goal": goal, "knowledge": knowledge, "knows_defense": knowledge != "transfer"})
-    return found
+        models.append(facts | {"goal": goal, "knowledge": knowledge, "knows_defense": knowledge != "transfer"})
+    return models
 
 
 def refusal(context: Context, night: str, model: str) -> str:

@@ -54,9 +54,9 @@ class Source(Expected):
             raise ModelError(error.what, where=one_line(self.model, 200), fix=error.fix or dataset.remark()) from error
 
     def _open(self, dataset: Dataset, x: Images, y: Labels) -> Loaded:
-        found = self._read()
+        content = self._read()
         ours = self._is_uri and registry.is_keras(self.model) and registry.is_ours(self.model)
-        return self.opened(found, x, y, dataset.n_classes, dataset.bounds, ours=ours)
+        return self.opened(content, x, y, dataset.n_classes, dataset.bounds, ours=ours)
 
     def _read(self) -> keras.Model | Network | Function:
         """A model whose graph can be read, else a function of images. Without trust nothing it carries is run."""
@@ -84,10 +84,10 @@ class Source(Expected):
 
 def _network(named: Any, weights: str | None) -> keras.Model | Network | Function:
     """What `module:name` is: a model, with weights a function that builds one, else a function of images."""
-    found = graph(named)
+    network = graph(named)
     if weights is None:
-        return found
-    return load_weights(Path(weights), named if isinstance(found, Network) else _made(named))
+        return network
+    return load_weights(Path(weights), named if isinstance(network, Network) else _made(named))
 
 
 def _made(factory: Any) -> Any:

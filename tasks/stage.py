@@ -29,8 +29,8 @@ def reuse(
     What the stage depends on is `about` where that is not the context: other data, another seed.
     """
     key = key_of(about or context, name, *inputs)
-    found = tracking.finished(context, key)
-    return (found, True) if found else (make(context.model_copy(update={"key": key})), False)
+    earlier = tracking.finished(context, key)
+    return (earlier, True) if earlier else (make(context.model_copy(update={"key": key})), False)
 
 
 def _plain(value: Any) -> Any:

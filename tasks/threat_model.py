@@ -34,9 +34,9 @@ def threat_model(context: Context, path: str, strict: bool = False) -> str:
     params = {"threat_model": Path(path).name, "strict": strict}
     with tracking.run("scan", context, None, name="threat model", scenario="threat-model", params=params) as run:
         with shown("threat model") as progress:
-            found = gather(model.checks(), lambda tags: _ran(tags, uri), store=uri, progress=progress)
+            evidence = gather(model.checks(), lambda tags: _ran(tags, uri), store=uri, progress=progress)
         now = datetime.now(UTC)
-        judged = threat_report.assess(model, found, now.date())
+        judged = threat_report.assess(model, evidence, now.date())
         problems = [line for one in judged for line in one.problems(strict)]
         facts = _facts(judged, path, strict, now)
         run.text("threat_model.md", threat_report.to_markdown(model, judged, facts, problems))
@@ -62,13 +62,13 @@ def _ran(tags: Mapping[str, str], uri: str) -> Ran | None:
 
 def _facts(judged: Sequence[Judged], path: str, strict: bool, now: datetime) -> dict[str, Any]:
     everything = {(e.kind, e.says): e for one in judged for e in one.evidence}.values()
-    told = {name: sum(e.outcome == name for e in everything) for name in threat_report.MARKS}
+    counts = {name: sum(e.outcome == name for e in everything) for name in threat_report.MARKS}
     return {
         "file": Path(path).name,
         "checked": f"{now:%Y-%m-%d %H:%M} UTC",
         "commit": origin.git_commit()[:12] or "none",
         "threats": len(judged),
-        "checks": ", ".join(f"{count} {name}" for name, count in told.items()),
+        "checks": ", ".join(f"{count} {name}" for name, count in counts.items()),
         "missing evidence": "fails (strict)" if strict else "makes a threat partial",
     }
 

@@ -103,12 +103,12 @@ class _Climb(Search):
     def checkpoints(self) -> dict[int, int]:
         """Steps after which the step size is looked at, and the steps since the one before (section 3.1)."""
         window, least, shrink = (max(int(share * self.steps), 1) for share in (0.22, 0.06, 0.03))
-        found, at = {}, window
+        steps, at = {}, window
         while at <= self.steps:
-            found[at] = window
+            steps[at] = window
             window = max(window - shrink, least)
             at += window
-        return found
+        return steps
 
     def start(self, rows: Rows, run: Rows) -> State:
         clean = self.clean[rows]

@@ -158,14 +158,14 @@ def labels_of(attacks: Sequence[Attack]) -> dict[Attack, str]:
     >>> list(labels_of([Fgsm(), Pgd(max_iter=1), Pgd(max_iter=40)]).values())
     ['fgsm', 'pgd:max_iter=1', 'pgd:max_iter=40']
     """
-    found = {}
+    labels = {}
     for attack in attacks:
         alike = {other for other in attacks if (other.name, other.norm) == (attack.name, attack.norm)}
         mine = attack.model_dump()
         differing = [key for key in mine if any(other.model_dump()[key] != mine[key] for other in alike)]
-        told = ",".join(f"{key}={mine[key]}" for key in differing)
-        found[attack] = f"{attack.name}:{told}" if told else attack.name
-    return found
+        settings = ",".join(f"{key}={mine[key]}" for key in differing)
+        labels[attack] = f"{attack.name}:{settings}" if settings else attack.name
+    return labels
 
 
 def one_hot(y: Labels, n_classes: int) -> Images:

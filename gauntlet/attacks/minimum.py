@@ -130,8 +130,8 @@ def _l2_fmn(bounds: tuple[float, float]) -> Callable[..., Any]:
     class Projected(import_foolbox().attacks.L2FMNAttack):  # type: ignore[misc]
         def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
             clean = x0.numpy()
-            held = into_ball_and_box(x.numpy() - clean, clean, epsilon.numpy(), bounds)
-            return type(x)(tf.constant(clean + held))
+            projected = into_ball_and_box(x.numpy() - clean, clean, epsilon.numpy(), bounds)
+            return type(x)(tf.constant(clean + projected))
 
     return Projected
 

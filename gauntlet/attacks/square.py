@@ -174,8 +174,8 @@ def _bump(side: int) -> Images:
 
 def _pyramid(height: int, width: int) -> NDArray[np.float64]:
     """Nested rectangles around the middle; the n-th adds 1 / n² (supplement, equation of the initial shape)."""
-    found = np.zeros((height, width))
+    perturbation = np.zeros((height, width))
     for n in range(max(height, width) // 2 + 1):
         top, left = height // 2 - n, width // 2 - n
-        found[max(top, 0) : top + 2 * n + 1, max(left, 0) : left + 2 * n + 1] += 1 / (n + 1) ** 2
-    return found
+        perturbation[max(top, 0) : top + 2 * n + 1, max(left, 0) : left + 2 * n + 1] += 1 / (n + 1) ** 2
+    return perturbation

@@ -57,10 +57,10 @@ class Bounds(NamedTuple):
 
 def intervals(network: Network, region: Region, known: Mapping[int, Bounds] | None = None) -> list[Bounds]:
     """Bounds of every step, the image first; tighter ones that are `known` of some steps are used."""
-    found = [Bounds(region.low, region.high, tf.zeros_like(region.low))]
+    layers = [Bounds(region.low, region.high, tf.zeros_like(region.low))]
     balls: list[Any] = [(region.centre, region.eps) if region.norm == "2" else None]
     for number, step in enumerate(network.steps[1:], start=1):
-        bounds, ball = _step(step, [found[i] for i in step.inputs]), balls[step.inputs[0]]
+        bounds, ball = _step(step, [layers[i] for i in step.inputs]), balls[step.inputs[0]]
         ball = (step.apply(ball[0]), ball[1]) if ball and step.apply and len(step.inputs) == 1 else None
         if ball and step.norms is not None:  # Cauchy-Schwarz
             radius = ball[1] * step.norms
@@ -68,8 +68,8 @@ def intervals(network: Network, region: Region, known: Mapping[int, Bounds] | No
         if known and number in known:
             bounds = bounds.within(known[number].low, known[number].high)
         balls.append((ball[0], ball[1] * step.gain) if ball and step.gain is not None else None)
-        found.append(bounds)
-    return found
+        layers.append(bounds)
+    return layers
 
 
 def _step(step: Step, inputs: list[Bounds]) -> Bounds:

@@ -84,17 +84,17 @@ class Exact(Crown):
         deadline, sure = time.monotonic() + self.seconds, True
         for other in (other for other in np.argsort(rows) if other != label and rows[other] <= 0):
             room, left = float(error[label] + error[other]), deadline - time.monotonic()
-            found, none = programme.reached(label, int(other), room, left) if left > 0 else (None, False)
-            if found is not None and _wrong(target, point := _within(found, x, eps, target), label):
+            example, none = programme.reached(label, int(other), room, left) if left > 0 else (None, False)
+            if example is not None and _wrong(target, point := _within(example, x, eps, target), label):
                 return False, point
             sure = sure and none
         return sure, None
 
 
-def _within(found: Any, x: Images, eps: float, target: Any) -> Images:
+def _within(example: Any, x: Images, eps: float, target: Any) -> Images:
     """The solution as an image of float32 that lies within the budget."""
     low, high = target.clip_values
-    step = np.clip(found.reshape(x.shape) - x, -eps, eps) if eps > TOLERANCE else np.zeros_like(x)
+    step = np.clip(example.reshape(x.shape) - x, -eps, eps) if eps > TOLERANCE else np.zeros_like(x)
     return np.asarray(np.clip(x + step, low, high), np.float32)
 
 

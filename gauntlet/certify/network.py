@@ -220,7 +220,7 @@ def _windows(layer: Any, number: int, shape: Shape) -> list[Step]:
         (n + sum(pad) - size) // stride + 1
         for n, pad, size, stride in zip(shape[:2], pads, layer.pool_size, layer.strides, strict=True)
     )
-    found = []
+    windows = []
     for i in range(height):
         for j in range(width):
 
@@ -230,8 +230,8 @@ def _windows(layer: Any, number: int, shape: Shape) -> list[Step]:
 
             apply, spread = (lambda x, c=cut: c(x, PADDING)), (lambda x, c=cut: c(x, 0.0))
             at = (rows, columns, shape[2])
-            found.append(Step("affine", (number,), at, layer.name, apply=apply, spread=spread))
-    return found
+            windows.append(Step("affine", (number,), at, layer.name, apply=apply, spread=spread))
+    return windows
 
 
 def _pad(n: int, size: int, stride: int, padding: str) -> tuple[int, int]:

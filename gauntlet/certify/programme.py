@@ -108,8 +108,8 @@ class Programme:
         weights = sp.vstack([self._wide(rows) for rows, _ in self.rows], format="csr")
         known = LinearConstraint(weights, np.concatenate([low for _, low in self.rows]), np.inf)
         whole, nothing = np.array(self.whole, int), np.zeros(len(low))
-        found = _solved(nothing, integrality=whole, bounds=VariableBounds(low, high), constraints=known)
-        return self._wide(self.scores.weights) @ found.x + self.scores.constant if found.success else None
+        solution = _solved(nothing, integrality=whole, bounds=VariableBounds(low, high), constraints=known)
+        return self._wide(self.scores.weights) @ solution.x + self.scores.constant if solution.success else None
 
     def reached(self, label: int, other: int, room: float, seconds: float) -> tuple[Floats | None, bool]:
         """Pixels where `label` leads `other` by at most `room`, if such were found; whether there are none.
@@ -120,14 +120,14 @@ class Programme:
         constant = self.scores.constant[label] - self.scores.constant[other]
         weights = sp.vstack([*(self._wide(rows) for rows, _ in self.rows), -lead], format="csr")
         low = np.concatenate([*(low for _, low in self.rows), [constant - room - ROOM]])
-        found = _solved(
+        solution = _solved(
             lead.toarray().ravel(),
             integrality=np.array(self.whole, int),
             bounds=VariableBounds(np.concatenate(self.low), np.concatenate(self.high)),
             constraints=LinearConstraint(weights, low, np.inf),
             options={"time_limit": seconds},
         )
-        return (None if found.x is None else found.x[: self.pixels]), found.status == INFEASIBLE
+        return (None if solution.x is None else solution.x[: self.pixels]), solution.status == INFEASIBLE
 
     def _step(self, step: Step, affine: Affine | None, given: list[Sum], boxes: list[tuple[Floats, Floats]]) -> Sum:
         if affine:

@@ -47,13 +47,13 @@ class Prover:
 
         A positive one is proven: no image within the budget is classified otherwise, float32 rounding included.
         """
-        found = self._chunked(self._quick, 1, x, y, eps)
+        margins = self._chunked(self._quick, 1, x, y, eps)
         ways = [(self._linear, 1), (self._refined, self._values())] if lines else []
         for way, rows in ways if self._refinable(self.refine) else ways[:1]:
-            left = np.flatnonzero(found <= 0)
+            left = np.flatnonzero(margins <= 0)
             if len(left):
-                found[left] = np.maximum(found[left], self._chunked(way, rows, x[left], y[left], eps))
-        return found
+                margins[left] = np.maximum(margins[left], self._chunked(way, rows, x[left], y[left], eps))
+        return margins
 
     def _values(self) -> int:
         """Rows of the largest step that is refined."""
@@ -71,31 +71,31 @@ class Prover:
         return np.concatenate(parts)
 
     def _by_intervals(self, x: Any, y: Any, eps: Any) -> Any:
-        found = intervals(self.network, Region.around(x, eps, self.norm, self.bounds))
-        return self._least(elided(self.network, self._rows(y), found), y, found[-1])
+        bounds = intervals(self.network, Region.around(x, eps, self.norm, self.bounds))
+        return self._least(elided(self.network, self._rows(y), bounds), y, bounds[-1])
 
     def bounds_of(self, x: Images, label: int, eps: float) -> tuple[list[Bounds], NDArray[np.float64]]:
         """Of one image (h, w, c): the bounds of every step, and its least margin over each class, (n_classes,)."""
         given = tf.constant(x[None], tf.float64), tf.constant([label], tf.int64), tf.constant(eps, tf.float64)
-        found, margins = self._whole(*given)
-        return found, margins.numpy()[0]
+        bounds, margins = self._whole(*given)
+        return bounds, margins.numpy()[0]
 
     def _with_bounds(self, x: Any, y: Any, eps: Any) -> Any:
-        found, low = self._lines(x, y, eps, self.refine)
-        return found, self._sure(low, y, found[-1])
+        bounds, low = self._lines(x, y, eps, self.refine)
+        return bounds, self._sure(low, y, bounds[-1])
 
     def _by_lines(self, x: Any, y: Any, eps: Any, refine: int) -> Any:
-        found, low = self._lines(x, y, eps, refine)
-        return self._least(low, y, found[-1])
+        bounds, low = self._lines(x, y, eps, refine)
+        return self._least(low, y, bounds[-1])
 
     def _lines(self, x: Any, y: Any, eps: Any, refine: int) -> tuple[list[Bounds], Any]:
         """Bounds of every step, and of the margins over each class by lines, (k, n)."""
         region, known = Region.around(x, eps, self.norm, self.bounds), {}
-        found = intervals(self.network, region)
+        bounds = intervals(self.network, region)
         for number in self._refinable(refine):
-            known[number] = self._tightened(number, found, region)
-            found = intervals(self.network, region, known)
-        return found, lowest(self.network, len(self.network.steps) - 1, self._rows(y), found, region)
+            known[number] = self._tightened(number, bounds, region)
+            bounds = intervals(self.network, region, known)
+        return bounds, lowest(self.network, len(self.network.steps) - 1, self._rows(y), bounds, region)
 
     def _refinable(self, refine: int) -> list[int]:
         """Affine steps before a bent one, but for the first, whose linear bounds take at most `refine` numbers."""
@@ -105,13 +105,13 @@ class Prover:
         most = refine // self._largest
         return [i for i in bent if i > first and steps[i].kind == "affine" and np.prod(steps[i].shape) <= most]
 
-    def _tightened(self, number: int, found: list[Bounds], region: Region) -> Bounds:
+    def _tightened(self, number: int, bounds: list[Bounds], region: Region) -> Bounds:
         """Bounds of one step by lines, where they are tighter."""
         shape = self.network.steps[number].shape
         n, size = tf.shape(region.centre)[0], int(np.prod(shape))
         rows = tf.tile(tf.reshape(tf.eye(size, dtype=tf.float64), (size, 1, *shape)), [1, n, *[1] * len(shape)])
-        low, high = (sign * lowest(self.network, number, sign * rows, found, region) for sign in (1.0, -1.0))
-        return found[number].within(*(tf.reshape(tf.transpose(one), (-1, *shape)) for one in (low, high)))
+        low, high = (sign * lowest(self.network, number, sign * rows, bounds, region) for sign in (1.0, -1.0))
+        return bounds[number].within(*(tf.reshape(tf.transpose(one), (-1, *shape)) for one in (low, high)))
 
     def _rows(self, y: Any) -> Any:
         """True class minus each class, (k, n, k)."""

@@ -57,10 +57,10 @@ class Smoothing(Certifier):
 
     def _labels(self, target: Target, image: np.ndarray, n: int, rng: np.random.Generator) -> Labels:
         """Predicted classes of `n` noisy copies; the noise is not clipped, as the theorem wants it."""
-        found = []
+        labels = []
         for start in range(0, n, CHUNK):
             limits.check()
             size = min(CHUNK, n - start)
             noise = rng.standard_normal((size, *image.shape), np.float32)
-            found.append(target.labels(image[None] + np.float32(self.sigma) * noise))
-        return np.concatenate(found)
+            labels.append(target.labels(image[None] + np.float32(self.sigma) * noise))
+        return np.concatenate(labels)

@@ -23,31 +23,31 @@ FAINT = 1 / 16
 """Floats below this share of [0, 1] are asked about: whole numbers divided by what is not their white."""
 
 
-def images(found: Found, key: str, pixel_max: float | None = None) -> NDArray[np.float32]:
+def images(data: Found, key: str, pixel_max: float | None = None) -> NDArray[np.float32]:
     """Images as float32 (N, H, W, C) within [0, 1]; `pixel_max` is the value that becomes 1, else see `white_of`."""
-    x, where = found.arrays[key], found.where[key]
+    x, where = data.arrays[key], data.where[key]
     x = x[..., np.newaxis] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
-        what = f"has shape {found.arrays[key].shape}, expected (N, H, W) or (N, H, W, C), none empty"
+        what = f"has shape {data.arrays[key].shape}, expected (N, H, W) or (N, H, W, C), none empty"
         raise DataError(what, where=where, fix="put channels last, 1 or 3 of them")
     if len(x) > MAX_IMAGES or max(x.shape[1:3]) > MAX_SIDE:
         what = f"has shape {x.shape}: at most {MAX_IMAGES:,} images of {MAX_SIDE} x {MAX_SIDE} pixels are read"
         raise DataError(what, where=where, fix="give fewer or smaller images")
-    white = white_of(found, key, pixel_max)
+    white = white_of(data, key, pixel_max)
     if white is None:
         return np.ascontiguousarray(x, dtype=np.float32)
     return np.ascontiguousarray(np.divide(x, np.float32(white), dtype=np.float32))
 
 
-def white_of(found: Found, key: str, pixel_max: float | None) -> float | None:
+def white_of(data: Found, key: str, pixel_max: float | None) -> float | None:
     """The value that becomes 1 in the images `key`; None for floats that are within [0, 1] already.
 
     Training and test images of one type are looked at together. Raises `DataError`, which asks for `--pixel-max`,
     where the values do not tell.
     """
-    x, where = found.arrays[key], found.where[key]
+    x, where = data.arrays[key], data.where[key]
     _check_finite(x, where)
-    alike = [found.arrays[each] for each in ("x_train", "x_test") if found.arrays[each].dtype == x.dtype]
+    alike = [data.arrays[each] for each in ("x_train", "x_test") if data.arrays[each].dtype == x.dtype]
     low, high = min(float(each.min()) for each in alike), max(float(each.max()) for each in alike)
     if pixel_max is not None:
         if low < 0 or high > pixel_max:
@@ -91,17 +91,17 @@ def _check_finite(x: NDArray[Any], where: str) -> None:
         raise DataError("holds NaN or infinite pixels", where=where, fix="repair or leave out those images")
 
 
-def renumbered(found: Found) -> tuple[Found, tuple[str, ...]]:
+def renumbered(data: Found) -> tuple[Found, tuple[str, ...]]:
     """Labels as 0 .. K-1 in the order of their distinct values, which become the classes' names."""
-    labels = {key: labels_of(found, key, len(found.arrays[key])) for key in ("y_train", "y_test")}
+    labels = {key: labels_of(data, key, len(data.arrays[key])) for key in ("y_train", "y_test")}
     values = np.unique(np.concatenate(list(labels.values())))
     mapped = {key: np.searchsorted(values, y) for key, y in labels.items()}
-    return replace(found, arrays={**found.arrays, **mapped}), tuple(f"{value:g}" for value in values)
+    return replace(data, arrays={**data.arrays, **mapped}), tuple(f"{value:g}" for value in values)
 
 
-def labels_of(found: Found, key: str, n_images: int) -> NDArray[Any]:
+def labels_of(data: Found, key: str, n_images: int) -> NDArray[Any]:
     """Labels as whole numbers, (N,); whether they are in range is checked once the classes are known."""
-    return whole(found.arrays[key], n_images, found.where[key])
+    return whole(data.arrays[key], n_images, data.where[key])
 
 
 def whole(y: NDArray[Any], n_images: int, where: str) -> NDArray[Any]:
@@ -121,17 +121,17 @@ def whole(y: NDArray[Any], n_images: int, where: str) -> NDArray[Any]:
     return y
 
 
-def count_classes(found: Found, y_train: NDArray[Any]) -> int:
+def count_classes(data: Found, y_train: NDArray[Any]) -> int:
     """K: the columns of one-hot labels, else one more than the highest label, and no more than images."""
-    one_hot = found.arrays["y_train"]
+    one_hot = data.arrays["y_train"]
     if one_hot.ndim == 2 and one_hot.shape[1] > 1:
         return int(one_hot.shape[1])
     return min(int(y_train.max()) + 1, len(y_train))
 
 
-def check_labels(labels: NDArray[Any], n_classes: int, found: Found, key: str) -> None:
+def check_labels(labels: NDArray[Any], n_classes: int, data: Found, key: str) -> None:
     """Labels must be 0..K-1, with K at least 2."""
-    raw, where = found.arrays[key], found.where[key]
+    raw, where = data.arrays[key], data.where[key]
     if raw.ndim == 2 and raw.shape[1] not in (1, n_classes):
         raise DataError(f"has {raw.shape[1]} one-hot columns for {n_classes} classes", where=where)
     low, high = int(labels.min()), int(labels.max())
@@ -145,9 +145,9 @@ def check_labels(labels: NDArray[Any], n_classes: int, found: Found, key: str) -
         raise DataError("all labels are 0: only one class", where=where, fix="a classifier needs two or more")
 
 
-def class_names_of(found: Found) -> tuple[str, ...]:
+def class_names_of(data: Found) -> tuple[str, ...]:
     """The user's class names: distinct, printable, short."""
-    array, where = found.arrays["class_names"], found.where["class_names"]
+    array, where = data.arrays["class_names"], data.where["class_names"]
     if array.dtype.kind != "U" or array.ndim != 1:
         what = f"has dtype {one_line(array.dtype, 60)} and shape {array.shape}"
         raise DataError(what, where=where, fix="give a one-dimensional array of unicode strings")

@@ -264,31 +264,31 @@ def _digits() -> Dataset:
     images = np.stack([np.asarray(Image.fromarray(x).resize((28, 28), method)) for x in levels])
     train, test = stratified_split(labels, 0.2, seed=0)
     arrays = dict(zip(KEYS, (images[train], labels[train], images[test], labels[test]), strict=True))
-    found = Found(arrays, {key: f"digits: {key}" for key in KEYS}, "scikit-learn")
+    data = Found(arrays, {key: f"digits: {key}" for key in KEYS}, "scikit-learn")
     official = hashlib.sha256(small.tobytes() + labels.tobytes()).hexdigest() == DIGITS_SHA256
-    return replace(_dataset("digits", found, None, Stated(pixel_max=255)), official=official)
+    return replace(_dataset("digits", data, None, Stated(pixel_max=255)), official=official)
 
 
-def _built_in(name: str, found: Found) -> Dataset:
+def _built_in(name: str, data: Found) -> Dataset:
     spec = _SPECS[name]
     for key in ("x_train", "x_test"):
-        if found.arrays[key].dtype != np.uint8:
-            what = f"has dtype {one_line(found.arrays[key].dtype, 60)}, {name} has uint8"
-            raise DataError(what, where=found.where[key], fix=OWN_FIX)
-    dataset = _dataset(name, found, spec.class_names, Stated(pixel_max=255))
-    _check_spec(spec, dataset, found)
+        if data.arrays[key].dtype != np.uint8:
+            what = f"has dtype {one_line(data.arrays[key].dtype, 60)}, {name} has uint8"
+            raise DataError(what, where=data.where[key], fix=OWN_FIX)
+    dataset = _dataset(name, data, spec.class_names, Stated(pixel_max=255))
+    _check_spec(spec, dataset, data)
     if name != "mnist":
         return dataset
-    if differ := _unlike_mnist(dataset, found):
+    if differ := _unlike_mnist(dataset, data):
         what = f"is not official MNIST: the SHA-256 of the IDX bytes of {', '.join(differ)} differs"
-        raise DataError(what, where=found.where[differ[0]], fix=OWN_FIX)
+        raise DataError(what, where=data.where[differ[0]], fix=OWN_FIX)
     return replace(dataset, official=True)
 
 
-def _check_spec(spec: _Spec, dataset: Dataset, found: Found) -> None:
+def _check_spec(spec: _Spec, dataset: Dataset, data: Found) -> None:
     """Hold a built-in data set to its shapes and, where all classes are of one size, to their counts."""
     for key, shape in spec.shapes().items():
-        array, where = getattr(dataset, key), found.where[key]
+        array, where = getattr(dataset, key), data.where[key]
         if array.size != math.prod(shape) or array.shape[: len(shape)] != shape:
             raise DataError(f"has shape {array.shape}, {dataset.name} has {shape}", where=where)
         if spec.balanced and key.startswith("y"):
@@ -298,40 +298,40 @@ def _check_spec(spec: _Spec, dataset: Dataset, found: Found) -> None:
                 raise DataError(what, where=where, fix="is this another data set?")
 
 
-def _unlike_mnist(dataset: Dataset, found: Found) -> list[str]:
+def _unlike_mnist(dataset: Dataset, data: Found) -> list[str]:
     """The keys of the arrays whose IDX bytes, rebuilt, are not MNIST's."""
-    uint8 = all(found.arrays[key].dtype == np.uint8 for key in ("x_train", "x_test"))
+    uint8 = all(data.arrays[key].dtype == np.uint8 for key in ("x_train", "x_test"))
     if not uint8 or dataset.input_shape != (28, 28, 1) or dataset.n_classes != 10:
         return list(KEYS)
-    arrays = {key: found.arrays[key].reshape(-1, 28, 28) for key in ("x_train", "x_test")}
+    arrays = {key: data.arrays[key].reshape(-1, 28, 28) for key in ("x_train", "x_test")}
     arrays |= {key: getattr(dataset, key).astype(np.uint8) for key in ("y_train", "y_test")}
     return [key for key in KEYS if readers.idx_sha256(arrays[key]) != MNIST_SHA256[key]]
 
 
 def _own(path: Path, stated: Stated) -> Dataset:
     """The user's own data."""
-    found, names, prepared = read_own(path, stated)
-    dataset = _dataset(title(str(path)), found, names, stated)
-    return replace(dataset, official=not _unlike_mnist(dataset, found), prepared=prepared)
+    data, names, prepared = read_own(path, stated)
+    dataset = _dataset(title(str(path)), data, names, stated)
+    return replace(dataset, official=not _unlike_mnist(dataset, data), prepared=prepared)
 
 
-def _dataset(name: str, found: Found, class_names: tuple[str, ...] | None, stated: Stated = AS_FOUND) -> Dataset:
+def _dataset(name: str, data: Found, class_names: tuple[str, ...] | None, stated: Stated = AS_FOUND) -> Dataset:
     """Check and scale the arrays; without names the classes are called by their numbers."""
     if stated.labels == "map":
-        found, class_names = renumbered(found)
-    x_train, x_test = (images(found, key, stated.pixel_max) for key in ("x_train", "x_test"))
+        data, class_names = renumbered(data)
+    x_train, x_test = (images(data, key, stated.pixel_max) for key in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:]:
         what = f"images are {x_test.shape[1:]}, the training images {x_train.shape[1:]}"
-        raise DataError(what, where=found.where["x_test"], fix="give both the same height, width, channels")
-    y_train, y_test = labels_of(found, "y_train", len(x_train)), labels_of(found, "y_test", len(x_test))
-    n_classes = len(class_names) if class_names else count_classes(found, y_train)
-    check_labels(y_train, n_classes, found, "y_train")
-    check_labels(y_test, n_classes, found, "y_test")
+        raise DataError(what, where=data.where["x_test"], fix="give both the same height, width, channels")
+    y_train, y_test = labels_of(data, "y_train", len(x_train)), labels_of(data, "y_test", len(x_test))
+    n_classes = len(class_names) if class_names else count_classes(data, y_train)
+    check_labels(y_train, n_classes, data, "y_train")
+    check_labels(y_test, n_classes, data, "y_test")
     arrays = (x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
     for array in arrays:  # one stage's change in place must not reach the next
         array.flags.writeable = False
     names = class_names or tuple(str(k) for k in range(n_classes))
-    return Dataset(name, *arrays, names, _digest(arrays), found.source, official=False)
+    return Dataset(name, *arrays, names, _digest(arrays), data.source, official=False)
 
 
 def _digest(arrays: tuple[NDArray[Any], ...]) -> str:

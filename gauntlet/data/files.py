@@ -108,11 +108,11 @@ def _wanted(name: str) -> bool:
 
 def _above(names: tuple[str, ...]) -> frozenset[str]:
     """Every folder that a file lies in."""
-    found: set[str] = set()
+    folders: set[str] = set()
     for folder in {name.rpartition("/")[0] for name in names}:
         parts = folder.split("/")
-        found |= {"/".join(parts[: i + 1]) for i in range(len(parts)) if folder}
-    return frozenset(found)
+        folders |= {"/".join(parts[: i + 1]) for i in range(len(parts)) if folder}
+    return frozenset(folders)
 
 
 def stamp(path: Path) -> tuple[tuple[int, ...], ...]:

@@ -50,12 +50,12 @@ def pictures(files: Files) -> list[str]:
     by_kind: dict[str, list[str]] = {}
     for name in files.names:
         by_kind.setdefault(os.path.splitext(name)[1].lower(), []).append(name)
-    found = [name for kind in PICTURES for name in by_kind.get(kind, ())]
+    names = [name for kind in PICTURES for name in by_kind.get(kind, ())]
     for kind in OTHERS:
         if kind in by_kind:
             what = f"is a {kind}, only PNG and JPEG are read"
             raise DataError(what, where=files.called(by_kind[kind][0]), fix="convert it, or leave it out")
-    return sorted(found)
+    return sorted(names)
 
 
 def read_pictures(files: Files, names: Sequence[str]) -> Parts:
@@ -69,12 +69,12 @@ def read_pictures(files: Files, names: Sequence[str]) -> Parts:
     parts = {part: [one for one in placed if one.part == part] for part in sorted({one.part for one in placed})}
     classes = _classes({part: {one.label for one in members} for part, members in parts.items()}, placed, files)
     number = {name: k for k, name in enumerate(classes)}
-    found = {}
+    splits = {}
     for part, members in parts.items():
         labels = np.array([number[one.label] for one in members], np.int64)
         take = _Pictures(files, [one.name for one in members])
-        found[part] = Part(files.called(part) if part else files.where, labels, take)
-    return Parts(found, "images", classes)
+        splits[part] = Part(files.called(part) if part else files.where, labels, take)
+    return Parts(splits, "images", classes)
 
 
 def _placed(name: str, files: Files) -> _Placed:

@@ -64,8 +64,8 @@ def _pair(files: Files, name: str, where: str) -> tuple[NDArray[Any], NDArray[An
             raise DataError(one_line(what, 300), where=where, fix="save images as X and labels as y")
         _check(listed, chosen, files.weight, where)
         stream.seek(0)
-        found = loadmat(stream, appendmat=False, variable_names=list(chosen))
-    x, y = (np.asarray(found[key]) for key in chosen)
+        arrays = loadmat(stream, appendmat=False, variable_names=list(chosen))
+    x, y = (np.asarray(arrays[key]) for key in chosen)
     return _first(x, y), y.reshape(-1) if 1 in y.shape else y
 
 

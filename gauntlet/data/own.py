@@ -82,9 +82,9 @@ def _parts(files: Files) -> Parts:
     """By the files that are there: images first, then tables."""
     if files.names == ("",):
         return TABLES[Path(files.where).suffix.lower()](files, files.names)
-    found = pictures(files)
-    if found:
-        return read_pictures(files, found)
+    folders = pictures(files)
+    if folders:
+        return read_pictures(files, folders)
     for suffix, read in TABLES.items():
         if names := [name for name in files.names if name.lower().endswith(suffix)]:
             return read(files, names)

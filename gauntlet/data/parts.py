@@ -74,14 +74,14 @@ def part_of(name: str) -> str:
 
 def grouped(names: Sequence[str], where: str) -> dict[str, list[str]]:
     """Files by the part that they, or else the folders above them, are named after; one without a name stands alone."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in names:
         part = next(filter(None, (part_of(piece) for piece in reversed(name.split("/")))), "")
-        found.setdefault(part, []).append(name)
-    if "" in found and len(names) > 1:
-        what = f"{found[''][0]} is neither called train nor test"
+        groups.setdefault(part, []).append(name)
+    if "" in groups and len(names) > 1:
+        what = f"{groups[''][0]} is neither called train nor test"
         raise DataError(what, where=where, fix="name the files train… and test…, or give one of them")
-    return found
+    return groups
 
 
 def of_arrays(x: NDArray[Any], y: NDArray[Any], images: str, labels: str) -> Part:

@@ -100,11 +100,11 @@ class Form:
             self.first = image.shape, image.dtype, where
         shape, dtype, other = self.first
         if image.shape[2] != shape[2] or image.dtype != dtype:
-            told = f"is {_kind(image.shape, image.dtype)}, {other} is {_kind(shape, dtype)}"
-            raise DataError(told, where=where, fix="--channels grey or --channels rgb makes them alike")
+            reason = f"is {_kind(image.shape, image.dtype)}, {other} is {_kind(shape, dtype)}"
+            raise DataError(reason, where=where, fix="--channels grey or --channels rgb makes them alike")
         if image.shape != shape:
-            told = f"has {_size(image.shape)} pixels, {other} has {_size(shape)}"
-            raise DataError(told, where=where, fix="--image-size SIDE or HEIGHTxWIDTH resizes all")
+            reason = f"has {_size(image.shape)} pixels, {other} has {_size(shape)}"
+            raise DataError(reason, where=where, fix="--image-size SIDE or HEIGHTxWIDTH resizes all")
 
     def _room(self, n: int, image: Pixels) -> Pixels:
         """An empty array for `n` such images."""
@@ -126,8 +126,8 @@ class Form:
         with reading(where, "an image"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if max(width, height) > MAX_SIDE:
-                told = f"has {height} x {width} pixels, at most {MAX_SIDE} a side are read"
-                raise DataError(told, where=where, fix="make it smaller")
+                reason = f"has {height} x {width} pixels, at most {MAX_SIDE} a side are read"
+                raise DataError(reason, where=where, fix="make it smaller")
             self._count(width * height * len(image.getbands()), where)
             return _pixels(image, where)
 
@@ -183,8 +183,8 @@ def _pixels(image: Any, where: str) -> Pixels:
     if image.mode not in _MODES:
         fix = "save it as grey or RGB, 8 bits a channel"
         raise DataError(f"is an image of mode {image.mode}", where=where, fix=fix)
-    found: Pixels = np.asarray(image.convert(_MODES[image.mode]) if image.mode == "1" else image)
-    return found[..., np.newaxis] if found.ndim == 2 else found
+    pixels: Pixels = np.asarray(image.convert(_MODES[image.mode]) if image.mode == "1" else image)
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
 def _resize(plane: Pixels, size: tuple[int, int], box: Box | None) -> Pixels:

@@ -208,7 +208,7 @@ def read_tar(data: bytes, names: Collection[str], limit: int, where: str) -> dic
 
     Raises DataError: corrupt, too many members, or a file is larger than `limit`.
     """
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     with reading(where, "tar"), tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for count, member in enumerate(archive):
             if count >= MAX_TAR_MEMBERS:  # also ends the endless loops a negative size can cause
@@ -216,8 +216,8 @@ def read_tar(data: bytes, names: Collection[str], limit: int, where: str) -> dic
             base = member.name.rsplit("/", 1)[-1]
             stream = archive.extractfile(member) if member.isreg() and base in names else None
             if stream is not None:
-                found[base] = read_bounded(stream, limit, f"{where}: {base}")
-    return found
+                files[base] = read_bounded(stream, limit, f"{where}: {base}")
+    return files
 
 
 def read_npz(

@@ -21,11 +21,11 @@ def stratified_split(labels: NDArray[np.int64], share: float, seed: int) -> tupl
         raise SettingError(f"is {share}", where="share", fix="give a fraction between 0 and 1")
     order, state = np.arange(len(labels), dtype=np.int64), checked_seed(seed)
     try:
-        kept, held = train_test_split(order, test_size=share, stratify=labels, random_state=state)
+        kept, rest = train_test_split(order, test_size=share, stratify=labels, random_state=state)
     except ValueError as error:
         what = f"{share} of {len(labels)} images cannot be split by class: {one_line(error)}"
         raise SettingError(what, where="share", fix="use another share or more images") from error
-    return np.sort(kept), np.sort(held)
+    return np.sort(kept), np.sort(rest)
 
 
 def spread(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:

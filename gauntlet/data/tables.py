@@ -184,8 +184,8 @@ def read_table(files: Files, names: Sequence[str]) -> Parts:
 def _column(columns: Sequence[str], known: Sequence[str], where: str) -> str:
     """The column that goes by one of these names."""
     lower = {column.lower(): column for column in reversed(columns)}
-    if found := next((lower[name] for name in known if name in lower), None):
-        return found
+    if spelled := next((lower[name] for name in known if name in lower), None):
+        return spelled
     what = f"has no column called {known[0]}; it has {', '.join(columns)}"
     raise DataError(one_line(what, 300), where=where, fix=f"call it one of {', '.join(known)}")
 

@@ -43,9 +43,9 @@ class FittedDetector:
     def scores(self, x: Images) -> Scores:
         """How anomalous each image of `x` (n, h, w, c) is, float64 (n,); `SettingError` when one is not finite."""
         parts = [self.score(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
-        found = np.concatenate([np.zeros(0), *parts]).astype(np.float64)
-        check_finite(found)
-        return found
+        scores = np.concatenate([np.zeros(0), *parts]).astype(np.float64)
+        check_finite(scores)
+        return scores
 
 
 class Detector(BaseModel, ABC):

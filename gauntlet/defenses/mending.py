@@ -168,10 +168,10 @@ def finetuned(
 def _last_convolution(model: keras.Model) -> Any:
     import keras
 
-    found = [layer for layer in layers(model) if isinstance(layer, keras.layers.Conv2D)]
-    if not found:
+    convolutions = [layer for layer in layers(model) if isinstance(layer, keras.layers.Conv2D)]
+    if not convolutions:
         raise ModelError("fine-pruning needs a network with convolutions", where="model")
-    return found[-1]
+    return convolutions[-1]
 
 
 def _activity(model: keras.Model, layer: Any, x: Any) -> np.ndarray:

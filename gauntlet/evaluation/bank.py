@@ -77,7 +77,7 @@ class Bank:
     @classmethod
     def gathered(cls, results: Iterable[Attacked], shape: tuple[int, ...], known: Bank) -> Bank:
         """The images with which attacks broke a model and which are not in `known`; results must have kept them all."""
-        found, seen = [cls.empty(shape)], set(known.digest.tolist())
+        banks, seen = [cls.empty(shape)], set(known.digest.tolist())
         for r in results:
             if not r.attack.adversary or r.attack.norm not in ("inf", "2") or isinstance(r.attack, Replay):
                 continue
@@ -86,9 +86,9 @@ class Bank:
             fresh = np.array([name not in seen for name in named], bool)
             seen |= set(named.tolist())
             n = int(fresh.sum())
-            told = np.full(n, r.attack.name), np.full(n, r.attack.norm), np.full(n, r.eps)
-            found.append(cls(r.images[rows[fresh]], r.index[rows[fresh]], *told, named[fresh]))
-        return cls.joined(found)
+            makers = np.full(n, r.attack.name), np.full(n, r.attack.norm), np.full(n, r.eps)
+            banks.append(cls(r.images[rows[fresh]], r.index[rows[fresh]], *makers, named[fresh]))
+        return cls.joined(banks)
 
     @classmethod
     def joined(cls, banks: Sequence[Bank]) -> Bank:
@@ -102,7 +102,7 @@ class Bank:
         wanted = np.flatnonzero(np.isin(self.index, index))
         images, at = self.images[wanted], self.index[wanted]
         wrong = job.target.labels(images) != job.y[at] if len(at) else np.zeros(0, bool)
-        found = []
+        rows = []
         for norm, eps in budgets:
             fooling = wrong & (lengths(images - job.x[at], norm) <= eps + TOLERANCE)
             tried = job.x[index].copy()
@@ -110,8 +110,8 @@ class Bank:
             for row in np.flatnonzero(fooling)[::-1]:
                 tried[places[int(at[row])]] = images[row]
             result = rescored(Replay(norm=norm), eps, index, tried, job)
-            found.append(_as_of(result, job))
-        return found
+            rows.append(_as_of(result, job))
+        return rows
 
 
 def _as_of(result: Attacked, job: Job) -> Attacked:

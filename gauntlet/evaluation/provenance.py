@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 @lru_cache
 def code_digest() -> str:
     """SHA-256 of every source file and study of `gauntlet/`, by path and content."""
-    root, found = Path(__file__).parents[1], hashlib.sha256()
+    root, digest = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted([*root.rglob("*.py"), *root.rglob("*.yaml"), *root.rglob("*.j2")]):
-        found.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 ISAS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")

@@ -65,9 +65,9 @@ class Card(BaseModel):
             f"it is of other weights ({self.model_digest[:12]})": self.model_digest != model_digest,
             f"it is of other data ({self.dataset_digest[:12]})": self.dataset_digest != dataset_digest,
         }
-        found = [reason for reason, is_wrong in wrong.items() if is_wrong]
-        if found:
-            raise GateError(f"the evaluation card of {self.model} does not verify: {'; '.join(found)}")
+        reasons = [reason for reason, is_wrong in wrong.items() if is_wrong]
+        if reasons:
+            raise GateError(f"the evaluation card of {self.model} does not verify: {'; '.join(reasons)}")
         check(self.seal.encode(), self.signature)
 
     @property

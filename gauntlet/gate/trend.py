@@ -38,13 +38,13 @@ class Night(BaseModel):
 
 def changed(before: Night, now: Night) -> list[str]:
     """What differs between two nights, in words; empty when nothing does."""
-    found = []
+    lines = []
     for key in sorted({*before.facts, *now.facts}):
         old, new = before.facts.get(key, "none"), now.facts.get(key, "none")
         if old != new:
             known = CAUSES.get(key)
-            found.append(f"{known} changed" if known else f"{key} changed from {old} to {new}")
-    return found
+            lines.append(f"{known} changed" if known else f"{key} changed from {old} to {new}")
+    return lines
 
 
 def attributed(before: Night | None, now: Night, least: float = 0.01) -> list[str]:
@@ -56,15 +56,15 @@ def attributed(before: Night | None, now: Night, least: float = 0.01) -> list[st
         return []
     differs = changed(before, now)
     causes = "; ".join(differs) or "nothing that is recorded changed"
-    found = []
+    lines = []
     for condition in (name for name in now.candidate if name in before.candidate):
         drop = before.candidate[condition] - now.candidate[condition]
         if drop <= least:
             continue
         other = before.champion.get(condition, 0.0) - now.champion.get(condition, 0.0)
         who = "candidate and champion alike" if other > least else "the candidate alone"
-        found.append(f"{condition}: {100 * drop:.2f} points less than the night before, {who}; {causes}")
-    return found
+        lines.append(f"{condition}: {100 * drop:.2f} points less than the night before, {who}; {causes}")
+    return lines
 
 
 def figure(nights: Sequence[Night], title: str) -> Figure:

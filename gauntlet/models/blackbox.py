@@ -136,9 +136,9 @@ def _unusable(refused: Mapping[Expects, ModelError]) -> ModelError:
     reasons: dict[str, str] = {}
     for way, error in refused.items():
         reasons.setdefault(way.layout, reason(error.__cause__))
-    several = "; ".join(f"{told} as {order}" for order, told in reasons.items())
-    told = several if len(set(reasons.values())) > 1 else next(iter(reasons.values()))
-    return ModelError(f"the model cannot be run: {told}", where="model")
+    several = "; ".join(f"{why} as {order}" for order, why in reasons.items())
+    why = several if len(set(reasons.values())) > 1 else next(iter(reasons.values()))
+    return ModelError(f"the model cannot be run: {why}", where="model")
 
 
 def _distinct(answers: Mapping[Expects, np.ndarray]) -> dict[Expects, np.ndarray]:
@@ -165,8 +165,8 @@ def _kind(answers: Sequence[np.ndarray]) -> str:
 
 
 def _fit(answer: np.ndarray, kind: str, y: Labels, n_classes: int) -> Fit:
-    found = fit(as_scores(answer, kind, n_classes), y)
-    return found._replace(loss=1 - found.accuracy) if kind == LABELS else found
+    fitted = fit(as_scores(answer, kind, n_classes), y)
+    return fitted._replace(loss=1 - fitted.accuracy) if kind == LABELS else fitted
 
 
 def as_scores(answer: np.ndarray, kind: str, n_classes: int) -> Images:
@@ -195,8 +195,8 @@ def _named(function: Function, output: str) -> Function:
         answer = function(images)
         named = answer if isinstance(answer, Mapping) else {str(i): value for i, value in enumerate(answer)}
         if output not in named:
-            told = ", ".join(map(str, named))[:200]
-            raise ModelError(f"it has no output {output!r}", where="output", fix=f"one of {told}")
+            known = ", ".join(map(str, named))[:200]
+            raise ModelError(f"it has no output {output!r}", where="output", fix=f"one of {known}")
         return named[output]
 
     return one

@@ -55,30 +55,30 @@ def copied(path: Path) -> Iterator[Copy]:
     if (size := path.stat().st_size) > MAX_MODEL_BYTES:
         raise ModelError(f"has {size:,} bytes, more than the {MAX_MODEL_BYTES:,} a model may have")
     with tempfile.TemporaryDirectory(prefix="gauntlet-model-") as folder:
-        held = Path(folder) / "model"
-        shutil.copyfile(path, held)
-        kind = _kind(held, path.suffix.lower())
-        named = held.rename(held.with_suffix(KINDS[kind][0]))
+        copy = Path(folder) / "model"
+        shutil.copyfile(path, copy)
+        kind = _kind(copy, path.suffix.lower())
+        named = copy.rename(copy.with_suffix(KINDS[kind][0]))
         copies = [named, *(_beside(path, named) if kind == "onnx" else ())]
         yield Copy(named, kind, _digest(copies))
 
 
 def _digest(paths: Sequence[Path]) -> str:
     """SHA-256 (hex) of a file; of several, of their digests."""
-    found = []
+    digests = []
     for path in paths:
         with path.open("rb") as file:
-            found.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def _beside(path: Path, held: Path) -> Iterator[Path]:
+def _beside(path: Path, copy: Path) -> Iterator[Path]:
     """Copies of the files beside an ONNX model in which its weights lie."""
     try:
-        names = sorted(onnxfiles.beside(held.read_bytes()))
+        names = sorted(onnxfiles.beside(copy.read_bytes()))
     except ValueError as error:
         raise ModelError(f"not a readable ONNX model: {error}", fix=save_it(".onnx")) from error
-    size = held.stat().st_size
+    size = copy.stat().st_size
     for name in names:
         source = path.parent / name
         if not re.fullmatch(r"\w[\w.-]{0,200}", name) or source.is_symlink() or not source.is_file():
@@ -86,7 +86,7 @@ def _beside(path: Path, held: Path) -> Iterator[Path]:
         size += source.stat().st_size
         if size > MAX_MODEL_BYTES:
             raise ModelError(f"has {size:,} bytes, more than the {MAX_MODEL_BYTES:,} a model may have")
-        yield Path(shutil.copyfile(source, held.parent / name))
+        yield Path(shutil.copyfile(source, copy.parent / name))
 
 
 def _kind(path: Path, suffix: str) -> str:
@@ -94,17 +94,17 @@ def _kind(path: Path, suffix: str) -> str:
         head = file.read(16)
     if head[:4] == ZIP:
         _check_archive(path, suffix)
-    found = _archived(path) if head[:4] == ZIP else _told(head, suffix)
-    if found is None:
+    kind = _archived(path) if head[:4] == ZIP else _told(head, suffix)
+    if kind is None:
         pickled = head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"
         what = "a pickle, which runs code when read: refused" if pickled else _neither(suffix)
         raise ModelError(f"not a readable {format_of(suffix)}: {what}", fix=save_it(suffix))
-    if suffix not in KINDS[found]:
-        what = f"it is {_WHAT[found]}, and its name says otherwise: refused"
-        raise ModelError(what, fix=f"name it {' or '.join(KINDS[found])}")
-    if found == "h5" and zipfile.is_zipfile(path):
+    if suffix not in KINDS[kind]:
+        what = f"it is {_WHAT[kind]}, and its name says otherwise: refused"
+        raise ModelError(what, fix=f"name it {' or '.join(KINDS[kind])}")
+    if kind == "h5" and zipfile.is_zipfile(path):
         raise ModelError("it is HDF5 in front and an archive behind: refused", fix="save it with model.save")
-    return found
+    return kind
 
 
 def _archived(path: Path) -> str:

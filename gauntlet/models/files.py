@@ -97,10 +97,10 @@ def _check(copy: Copy, *, trust: bool = False, weights: bool = False) -> None:
     if copy.kind in ("keras", "h5"):
         kerasfiles.check(copy, trust=trust)
         return
-    found = scan(copy.path)
-    if (told := [*(finding.message for finding in found.findings), *found.errors]) and not trust:
+    outcome = scan(copy.path)
+    if (reasons := [*(finding.message for finding in outcome.findings), *outcome.errors]) and not trust:
         fix = "save the state dict alone" if weights else "pass --trust if you trust where it comes from"
-        raise ModelError(f"{one_line(told[0], 300)}: refused", fix=fix)
+        raise ModelError(f"{one_line(reasons[0], 300)}: refused", fix=fix)
     _check_library(copy)
 
 
@@ -172,8 +172,8 @@ def _refusing(path: Path) -> Iterator[None]:
     except ModelError as error:
         raise ModelError(error.what, where=one_line(path), fix=error.fix) from error
     except (Exception, SystemExit) as error:  # Keras raises a dozen kinds, from KeyError to zipfile's own
-        told = error.what if isinstance(error, InputError) else str(error).strip()
-        reason = told.splitlines()[0] if told else type(error).__name__
+        message = error.what if isinstance(error, InputError) else str(error).strip()
+        reason = message.splitlines()[0] if message else type(error).__name__
         suffix = path.suffix.lower()
         what = f"not a readable {format_of(suffix)}: {one_line(reason, 300)}"
         raise ModelError(what, where=one_line(path), fix=save_it(suffix)) from error

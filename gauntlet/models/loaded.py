@@ -111,8 +111,8 @@ class Expected(BaseModel):
         expects: tuple[Any, ...] = ("0..1", "logits") if ours else (*self._expects, self._channels, self.output)
         adapted = adapt(model, x, y, n_classes, *expects, doubt=not ours, accept_chance=self.accept_chance or ours)
         classifier = CompiledClassifier(divided(adapted.model, adapted.temperature), bounds)
-        found = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
-        return Loaded(classifier, *found, accept_chance=self.accept_chance, temperature=adapted.temperature)
+        facts = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
+        return Loaded(classifier, *facts, accept_chance=self.accept_chance, temperature=adapted.temperature)
 
     def _torch(self, network: Network, x: Images, y: Labels, n_classes: int, bounds: tuple[float, float]) -> Loaded:
         from gauntlet.models.pytorch.adapter import adapt_network
@@ -120,8 +120,8 @@ class Expected(BaseModel):
         expects = *self._expects, self._channels, self.output
         more: dict[str, Any] = {"accept_chance": self.accept_chance}
         adapted = adapt_network(network, x, y, n_classes, *expects, bounds=bounds, **more)
-        found = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
-        return Loaded(adapted.classifier, *found, accept_chance=self.accept_chance, temperature=adapted.temperature)
+        facts = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
+        return Loaded(adapted.classifier, *facts, accept_chance=self.accept_chance, temperature=adapted.temperature)
 
     def _black_box(
         self, function: Function, x: Images, y: Labels, n_classes: int, bounds: tuple[float, float]
@@ -131,8 +131,8 @@ class Expected(BaseModel):
         input_range, outputs, layout = self._expects
         more: dict[str, Any] = {"channels": self._channels, "output": self.output, "accept_chance": self.accept_chance}
         box = open_blackbox(function, x, y, n_classes, input_range, layout, outputs, bounds=bounds, **more)
-        found = box.input_range, box.outputs, box.layout, box.better_range
-        return Loaded(box.classifier, *found, accept_chance=self.accept_chance)
+        facts = box.input_range, box.outputs, box.layout, box.better_range
+        return Loaded(box.classifier, *facts, accept_chance=self.accept_chance)
 
     @property
     def _expects(self) -> tuple[InputRange, Outputs, Layout]:

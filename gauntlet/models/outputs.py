@@ -117,8 +117,8 @@ def chosen(sizes: dict[str, int], n_classes: int, output: str | None = None) -> 
 def _misfit(sizes: dict[str, int], n_classes: int) -> str:
     if len(sizes) == 1:
         return f"the model has {next(iter(sizes.values()))} outputs, the data set {n_classes} classes"
-    told = ", ".join(f"{name} ({size})" for name, size in sizes.items())
-    return f"the model has {len(sizes)} outputs, {told}; expected one of {n_classes} scores"
+    outputs = ", ".join(f"{name} ({size})" for name, size in sizes.items())
+    return f"the model has {len(sizes)} outputs, {outputs}; expected one of {n_classes} scores"
 
 
 def unsquashed(model: keras.Model, near: Any, far: Any) -> tuple[keras.Model, str, bool]:

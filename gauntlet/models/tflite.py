@@ -60,17 +60,17 @@ def read(path: Path) -> Interpreter:
     return Interpreter(interpreter)
 
 
-def _quantised(x: Images, told: dict[str, Any]) -> np.ndarray:
+def _quantised(x: Images, details: dict[str, Any]) -> np.ndarray:
     """Numbers of the type that a tensor has."""
-    dtype, (scale, zero) = told["dtype"], told["quantization"]
+    dtype, (scale, zero) = details["dtype"], details["quantization"]
     if np.dtype(dtype).kind == "f" or not scale:
         return x.astype(dtype)
     info = np.iinfo(dtype)
     return np.clip(np.rint(x / scale + zero), info.min, info.max).astype(dtype)
 
 
-def _fractions(values: np.ndarray, told: dict[str, Any]) -> np.ndarray:
-    scale, zero = told["quantization"]
+def _fractions(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    scale, zero = details["quantization"]
     if values.dtype.kind == "f" or not scale:
         return values
     return np.asarray((values.astype(np.float32) - zero) * scale, np.float32)

@@ -49,23 +49,23 @@ def passed(file: Path, sha256: str) -> None:
     ahead(file, sha256)
     process = _running.pop(sha256)
     try:
-        told, _ = process.communicate(timeout=SECONDS + 30)
+        output, _ = process.communicate(timeout=SECONDS + 30)
     except subprocess.TimeoutExpired:
         _kill(process)
         raise ModelError(f"it was not built and asked within {SECONDS} s: refused") from None
     if process.returncode != 0:
-        raise ModelError(_reason(process.returncode, told))
+        raise ModelError(_reason(process.returncode, output))
     _remember(sha256)
 
 
 def _started(file: Path, sha256: str) -> subprocess.Popen[str]:
-    told = {name: os.environ[name] for name in KEPT if name in os.environ}
-    told |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
     command = [sys.executable, "-m", "gauntlet.models.trial", str(file), sha256]
     return subprocess.Popen(  # nosec B603
         command,
         cwd=PROJECT_ROOT,
-        env=told,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
@@ -82,8 +82,8 @@ def _kill(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
-def _reason(status: int, told: str) -> str:
-    if line := next((line for line in told.splitlines() if line.startswith("error: ")), ""):
+def _reason(status: int, output: str) -> str:
+    if line := next((line for line in output.splitlines() if line.startswith("error: ")), ""):
         return line.removeprefix("error: ")
     why = {-signal.SIGXCPU: f"more than {SECONDS} s", -signal.SIGKILL: "too much memory or time"}
     return f"it takes {why.get(status, 'too much, or breaks the process')} to build and ask: refused"
@@ -92,13 +92,13 @@ def _reason(status: int, told: str) -> str:
 @lru_cache
 def _version() -> str:
     """What a verdict depends on besides the file."""
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
-        told.update(path.read_bytes())
+        digest.update(path.read_bytes())
     for library in ("keras", "tensorflow", "torch", "onnx"):
         with contextlib.suppress(PackageNotFoundError):
-            told.update(f"{library} {version(library)}".encode())
-    return told.hexdigest()[:16]
+            digest.update(f"{library} {version(library)}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _mark(sha256: str) -> Path:
@@ -161,8 +161,8 @@ def main(words: list[str] | None = None) -> int:
         _tell(error.what)
         return 1
     except BaseException as error:
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _tell(f"not a readable {format_of(Path(name).suffix)}: {told}")
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        _tell(f"not a readable {format_of(Path(name).suffix)}: {reason}")
         return 1
     return 0
 

@@ -97,16 +97,16 @@ class Poisoning(BaseModel, ABC):
 
     def poisonable(self, y: Labels, n_classes: int) -> Rows:
         """Which of the images with labels `y` (n,) may be poisoned; `SettingError` when they are too few."""
-        found, wanted = self.victims_of(y, n_classes), self.number(len(y))
-        if wanted > len(found):
-            what = f"{wanted} images wanted, {len(found)} {self.which(y, found)}"
+        victims, wanted = self.victims_of(y, n_classes), self.number(len(y))
+        if wanted > len(victims):
+            what = f"{wanted} images wanted, {len(victims)} {self.which(y, victims)}"
             raise SettingError(what, where=self.name, fix="ask for fewer")
-        return found
+        return victims
 
-    def which(self, y: Labels, found: Rows) -> str:
+    def which(self, y: Labels, rows: Rows) -> str:
         """In words, which images may be poisoned."""
         target = self.aim(int(y.max()) + 1)
-        return f"are {'' if (y[found] == target).any() else 'not '}of class {target}"
+        return f"are {'' if (y[rows] == target).any() else 'not '}of class {target}"
 
     def number(self, n: int) -> int:
         """How many of `n` training images are poisoned: `count`, or `rate` of all; 1 % when neither is given."""

@@ -53,7 +53,7 @@ class LabelFlips(Poisoning):
         self.goal(np.zeros(1, np.int64), n_classes)
         return self
 
-    def which(self, y: Labels, found: Rows) -> str:
+    def which(self, y: Labels, rows: Rows) -> str:
         """Of the source, or any."""
         of_source = "are there" if self.source is None else f"are of class {self.source}"
         return of_source if self.target is None else f"{of_source} and not of class {self.target}"

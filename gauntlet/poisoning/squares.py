@@ -136,7 +136,7 @@ class AllToAll(Cornered):
         """There is nothing to fill in."""
         return self
 
-    def which(self, y: Labels, found: Rows) -> str:
+    def which(self, y: Labels, rows: Rows) -> str:
         """Any."""
         return "are there"
 
@@ -172,13 +172,13 @@ class SourceSpecific(Cornered):
 
     def poisonable(self, y: Labels, n_classes: int) -> Rows:
         """Those of the source; `SettingError` when they, or those that cover, are too few."""
-        found = self.victims_of(y, n_classes)
+        victims = self.victims_of(y, n_classes)
         for rows, size, what in zip(
-            (found, self._covers(y, n_classes)), self._sizes(len(y)), ("of the source", "that can cover"), strict=True
+            (victims, self._covers(y, n_classes)), self._sizes(len(y)), ("of the source", "that can cover"), strict=True
         ):
             if size > len(rows):
                 raise SettingError(f"{size} images {what} wanted, there are {len(rows)}", where=self.name)
-        return found
+        return victims
 
     def _covers(self, y: Labels, n_classes: int) -> Rows:
         return np.flatnonzero((y != self.source) & (y != self.aim(n_classes)))

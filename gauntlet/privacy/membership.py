@@ -74,10 +74,12 @@ class MembershipLoss(Theft):
         members, others = (-cross_entropies(victim.predict(x), y) for x, y in sample(dataset, n, seed))
         half = len(members) // 2
         threshold = best_threshold(others[:half], members[:half])
-        found = evaluate_detector(others[half:], members[half:], threshold)
-        rates = _guessed(members[half:] > threshold, others[half:] > threshold) | {"auc": found.auc}
-        counts = {"members": found.n_attacked, "non_members": found.n_clean, "calibration": 2 * half}
-        return TheftResult(self, rates | _at_levels(members[half:], others[half:]), counts, Roc(found.fpr, found.tpr))
+        evaluation = evaluate_detector(others[half:], members[half:], threshold)
+        rates = _guessed(members[half:] > threshold, others[half:] > threshold) | {"auc": evaluation.auc}
+        counts = {"members": evaluation.n_attacked, "non_members": evaluation.n_clean, "calibration": 2 * half}
+        return TheftResult(
+            self, rates | _at_levels(members[half:], others[half:]), counts, Roc(evaluation.fpr, evaluation.tpr)
+        )
 
 
 def sample(dataset: Dataset, n: int | None, seed: int) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
@@ -117,10 +119,10 @@ def advantage(members: Bools, others: Bools) -> Rate:
 
 def _guessed(members: Bools, others: Bools) -> dict[str, Rate]:
     """Advantage, balanced accuracy and rates of one way to guess."""
-    found = advantage(members, others)
-    balanced = Rate(*((1 + end) / 2 for end in found))
+    gain = advantage(members, others)
+    balanced = Rate(*((1 + end) / 2 for end in gain))
     rates = {"tpr": rate(members.sum(), len(members)), "fpr": rate(others.sum(), len(others))}
-    return {"advantage": found, "balanced_accuracy": balanced} | rates
+    return {"advantage": gain, "balanced_accuracy": balanced} | rates
 
 
 def _at_levels(members: Scores, others: Scores) -> dict[str, Rate]:

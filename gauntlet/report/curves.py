@@ -32,11 +32,13 @@ def roc_curves(detections: Mapping[str, Detection], title: str) -> Figure:
     figure = new_figure(8.5, 6.6, title)
     axes = figure.add_subplot()
     axes.plot([0, 100], [0, 100], color="0.35", ls=":", label="chance")
-    for number, (condition, found) in enumerate(detections.items(), 1):  # the colours of the histogram
+    for number, (condition, detection) in enumerate(detections.items(), 1):  # the colours of the histogram
         colour = PALETTE[number % len(PALETTE)]
-        label = f"{condition}: AUC {found.auc.value:.3f} [{found.auc.low:.3f}, {found.auc.high:.3f}]"
-        axes.plot(100 * found.fpr, 100 * found.tpr, color=colour, label=plain(label))
-        axes.plot(100 * found.fpr_at_threshold.value, 100 * found.tpr_at_threshold.value, "o", ms=7, color=colour)
+        label = f"{condition}: AUC {detection.auc.value:.3f} [{detection.auc.low:.3f}, {detection.auc.high:.3f}]"
+        axes.plot(100 * detection.fpr, 100 * detection.tpr, color=colour, label=plain(label))
+        axes.plot(
+            100 * detection.fpr_at_threshold.value, 100 * detection.tpr_at_threshold.value, "o", ms=7, color=colour
+        )
     axes.plot([], [], "o", ms=7, color="0.35", label="at the detector's threshold")
     axes.set(xlabel="false positive rate (%): clean images flagged", ylabel="true positive rate (%)")
     axes.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
@@ -45,16 +47,16 @@ def roc_curves(detections: Mapping[str, Detection], title: str) -> Figure:
     return figure
 
 
-def membership_roc(found: Mapping[str, TheftResult], title: str) -> Figure:
+def membership_roc(thefts: Mapping[str, TheftResult], title: str) -> Figure:
     """True against false positive rate on logarithmic axes, where it shows who is recognised without mistakes.
 
     An attack without a score is one point. Carlini et al. 2022, section III, say why not on linear axes.
     """
     figure = new_figure(8.5, 6.6, title)
     axes = figure.add_subplot()
-    smallest = 1 / max(evidence.counts["non_members"] for evidence in found.values())
+    smallest = 1 / max(evidence.counts["non_members"] for evidence in thefts.values())
     axes.plot([smallest, 1], [smallest, 1], color="0.35", ls=":", label=CHANCE)
-    for number, (name, evidence) in enumerate(found.items()):
+    for number, (name, evidence) in enumerate(thefts.items()):
         rate, colour = evidence.headline, PALETTE[number % len(PALETTE)]
         points = [np.maximum(rates, smallest) for rates in evidence.roc or ()]
         label = f"{name}: advantage {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
@@ -67,20 +69,20 @@ def membership_roc(found: Mapping[str, TheftResult], title: str) -> Figure:
     return figure
 
 
-def copies(found: Mapping[str, TheftResult], title: str) -> Figure:
+def copies(thefts: Mapping[str, TheftResult], title: str) -> Figure:
     """Of each theft of a model how often its copy answers alike, beside the floors, with 95 % intervals."""
-    figure = new_figure(8.5, 0.9 * len(found) + 2.2, title)
+    figure = new_figure(8.5, 0.9 * len(thefts) + 2.2, title)
     axes = figure.add_subplot()
     kinds = {"fidelity": "copy", "fidelity_floor": "same images, true labels", "fidelity_majority": "one class for all"}
     for number, (metric, label) in enumerate(kinds.items()):
-        rates = [evidence.rates[metric] for evidence in found.values()]
+        rates = [evidence.rates[metric] for evidence in thefts.values()]
         values = [100 * rate.value for rate in rates]
         ends = [[100 * (rate.value - rate.low) for rate in rates], [100 * (rate.high - rate.value) for rate in rates]]
-        places = np.arange(len(found)) + 0.2 * (number - 1)
+        places = np.arange(len(thefts)) + 0.2 * (number - 1)
         axes.errorbar(values, places, xerr=ends, fmt=MARKERS[number], color=PALETTE[number], capsize=3, label=label)
-    names = [f"{name}\n{evidence.counts['queries']:,} queries" for name, evidence in found.items()]
-    axes.set_yticks(range(len(found)), [plain(name) for name in names])
-    axes.set(xlabel="answers like the victim's (%)", xlim=(-2, 102), ylim=(len(found) - 0.5, -0.5))
+    names = [f"{name}\n{evidence.counts['queries']:,} queries" for name, evidence in thefts.items()]
+    axes.set_yticks(range(len(thefts)), [plain(name) for name in names])
+    axes.set(xlabel="answers like the victim's (%)", xlim=(-2, 102), ylim=(len(thefts) - 0.5, -0.5))
     tidy(axes)
     legend_below(figure)
     return figure
@@ -110,15 +112,15 @@ def score_histogram(clean: Floats, attacked: Mapping[str, Floats], threshold: fl
 def distances(away: Floats, title: str, norm: str) -> Figure:
     """Share of images (N,) that no perturbation of a length fooled, against that length; infinite where none did."""
     figure = new_figure(7.5, 4.6, title)
-    found = np.sort(away[np.isfinite(away)])
-    if not len(found):
+    finite = np.sort(away[np.isfinite(away)])
+    if not len(finite):
         return say_nothing(figure, "no image was fooled")
     axes = figure.add_subplot()
-    left = 100 * (1 - np.arange(1, len(found) + 1) / len(away))
-    axes.step([0, *found], [100, *left], where="post", color=PALETTE[0], label=f"n = {len(away):,} correct images")
-    axes.axvline(float(np.median(found)), color="0.35", ls="--", label=f"median of the found {np.median(found):.3g}")
+    left = 100 * (1 - np.arange(1, len(finite) + 1) / len(away))
+    axes.step([0, *finite], [100, *left], where="post", color=PALETTE[0], label=f"n = {len(away):,} correct images")
+    axes.axvline(float(np.median(finite)), color="0.35", ls="--", label=f"median of the found {np.median(finite):.3g}")
     axes.set(xlabel=f"L{norm} of the perturbation (pixels in [0, 1])", ylabel="still correct (%)")
-    axes.set(ylim=(-2, 102), xlim=(0, 1.05 * found[-1]))
+    axes.set(ylim=(-2, 102), xlim=(0, 1.05 * finite[-1]))
     tidy(axes)
     legend_below(figure)
     return figure

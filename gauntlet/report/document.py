@@ -208,7 +208,7 @@ def to_text(measurements: Sequence[Measurement], title: str = "") -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    found, ns = cells(measurements), counts(measurements)
+    grouped, ns = cells(measurements), counts(measurements)
     flipped = len(ns) > 5
     across, down = (models(measurements), list(ns)) if flipped else (list(ns), models(measurements))
     caption = Text("\n".join(["percent, 95 % Wilson interval", *doubts(measurements)]))
@@ -218,7 +218,7 @@ def to_text(measurements: Sequence[Measurement], title: str = "") -> Table:
     for row in down:
         keys = [(name, row) if flipped else (row, name) for name in across]
         start = [row, _count(ns[row])] if flipped else [row]
-        grid.add_row(*map(Text, start), *(_entry(found.get(key, []), ns[key[1]], len(across) > 3) for key in keys))
+        grid.add_row(*map(Text, start), *(_entry(grouped.get(key, []), ns[key[1]], len(across) > 3) for key in keys))
     return grid
 
 
@@ -229,12 +229,12 @@ def _headings(across: Sequence[str], ns: Mapping[str, int | None], flipped: bool
     return ["condition", "n", *(name.replace("-", "-\n") if len(name) > 12 else name for name in across)]
 
 
-def _entry(found: Sequence[Measurement], n: int | None, stacked: bool) -> Text:
+def _entry(measurements: Sequence[Measurement], n: int | None, stacked: bool) -> Text:
     """A terminal's cell, its interval on a second line where there are many columns."""
     from rich.text import Text
 
-    entry = Text("" if found else MISSING)
-    for m in found:
+    entry = Text("" if measurements else MISSING)
+    for m in measurements:
         style = {"SUSPECT": "yellow", "INVALID": "red"}.get(m.validity or "", "")
         entry.append("\n" if entry else "").append(f"{100 * m.value:.2f}{m.mark and ' '}{m.mark}", style)
         low, high = f"{100 * m.low:.1f}", f"{100 * m.high:.1f}"

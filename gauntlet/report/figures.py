@@ -64,17 +64,17 @@ def training_curves(history: Mapping[str, Sequence[float]], title: str) -> Figur
     figure = new_figure(PAGE, 4, title)
     for place, (quantity, scale, unit) in enumerate((("loss", 1, "nats"), ("accuracy", 100, "%")), 1):
         axes = figure.add_subplot(1, 2, place)
-        found = {key: values for key, values in history.items() if key.endswith(quantity)}
-        for index, (key, values) in enumerate(found.items()):
+        curves = {key: values for key, values in history.items() if key.endswith(quantity)}
+        for index, (key, values) in enumerate(curves.items()):
             epochs, curve = range(1, len(values) + 1), scale * np.asarray(values, dtype=float)
             style = "--" if key.startswith("val_") else "-"
             axes.plot(epochs, curve, style, marker=MARKERS[index % 8], ms=4, color=PALETTE[index % 8])
         axes.set(xlabel="epoch", ylabel=f"{quantity} ({unit})", title=quantity)
-        axes.set_xlim(0.75, max(map(len, found.values()), default=1) + 0.25)
+        axes.set_xlim(0.75, max(map(len, curves.values()), default=1) + 0.25)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         tidy(axes)
-        if found:
-            axes.legend(axes.lines, [_curve_name(key, quantity) for key in found], frameon=False)
+        if curves:
+            axes.legend(axes.lines, [_curve_name(key, quantity) for key in curves], frameon=False)
         else:
             axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="0.35")
     return figure
@@ -123,13 +123,13 @@ def _curves(measurements: Sequence[Measurement]) -> list[_Curve]:
     for m in measurements:
         if m.group in DASHES and m.eps is not None:
             groups.setdefault((m.model, m.condition, m.group, m.norm or "inf"), []).append(m)
-    found = []
+    curves = []
     for key, members in groups.items():
         start = {0.0: clean[key[0]]} if key[0] in clean else {}
         at = {**start, **{m.eps or 0.0: m for m in members}}
         points = [(eps, 100 * m.value, 100 * m.low, 100 * m.high) for eps, m in sorted(at.items())]
-        found.append(_Curve(*key, np.array(points)))
-    return found
+        curves.append(_Curve(*key, np.array(points)))
+    return curves
 
 
 def _panel(curve: _Curve, split: bool) -> tuple[str, str]:
@@ -294,15 +294,15 @@ def tidy(axes: Axes) -> None:
 
 def legend_below(figure: Figure) -> None:
     """One legend for all axes, each label once."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
-        found = {**found, **dict(zip(labels, handles, strict=True))}
-    if found:
+        entries = {**entries, **dict(zip(labels, handles, strict=True))}
+    if entries:
         # About 11.5 letters to the inch, and a sample as wide as 7 beside each name.
-        rows = -(-sum(len(label) + 7 for label in found) // int(11.5 * figure.get_figwidth()))
-        names = sorted(found, key=lambda label: (label == CHANCE, DASHED in label))
-        handles = [found[name] for name in names]
+        rows = -(-sum(len(label) + 7 for label in entries) // int(11.5 * figure.get_figwidth()))
+        names = sorted(entries, key=lambda label: (label == CHANCE, DASHED in label))
+        handles = [entries[name] for name in names]
         figure.legend(handles, names, loc="outside lower center", ncols=-(-len(names) // rows), frameon=False)
 
 

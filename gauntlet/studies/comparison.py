@@ -75,13 +75,13 @@ def difference(first: Interval, second: Interval) -> Interval:
     return Interval(value, value - below, value + above)
 
 
-def lowest(found: Sequence[Measurement]) -> Interval:
+def lowest(measurements: Sequence[Measurement]) -> Interval:
     """The lowest of several shares, each of its own images, with an interval that holds the lowest true one.
 
     The least of k estimates is too low on average, so each has its interval at 1 - 0.05 / k (Bonferroni): all hold at
     once, and the lowest truth lies between the lowest lower end and the lowest upper one. LookupError when empty.
     """
-    shares = [share(m.value, m.n, 1 - (1 - LEVEL) / len(found)) for m in found]
+    shares = [share(m.value, m.n, 1 - (1 - LEVEL) / len(measurements)) for m in measurements]
     if not shares:
         raise LookupError("no share to take the lowest of")
     value, low, high = (min(ends) for ends in zip(*shares, strict=True))
@@ -103,12 +103,12 @@ def compare(
     if unit == "loss":
         return _losses(published, measured)
     if unit == "percent" and n:
-        found = difference(share(measured.value, n), share(published, images))
+        measured_difference = difference(share(measured.value, n), share(published, images))
         allowed = margin(published)
     else:
-        found = Interval(*(end - published for end in measured))
+        measured_difference = Interval(*(end - published for end in measured))
         allowed = TOLERANCE.get(unit, 0.0)
-    return Comparison("difference", found, (-allowed, allowed))
+    return Comparison("difference", measured_difference, (-allowed, allowed))
 
 
 def _losses(published: float, measured: Interval) -> Comparison:

@@ -31,13 +31,13 @@ class Measured:
 
     def attacked(self, knowledge: str = "white-box") -> list[Measurement]:
         """Accuracies under each attack."""
-        found = [m for m in self.measurements if m.knowledge == knowledge and m.metric == "accuracy"]
-        return [m for m in found if m.condition != "worst case"]
+        attacked = [m for m in self.measurements if m.knowledge == knowledge and m.metric == "accuracy"]
+        return [m for m in attacked if m.condition != "worst case"]
 
     def largest(self, knowledge: str = "white-box") -> list[Measurement]:
         """Those at the largest budget."""
-        found = self.attacked(knowledge)
-        return [m for m in found if m.eps == max(other.eps or 0.0 for other in found)]
+        attacked = self.attacked(knowledge)
+        return [m for m in attacked if m.eps == max(other.eps or 0.0 for other in attacked)]
 
     def worst(self, knowledge: str = "white-box") -> Interval:
         """The lowest of those that are not INVALID, all intervals at once; `LookupError` when there are none."""
@@ -99,16 +99,16 @@ def defends_adaptively(white_box: Measured, transfer: Measured, undefended: Meas
 
 def detects_better_than_chance(detector: Measured) -> Ruling:
     """The area under the detector's ROC curve is above one half."""
-    found = detector.metrics
-    low, high = found["detect/auc_low"], found["detect/auc_high"]
+    of = detector.metrics
+    low, high = of["detect/auc_low"], of["detect/auc_high"]
     evidence = (
-        f"AUC {found['detect/auc']:.3f} [{low:.3f}, {high:.3f}]; "
-        f"detects {_percent(found['detect/tpr_at_fpr_5'])} at 5 % false alarms, "
-        f"{_percent(found['detect/tpr_at_fpr_1'])} at 1 %; its fixed threshold "
-        f"{_percent(found['detect/tpr_at_threshold'])} at {_percent(found['detect/fpr_at_threshold'])} false alarms; "
+        f"AUC {of['detect/auc']:.3f} [{low:.3f}, {high:.3f}]; "
+        f"detects {_percent(of['detect/tpr_at_fpr_5'])} at 5 % false alarms, "
+        f"{_percent(of['detect/tpr_at_fpr_1'])} at 1 %; its fixed threshold "
+        f"{_percent(of['detect/tpr_at_threshold'])} at {_percent(of['detect/fpr_at_threshold'])} false alarms; "
         "the attacker knows of no detector"
     )
-    return Ruling(_more_than(Interval(found["detect/auc"], low, high), 0.5), evidence)
+    return Ruling(_more_than(Interval(of["detect/auc"], low, high), 0.5), evidence)
 
 
 def scan_clean(scan: Measured) -> Ruling:
@@ -123,10 +123,10 @@ def scan_clean(scan: Measured) -> Ruling:
 
 def scan_finds_pickle(scan: Measured) -> Ruling:
     """The scanner flags the loading of a pickle (B301)."""
-    found = int(scan.metrics.get("scan/B301", 0))
+    findings = int(scan.metrics.get("scan/B301", 0))
     files = int(scan.metrics["scan/errors"])
-    evidence = f"B301 found {found} times in {int(scan.metrics['scan/lines']):,} lines; {files} files not scanned"
-    return Ruling("holds" if found else "cannot be told" if files else "does not hold", evidence)
+    evidence = f"B301 found {findings} times in {int(scan.metrics['scan/lines']):,} lines; {files} files not scanned"
+    return Ruling("holds" if findings else "cannot be told" if files else "does not hold", evidence)
 
 
 Rule = Callable[..., Ruling]
@@ -160,9 +160,9 @@ def conclude(rule: str, stages: Mapping[str, Measured | None]) -> Ruling:
         return Ruling("cannot be told", "what the rule needs was not measured")
 
 
-def _first(found: Iterable[Measurement]) -> Measurement:
+def _first(measurements: Iterable[Measurement]) -> Measurement:
     """The first, or `LookupError`: `conclude` says so when what a rule needs was not measured."""
-    return list(found)[0]  # noqa: RUF015 - next() would raise StopIteration
+    return list(measurements)[0]  # noqa: RUF015 - next() would raise StopIteration
 
 
 def _resists(attacked: Measured, evidence: str) -> Ruling:
@@ -173,16 +173,16 @@ def _resists(attacked: Measured, evidence: str) -> Ruling:
     return Ruling(_unless_doubted(attacked, _at_most(lost, MARGIN)), evidence)
 
 
-def _at_most(found: Interval, threshold: float) -> Answer:
-    return "holds" if found.high <= threshold else "does not hold" if found.low > threshold else "cannot be told"
+def _at_most(interval: Interval, threshold: float) -> Answer:
+    return "holds" if interval.high <= threshold else "does not hold" if interval.low > threshold else "cannot be told"
 
 
-def _at_least(found: Interval, threshold: float) -> Answer:
-    return "holds" if found.low >= threshold else "does not hold" if found.high < threshold else "cannot be told"
+def _at_least(interval: Interval, threshold: float) -> Answer:
+    return "holds" if interval.low >= threshold else "does not hold" if interval.high < threshold else "cannot be told"
 
 
-def _more_than(found: Interval, threshold: float) -> Answer:
-    return "holds" if found.low > threshold else "does not hold" if found.high <= threshold else "cannot be told"
+def _more_than(interval: Interval, threshold: float) -> Answer:
+    return "holds" if interval.low > threshold else "does not hold" if interval.high <= threshold else "cannot be told"
 
 
 def _both(*verdicts: Answer) -> Answer:
@@ -200,12 +200,12 @@ def _share(m: Measurement) -> Interval:
     return share(m.value, m.n)
 
 
-def _points(found: Interval) -> str:
-    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}] points"
+def _points(interval: Interval) -> str:
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}] points"
 
 
-def _said(*found: Measurement) -> str:
-    return ", ".join(f"{m.label} {m.text} % (n = {m.n:,})" for m in found)
+def _said(*measurements: Measurement) -> str:
+    return ", ".join(f"{m.label} {m.text} % (n = {m.n:,})" for m in measurements)
 
 
 def _percent(share: float) -> str:

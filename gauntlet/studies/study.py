@@ -156,10 +156,10 @@ class Figure(_Data):
         """The published figure as the metrics count it: percent become a fraction."""
         return round(self.published / SCALE.get(self.unit, 1.0), 10)
 
-    def compared(self, found: Value, images: int) -> Comparison:
+    def compared(self, value: Value, images: int) -> Comparison:
         """With what was measured; `images` are those of the published figure where it is a share."""
-        measured = Interval(found.value, found.low, found.high)
-        return compare(self.share, images, measured, self.unit, found.n)
+        measured = Interval(value.value, value.low, value.high)
+        return compare(self.share, images, measured, self.unit, value.n)
 
     def find(self, measured: Measured) -> Value | None:
         """The measured figure, or None when the stage has none; the stage's own model is measured before others."""
@@ -289,13 +289,13 @@ def load(path: Path) -> Study:
 
 def studies(folder: Path | None = None) -> dict[str, Study]:
     """Every study of a folder (those shipped when not given) by its name, in order of the files' names."""
-    found: dict[str, Study] = {}
+    by_name: dict[str, Study] = {}
     for path in sorted((folder or FOLDER).glob("*.yaml")):
         study = load(path)
-        if study.name in found:
+        if study.name in by_name:
             raise SettingError(f"a second study is called {study.name}", where=path.name)
-        found[study.name] = study
-    return found
+        by_name[study.name] = study
+    return by_name
 
 
 def chosen(names: Sequence[str], folder: Path | None = None) -> list[Study]:

@@ -175,8 +175,8 @@ def _hold_out(x: Images, y: Any, training: Training) -> tuple[Images, Any, tuple
         return x, y, None
     from gauntlet.data.splits import stratified_split
 
-    kept, held = stratified_split(y, training.validation_share, training.seed)
-    return x[kept], y[kept], (x[held], y[held])
+    kept, validation = stratified_split(y, training.validation_share, training.seed)
+    return x[kept], y[kept], (x[validation], y[validation])
 
 
 def _fitted(network: keras.Model, perturb: Perturb | None, objective: Objective | None) -> keras.Model:

@@ -28,8 +28,8 @@ def run_epochs(
             losses = step(batch, np.array([seed, epoch * len(starts) + number], np.int64))
             totals = {name: totals.get(name, 0.0) + len(batch) * float(loss) for name, loss in losses.items()}
             if number % report == 0 or number == len(starts):
-                told = ", ".join(f"{name.replace('_', ' ')} {float(loss):.3f}" for name, loss in losses.items())
-                progress(f"epoch {epoch + 1}/{epochs}, {told}", (epoch + number / len(starts)) / epochs)
+                values = ", ".join(f"{name.replace('_', ' ')} {float(loss):.3f}" for name, loss in losses.items())
+                progress(f"epoch {epoch + 1}/{epochs}, {values}", (epoch + number / len(starts)) / epochs)
         for name, total in totals.items():
             history.setdefault(name, []).append(total / len(x))
     return history

@@ -248,8 +248,8 @@ def frozen(name: str, dataset: Dataset, seed: int, progress: Progress = silent) 
     """A frozen model against its known truth."""
     started = time.perf_counter()
     lines = tuple(FROZEN[name](dataset, seed, progress))
-    found: Validity = "INVALID" if lines else "VALID"
-    return Canary(name, "VALID", found, lines, not lines, time.perf_counter() - started)
+    verdict: Validity = "INVALID" if lines else "VALID"
+    return Canary(name, "VALID", verdict, lines, not lines, time.perf_counter() - started)
 
 
 def usual_training(n_train: int, seed: int) -> Training:
@@ -280,12 +280,12 @@ def one(
     """Make one model of `base`, a trained 3×3 network, and evaluate it; `training` states its epochs."""
     started, broken = time.perf_counter(), CANARIES.get(name)
     model = broken.build(base) if broken else HONEST[name](dataset, training, base, part(progress, 0, 0.5))
-    found, reasons = evaluate(
+    verdict, reasons = evaluate(
         model, dataset, training.seed, tried or battery(dataset.input_shape[-1]), part(progress, 0.5, 1)
     )
     expected = broken.reason if broken else "VALID"
-    caught = broken is not None and found in broken.verdicts and any(expected in reason for reason in reasons)
-    return Canary(name, expected, found, reasons, caught or found == expected, time.perf_counter() - started)
+    caught = broken is not None and verdict in broken.verdicts and any(expected in reason for reason in reasons)
+    return Canary(name, expected, verdict, reasons, caught or verdict == expected, time.perf_counter() - started)
 
 
 def evaluate(
@@ -304,6 +304,6 @@ def evaluate(
     clean = classifier.labels(x)
     job = Job(classifier, x, y, clean, seed)
     results = run_battery(tried, job, lambda n: dataset.test_subset(n, seed), part(progress, 0, 0.7))
-    found: dict[str, Any] = {"results": results, "better_range": adapted.better_range, "seed": seed}
-    probes = probe(classifier, x, y, clean, **found, progress=part(progress, 0.7, 1))
+    asked: dict[str, Any] = {"results": results, "better_range": adapted.better_range, "seed": seed}
+    probes = probe(classifier, x, y, clean, **asked, progress=part(progress, 0.7, 1))
     return verdict(doubts(Evaluation(results, dataset.n_classes, probes)))

@@ -108,8 +108,8 @@ def _won_back(larger: Attacked | WorstCase, smaller: Sequence[Attacked | WorstCa
     same = [result for result in smaller if np.array_equal(result.index, larger.index)]
     least = min(same, key=_mean, default=larger)
     risen = _many(int(larger.robust.sum() - least.robust.sum()), len(larger.index), 1)
-    told = (f"{_percent(result)} at {budget(result.eps)}" for result in (larger, least))
-    return ", ".join(told) if risen else ""
+    shares = (f"{_percent(result)} at {budget(result.eps)}" for result in (larger, least))
+    return ", ".join(shares) if risen else ""
 
 
 def survives_half_range(evidence: Evaluation) -> Iterator[Doubt]:

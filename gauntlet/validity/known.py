@@ -83,10 +83,10 @@ def known(name: str) -> Known:
     """One of the networks with its answers."""
     model = network(name)
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
-        found = dict(arrays)
-    model.set_weights([found[f"weights_{i}"].astype(np.float32) for i in range(len(model.weights))])
-    x = (found["images"] / np.float32(255)).astype(np.float32)
-    return Known(name, model, x, found["labels"], tuple(found["eps"].tolist()), found["certified"])
+        networks = dict(arrays)
+    model.set_weights([networks[f"weights_{i}"].astype(np.float32) for i in range(len(model.weights))])
+    x = (networks["images"] / np.float32(255)).astype(np.float32)
+    return Known(name, model, x, networks["labels"], tuple(networks["eps"].tolist()), networks["certified"])
 
 
 def battery(eps: tuple[float, ...]) -> Battery:

@@ -102,9 +102,9 @@ def planted(target: Target, x: Images, results: Sequence[Attacked], seed: int) -
         attacks = [result.attack for result in mine(case, results) if result.attack.access == "gradients"]
         battery = _fitted(attacks, case.eps)
         if battery and case.norm in ("inf", "2"):
-            found = _tried(head_on(model), battery, x[:IMAGES], case.norm, case.eps, target.clip_values, seed)
-            if found.n >= LEAST:
-                yield found
+            breaks = _tried(head_on(model), battery, x[:IMAGES], case.norm, case.eps, target.clip_values, seed)
+            if breaks.n >= LEAST:
+                yield breaks
 
 
 def _fitted(attacks: Sequence[Attack], eps: float) -> Battery | None:

@@ -129,27 +129,27 @@ def probe(
         return Probes(at_chance=accuracy, better_range=better_range)
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(clean == y))
     rows, exposed = drawn[:SAMPLE], drawn[:EXPOSED]
-    found: dict[str, Any] = {"better_range": better_range, "disagreement": disagreement(target, x[rows])}
+    probes: dict[str, Any] = {"better_range": better_range, "disagreement": disagreement(target, x[rows])}
     if target.access == "gradients":
         model: Any = target
         progress("gradients looked at", 0.1)
-        found |= {"looked": len(rows)} | _gradients(model, x[rows], y[rows], random=found["disagreement"] > 0)
-        found |= _beyond(model, x[exposed], y[exposed], seed)
+        probes |= {"looked": len(rows)} | _gradients(model, x[rows], y[rows], random=probes["disagreement"] > 0)
+        probes |= _beyond(model, x[exposed], y[exposed], seed)
         progress("attacked without a bound", 0.4)
-        if found["zero_gradients"] < 0.5:  # else there is nothing to follow for longer
-            found["stronger"] = tuple(strengthened(model, x, y, results, seed))
+        if probes["zero_gradients"] < 0.5:  # else there is nothing to follow for longer
+            probes["stronger"] = tuple(strengthened(model, x, y, results, seed))
         progress("attacked with twice the steps", 0.8)
-        found["square"] = tuple(square_sample(model, x, y, results, seed))
-        found["planted"] = tuple(planted(model, x[rows], results, seed)) if plant else ()
+        probes["square"] = tuple(square_sample(model, x, y, results, seed))
+        probes["planted"] = tuple(planted(model, x[rows], results, seed)) if plant else ()
     progress("probed", 1.0)
-    return Probes(**found)
+    return Probes(**probes)
 
 
 def _gradients(model: Any, x: Images, y: Labels, *, random: bool) -> dict[str, Any]:
     """The probes of gradients; what is random has no finite differences."""
-    found: dict[str, Any] = {"probabilities": probabilities(model, x)}
-    found |= {"zero_gradients": zero_gradients(model, x, y)}
-    return found if random else found | {"detached": detached(model, x, y), "disagreeing": disagreeing(model, x, y)}
+    shares: dict[str, Any] = {"probabilities": probabilities(model, x)}
+    shares |= {"zero_gradients": zero_gradients(model, x, y)}
+    return shares if random else shares | {"detached": detached(model, x, y), "disagreeing": disagreeing(model, x, y)}
 
 
 # --- what the model answers -----------------------------------------------------------------------------------

@@ -54,13 +54,13 @@ def margins(dataset: Dataset, eps: float) -> Floats:
     low, high = dataset.bounds
     down, up = np.maximum(-eps, low - x), np.minimum(eps, high - x)
     scores = x @ w.T + b
-    found = np.full(scores.shape, np.inf)
+    distances = np.full(scores.shape, np.inf)
     for other in range(dataset.n_classes):
         slope = w[y] - w[other]
         lost = np.minimum(slope * down, slope * up).sum(axis=1)
-        found[:, other] = scores[np.arange(len(y)), y] - scores[:, other] + lost
-    found[np.arange(len(y)), y] = np.inf
-    return np.asarray(found.min(axis=1))
+        distances[:, other] = scores[np.arange(len(y)), y] - scores[:, other] + lost
+    distances[np.arange(len(y)), y] = np.inf
+    return np.asarray(distances.min(axis=1))
 
 
 def model(dataset: Dataset) -> keras.Model:

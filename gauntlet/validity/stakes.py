@@ -16,13 +16,13 @@ def at_stake(results: Sequence[Attacked]) -> list[WorstCase]:
     Without those that leave too few images to say anything.
     """
     cases = worst_case([result for result in results if result.knowledge == "white-box"])
-    found = []
+    conditions = []
     for norm in dict.fromkeys(case.norm for case in cases):
         here = [case for case in cases if case.norm == norm]
         many = [case for case in here if case.robust.mean() >= 0.1 and case.robust.sum() >= LEAST]
         best = many[-1] if many else max(here, key=lambda case: case.robust.sum())
-        found += [best] if best.robust.sum() >= LEAST else []
-    return found
+        conditions += [best] if best.robust.sum() >= LEAST else []
+    return conditions
 
 
 def mine(case: WorstCase, results: Sequence[Attacked]) -> list[Attacked]:

@@ -104,17 +104,17 @@ def _tags(run: Any, names: tuple[str, ...]) -> dict[str, str]:
 
 def _models(run: Any) -> dict[str, dict[str, str]]:
     """The models that the params name: with the digests they were registered with, or the SHA-256 of a file."""
-    found: dict[str, dict[str, str]] = {}
+    models: dict[str, dict[str, str]] = {}
     for name in MODELS:
         uri = run.data.params.get(name, "")
         if uri.startswith(("models:/", "runs:/")):
             try:
-                found[name] = {"uri": uri, "digest": versions.registered_digest(uri) or "none"}
+                models[name] = {"uri": uri, "digest": versions.registered_digest(uri) or "none"}
             except MlflowException:  # the stage itself says so, with more care
-                found[name] = {"uri": uri}
+                models[name] = {"uri": uri}
         elif uri.endswith(".keras") and Path(uri).is_file():
-            found[name] = {"file": uri, "sha256": _sha256(Path(uri))}
-    return found
+            models[name] = {"file": uri, "sha256": _sha256(Path(uri))}
+    return models
 
 
 def _artifacts(run: Any) -> dict[str, str]:
@@ -169,14 +169,14 @@ def promoted_elsewhere(uri: str) -> bool:
 
     Whoever may write the store can make it say so: it explains why this machine's log knows nothing, no more.
     """
-    told = versions.tags_of(uri).get(PROMOTION)
-    if told is None:
+    promotion = versions.tags_of(uri).get(PROMOTION)
+    if promotion is None:
         return False
     try:
         own = {entry["log"] for entry in trail.verify().entries[-1:]}
     except InputError:
         own = set()
-    return trail.anchor(told).log not in own
+    return trail.anchor(promotion).log not in own
 
 
 PROMOTED = "promoted"
@@ -210,13 +210,13 @@ def anchors(client: MlflowClient) -> list[Receipt]:
 
 def every_page(search: Callable[..., Any], *words: Any) -> list[Any]:
     """Every page of a search."""
-    found, token = [], None
+    items, token = [], None
     while True:
         page = search(*words, page_token=token)
-        found += page
+        items += page
         token = page.token
         if not token:
-            return found
+            return items
 
 
 def known(uri: str) -> list[Receipt]:
@@ -227,8 +227,8 @@ def known(uri: str) -> list[Receipt]:
 def require_whole(uri: str) -> None:
     """Raise `GateError` when the audit log is broken, by its own chain or by the store's anchors."""
     try:
-        found = trail.verify(anchors=known(uri), alone=uri == store_uri())
+        state = trail.verify(anchors=known(uri), alone=uri == store_uri())
     except InputError:  # no log yet
         return
-    if found.problem:
-        raise GateError(found.problem)
+    if state.problem:
+        raise GateError(state.problem)

@@ -26,13 +26,13 @@ def leaks(run_id: str) -> list[Leak]:
 
 
 def _artifacts(run_id: str, folder: str | None = None) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    artifacts: dict[str, str] = {}
     for entry in MlflowClient().list_artifacts(run_id, folder):
         if entry.is_dir:
-            found |= _artifacts(run_id, entry.path)
+            artifacts |= _artifacts(run_id, entry.path)
         elif entry.path.endswith(TEXTS) and (entry.file_size or 0) <= LARGEST:
             path = find(run_id, entry.path)
             if path is None:
                 raise TrackingError(f"artifact {entry.path} of run {run_id} cannot be read")
-            found[entry.path] = path.read_text(errors="replace")
-    return found
+            artifacts[entry.path] = path.read_text(errors="replace")
+    return artifacts

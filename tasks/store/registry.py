@@ -58,9 +58,9 @@ def register(run_id: str) -> str:
     tags = run.data.tags
     if SOURCE not in tags:
         raise TrackingError(f"run {run_id} kept no model")
-    name, found = tags[NAME], client.search_model_versions(f"run_id = '{run_id}'")
-    if found:
-        version = found[0].version
+    name, existing = tags[NAME], client.search_model_versions(f"run_id = '{run_id}'")
+    if existing:
+        version = existing[0].version
     else:
         _ensure_name(name)
         digests = {key: tags[key] for key in (versions.DIGEST, versions.DATA) if key in tags}
@@ -121,10 +121,10 @@ def _plain_file(uri: str, folder: Path) -> Path:
         raise ModelError("loading it imports modules of its choice: refused", where=uri, fix=fix)
     data = (folder / str(settings.get("data", "model"))).resolve()
     files = [data / f"model{suffix}" for suffix in (".keras", ".h5")] + [Path(f"{data}.keras")]
-    found = next((file for file in files if file.is_file() and file.resolve().is_relative_to(folder)), None)
-    if found is None:
+    file_in_folder = next((file for file in files if file.is_file() and file.resolve().is_relative_to(folder)), None)
+    if file_in_folder is None:
         raise ModelError("the model's folder holds no .keras or .h5 file", where=uri, fix="log it again")
-    return found
+    return file_in_folder
 
 
 def _flavors(uri: str) -> dict[str, Any]:
@@ -214,8 +214,8 @@ def check(uri: str) -> None:
 def poison_digests(uri: str) -> list[str]:
     """Of the poisoned images' positions, where the version was trained on poisoned data."""
     run_id = versions.find(uri).run_id
-    found = tracking.find(run_id, "poisoned_indices.json") if run_id else None
-    return [hashlib.sha256(found.read_bytes()).hexdigest()] if found else []
+    path = tracking.find(run_id, "poisoned_indices.json") if run_id else None
+    return [hashlib.sha256(path.read_bytes()).hexdigest()] if path else []
 
 
 def card_of(uri: str) -> str | None:

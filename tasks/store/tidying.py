@@ -48,8 +48,8 @@ def old(keep: timedelta) -> list[Old]:
     before = datetime.now(UTC) - keep
     term = f"attributes.end_time < {int(before.timestamp() * 1_000)} and attributes.status != 'RUNNING'"
     runs = every_page(client.search_runs, _experiments(client), term, ViewType.ALL)
-    found = [_old(client, run) for run in runs if run.info.run_id not in kept]
-    return sorted((one for one in found if one.files), key=lambda one: one.ended)
+    runs_to_tidy = [_old(client, run) for run in runs if run.info.run_id not in kept]
+    return sorted((one for one in runs_to_tidy if one.files), key=lambda one: one.ended)
 
 
 def _experiments(client: MlflowClient) -> list[str]:
@@ -105,12 +105,12 @@ def _below(client: MlflowClient, runs: set[str]) -> Iterator[str]:
     """Every run below these, however deep."""
     experiments, wave = _experiments(client), runs
     while wave:
-        found: set[str] = set()
+        below: set[str] = set()
         for parent in wave:
             term = f"tags.`mlflow.parentRunId` = '{parent}'"
-            found |= {run.info.run_id for run in every_page(client.search_runs, experiments, term, ViewType.ALL)}
-        yield from found
-        wave = found - runs
+            below |= {run.info.run_id for run in every_page(client.search_runs, experiments, term, ViewType.ALL)}
+        yield from below
+        wave = below - runs
 
 
 def remove(one: Old) -> None:

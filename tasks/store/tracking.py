@@ -190,16 +190,16 @@ def _prefect_tag() -> dict[str, str]:
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings to one of dotted keys; lists of mappings are numbered."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in params.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            found |= flat(value, f"{name}.")
+            values |= flat(value, f"{name}.")
         elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-            found |= flat({str(number): item for number, item in enumerate(value)}, f"{name}.")
+            values |= flat({str(number): item for number, item in enumerate(value)}, f"{name}.")
         else:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def read(run_id: str) -> Any:
@@ -228,13 +228,13 @@ def search(context: Context, tags: Mapping[str, str], more: str = "", *, ended: 
     uri = connection.connect(context.tracking_uri)
     terms = [f"tags.`gauntlet.{name}` = '{value}'" for name, value in tags.items()]
     same = " and ".join([*terms, *(["attributes.status = 'FINISHED'"] if ended else []), *([more] if more else [])])
-    order, found, page = ["attributes.start_time ASC"], [], None
+    order, matching, page = ["attributes.start_time ASC"], [], None
     while True:
         where = [connection.experiment(uri, context.title)], same, ViewType.ACTIVE_ONLY, PAGE, order
         runs = MlflowClient().search_runs(*where, page_token=page)
-        found += [str(run.info.run_id) for run in runs]
+        matching += [str(run.info.run_id) for run in runs]
         if not (page := runs.token):
-            return found
+            return matching
 
 
 PAGE = 1_000

@@ -34,9 +34,9 @@ def registered_digest(uri: str) -> str | None:
     kind, _, rest = uri.partition(":/")
     if kind == "runs" or is_logged(uri):
         return _run_of(uri, rest).data.tags.get(DIGEST)
-    found = find(uri)
-    made = found.tags.get(DIGEST)
-    if made is None and found.name.startswith(PREFIX):
+    version = find(uri)
+    made = version.tags.get(DIGEST)
+    if made is None and version.name.startswith(PREFIX):
         raise ModelError("it is registered without the digest of its weights", where=uri, fix="train it again")
     return str(made) if made else None
 
@@ -81,14 +81,14 @@ DIGITS = 18
 
 
 def _latest(name: str) -> str:
-    found = MlflowClient().search_model_versions(f"name = '{name}'")
-    return str(max((int(each.version) for each in found), default=0))
+    versions = MlflowClient().search_model_versions(f"name = '{name}'")
+    return str(max((int(each.version) for each in versions), default=0))
 
 
 def version_uri(uri: str) -> str:
     """`models:/NAME/VERSION` of any URI of a registered version."""
-    found = find(uri)
-    return f"models:/{found.name}/{found.version}"
+    version = find(uri)
+    return f"models:/{version.name}/{version.version}"
 
 
 def champion_of(name: str, alias: str = "champion") -> str | None:
@@ -109,8 +109,8 @@ def name_of(uri: str) -> str:
 
 def data_digest_of(uri: str) -> str | None:
     """The digest of the data that a version was trained on, where it was registered with one."""
-    found = find(uri).tags.get(DATA)
-    return str(found) if found else None
+    digest = find(uri).tags.get(DATA)
+    return str(digest) if digest else None
 
 
 def tags_of(uri: str) -> dict[str, str]:
@@ -120,9 +120,9 @@ def tags_of(uri: str) -> dict[str, str]:
 
 def link(uri: str, tags: dict[str, str]) -> None:
     """Set tags of a version."""
-    found = find(uri)
+    version = find(uri)
     for key, value in tags.items():
-        MlflowClient().set_model_version_tag(found.name, str(found.version), key, value)
+        MlflowClient().set_model_version_tag(version.name, str(version.version), key, value)
 
 
 ANCHOR = "anchor"
@@ -131,10 +131,10 @@ ANCHOR = "anchor"
 
 def promote(uri: str) -> None:
     """Give a version the alias `champion`; the one before keeps `previous-champion`, the first of all `anchor`."""
-    found, client = find(uri), MlflowClient()
-    before = champion_of(found.name)
-    if champion_of(found.name, ANCHOR) is None:
-        client.set_registered_model_alias(found.name, ANCHOR, (before or uri).rpartition("/")[2])
+    version, client = find(uri), MlflowClient()
+    before = champion_of(version.name)
+    if champion_of(version.name, ANCHOR) is None:
+        client.set_registered_model_alias(version.name, ANCHOR, (before or uri).rpartition("/")[2])
     if before and before != uri:
-        client.set_registered_model_alias(found.name, "previous-champion", before.rpartition("/")[2])
-    client.set_registered_model_alias(found.name, "champion", str(found.version))
+        client.set_registered_model_alias(version.name, "previous-champion", before.rpartition("/")[2])
+    client.set_registered_model_alias(version.name, "champion", str(version.version))

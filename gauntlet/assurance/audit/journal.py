@@ -94,12 +94,12 @@ def replace(path: Path, text: str) -> None:
 
 def _tail(file: int, lines: int) -> bytes:
     """The end of the file, from before that many ends of lines."""
-    found, at = b"", os.fstat(file).st_size
-    while at and found.count(b"\n") < lines:
+    tail, at = b"", os.fstat(file).st_size
+    while at and tail.count(b"\n") < lines:
         step = min(_BLOCK, at)
         at -= step
-        found = os.pread(file, step, at) + found
-    return found
+        tail = os.pread(file, step, at) + tail
+    return tail
 
 
 def _write_all(file: int, content: bytes) -> None:

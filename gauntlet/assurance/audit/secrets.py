@@ -85,13 +85,13 @@ def mask(text: str) -> str:
     return text
 
 
-def _user(found: re.Match[str]) -> str:
-    return f"{found.group().partition(':')[0]}:{MASK}"
+def _user(match: re.Match[str]) -> str:
+    return f"{match.group().partition(':')[0]}:{MASK}"
 
 
-def _name(found: re.Match[str]) -> str:
+def _name(match: re.Match[str]) -> str:
     """`name=***`: one sees what it was."""
-    name, sign, _ = re.split(r"([=:])", found.group(), maxsplit=1)
+    name, sign, _ = re.split(r"([=:])", match.group(), maxsplit=1)
     return f"{name}{sign}{MASK}"
 
 
@@ -112,14 +112,14 @@ def masked(value: Any, name: str = "") -> Any:
 
 def scan(texts: Mapping[str, str]) -> list[Leak]:
     """The secrets in texts by their names (a param, a tag, a file), in order."""
-    found = []
+    secrets = []
     for where, text in texts.items():
         if text.strip() not in ("", MASK, "None", "True", "False") and names_a_secret(where):
-            found.append(Leak(where, "value of a secret name", MASK))
-        found += [
+            secrets.append(Leak(where, "value of a secret name", MASK))
+        secrets += [
             Leak(where, kind, _excerpt(text, at)) for kind, pattern in FORMATS.items() for at in pattern.finditer(text)
         ]
-    return found
+    return secrets
 
 
 def _excerpt(text: str, at: re.Match[str], around: int = 20) -> str:

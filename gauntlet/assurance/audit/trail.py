@@ -82,8 +82,12 @@ def append(event: str, path: Path | None = None, **facts: Any) -> Receipt:
     path = path or log_path()
     with journal.locked(path) as file:
         if torn := journal.set_aside_torn(file, _beside(path, "torn")):
-            found = {"bytes": len(torn), "sha256": hashlib.sha256(torn).hexdigest(), "file": _beside(path, "torn").name}
-            _write(file, path, {"event": TORN, "outputs": found})
+            damage = {
+                "bytes": len(torn),
+                "sha256": hashlib.sha256(torn).hexdigest(),
+                "file": _beside(path, "torn").name,
+            }
+            _write(file, path, {"event": TORN, "outputs": damage})
         if journal.last_line(file) and read_head(path) is None:
             _write(file, path, {"event": HEADLESS})
         return _write(file, path, {"event": event, **facts})
@@ -140,17 +144,17 @@ def _hash(entry: Mapping[str, Any], key: str) -> str:
 
 def _parsed(line: bytes) -> Entry | None:
     with suppress(ValueError, RecursionError):  # a line may nest as deep as its writer likes
-        found = json.loads(line)
-        if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _FIELDS.items()):
-            return found
+        entry = json.loads(line)
+        if isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in _FIELDS.items()):
+            return entry
     return None
 
 
 def read_head(path: Path) -> Receipt | None:
     """The newest entry as the head file has it; None where it says nothing."""
     with suppress(OSError, ValueError, TypeError):
-        found = Receipt(**json.loads(_beside(path, "head").read_text()))
-        return found if isinstance(found.sequence, int) else None
+        receipt = Receipt(**json.loads(_beside(path, "head").read_text()))
+        return receipt if isinstance(receipt.sequence, int) else None
     return None
 
 
@@ -272,8 +276,8 @@ def _parser(*, store: bool = False) -> argparse.ArgumentParser:
         help="what a run in MLflow knows: its tag gauntlet.audit_head (repeatable)",
     )
     if store:
-        told = "compare with every anchor in MLflow: in the store of this URI, else the usual one"
-        parse.add_argument("--store", nargs="?", const="", metavar="URI", help=told)
+        store_help = "compare with every anchor in MLflow: in the store of this URI, else the usual one"
+        parse.add_argument("--store", nargs="?", const="", metavar="URI", help=store_help)
     return parse
 
 
@@ -294,9 +298,9 @@ def show(entries: Sequence[Entry]) -> None:
     table = Table("", "time (UTC)", "who", "event", "commit", "outcome", box=None, pad_edge=False)
     for entry in entries:
         outputs = entry.get("outputs") or {}
-        told = ", ".join(f"{name} {value}" for name, value in outputs.items() if not isinstance(value, dict | list))
+        results = ", ".join(f"{name} {value}" for name, value in outputs.items() if not isinstance(value, dict | list))
         who, commit = f"{entry['user']}@{entry['host']}", entry.get("commit", "")[:8]
-        cells = str(entry["seq"]), entry["time"][:19], who, entry["event"], commit, told
+        cells = str(entry["seq"]), entry["time"][:19], who, entry["event"], commit, results
         table.add_row(*(" ".join(printable(cell).split()) for cell in cells))
     Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
 

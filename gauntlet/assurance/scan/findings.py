@@ -66,8 +66,8 @@ class Scanned:
 
 def counts(findings: Iterable[Finding]) -> dict[str, int]:
     """The number of findings of each severity, the worst first."""
-    found = Counter(finding.severity for finding in findings)
-    return {level: found[level] for level in reversed(SEVERITIES)}
+    by_severity = Counter(finding.severity for finding in findings)
+    return {level: by_severity[level] for level in reversed(SEVERITIES)}
 
 
 def at_or_above(findings: Iterable[Finding], severity: str) -> tuple[Finding, ...]:

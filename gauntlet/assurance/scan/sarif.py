@@ -44,16 +44,16 @@ def sarif(
         ("unchanged", delta.known),
         ("absent", delta.fixed),
     ]
-    found = [(state if has_baseline else None, item) for state, items in states for item in items]
+    rows = [(state if has_baseline else None, item) for state, items in states for item in items]
     runs = [
-        _run(tool, [pair for pair in found if pair[1].tool == tool], failed, (below or {}).get(tool, ""))
+        _run(tool, [pair for pair in rows if pair[1].tool == tool], failed, (below or {}).get(tool, ""))
         for tool, failed in errors.items()
     ]
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": runs}
 
 
-def _run(tool: Tool, found: list[tuple[str | None, Found]], errors: Iterable[str], below: str) -> dict[str, Any]:
-    rules = {item.rule: item for _, item in found}
+def _run(tool: Tool, rows: list[tuple[str | None, Found]], errors: Iterable[str], below: str) -> dict[str, Any]:
+    rules = {item.rule: item for _, item in rows}
     numbers = {rule: number for number, rule in enumerate(sorted(rules))}
     notes = [{"level": "error", "message": {"text": error}} for error in errors]
     return {
@@ -66,34 +66,34 @@ def _run(tool: Tool, found: list[tuple[str | None, Found]], errors: Iterable[str
         },
         "automationDetails": {"id": f"gauntlet/{tool}/"},
         "invocations": [{"executionSuccessful": not notes, "toolExecutionNotifications": notes}],
-        "results": [_result(item, state, numbers[item.rule], below) for state, item in found],
+        "results": [_result(item, state, numbers[item.rule], below) for state, item in rows],
     }
 
 
-def _rule(found: Found) -> dict[str, Any]:
+def _rule(finding: Found) -> dict[str, Any]:
     """A rule, described by the table where it is ours, else by its first finding."""
-    known = RULES.get(found.rule)
-    text = f"{known.message} ({known.source})" if known else found.message
+    known = RULES.get(finding.rule)
+    text = f"{known.message} ({known.source})" if known else finding.message
     return {
-        "id": found.rule,
-        "name": known.name if known else getattr(found, "name", found.rule),
+        "id": finding.rule,
+        "name": known.name if known else getattr(finding, "name", finding.rule),
         "shortDescription": {"text": text},
         "fullDescription": {"text": text},
         "help": {"text": text},
-        "defaultConfiguration": {"level": _LEVELS[found.severity]},
-        "properties": {"security-severity": _SCORES[found.severity], "tags": ["security"]},
+        "defaultConfiguration": {"level": _LEVELS[finding.severity]},
+        "properties": {"security-severity": _SCORES[finding.severity], "tags": ["security"]},
     }
 
 
-def _result(found: Found, state: str | None, rule: int, below: str) -> dict[str, Any]:
-    uri = quote(f"{below}/{found.file}" if below else found.file)
+def _result(finding: Found, state: str | None, rule: int, below: str) -> dict[str, Any]:
+    uri = quote(f"{below}/{finding.file}" if below else finding.file)
     # A file without lines is shown at its first: GitHub refuses a location that has none.
-    region = {"startLine": max(1, getattr(found, "line", 1))}
+    region = {"startLine": max(1, getattr(finding, "line", 1))}
     return {
-        "ruleId": found.rule,
+        "ruleId": finding.rule,
         "ruleIndex": rule,
-        "level": _LEVELS[found.severity],
-        "message": {"text": found.message},
+        "level": _LEVELS[finding.severity],
+        "message": {"text": finding.message},
         "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}],
-        "partialFingerprints": {FINGERPRINT: found.fingerprint},
+        "partialFingerprints": {FINGERPRINT: finding.fingerprint},
     } | ({"baselineState": state} if state else {})

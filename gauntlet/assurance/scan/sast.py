@@ -86,12 +86,12 @@ def _discover(root: Path, settings: Any, unreadable: list[str]) -> list[Path]:
     "state" would also exclude `gauntlet/state.py`, and a checkout below `/tests/` would be scanned as empty.
     """
     excluded = settings.get_option("exclude_dirs") or []
-    found = []
+    discovered = []
     for folder, names, files in os.walk(root, onerror=lambda error: unreadable.append(error.filename)):
         skipped = SKIPPED_FOLDERS + (SKIPPED_AT_TOP if folder == str(root) else ())
         names[:] = sorted(name for name in names if not any(fnmatch(name, pattern) for pattern in skipped))
-        found += [Path(folder, name) for name in sorted(files) if name.endswith(SUFFIXES)]
-    return [file for file in found if not _is_excluded(f"./{file.relative_to(root).as_posix()}", excluded)]
+        discovered += [Path(folder, name) for name in sorted(files) if name.endswith(SUFFIXES)]
+    return [file for file in discovered if not _is_excluded(f"./{file.relative_to(root).as_posix()}", excluded)]
 
 
 def _is_excluded(path: str, patterns: Sequence[str]) -> bool:

@@ -101,11 +101,11 @@ class Outcome:
 
     def metrics(self) -> dict[str, float]:
         """Counts by severity, lines of code, what was not looked into, and what changed."""
-        found: dict[str, int] = counts(self.findings)
-        found |= {"lines": getattr(self.scanned.get("bandit"), "lines", 0), "errors": len(self.errors)}
+        metrics: dict[str, int] = counts(self.findings)
+        metrics |= {"lines": getattr(self.scanned.get("bandit"), "lines", 0), "errors": len(self.errors)}
         if self.asked.baseline:
-            found |= {"new": len(self.delta.new), "fixed": len(self.delta.fixed)}
-        return {f"scan/{name}": float(count) for name, count in found.items()}
+            metrics |= {"new": len(self.delta.new), "fixed": len(self.delta.fixed)}
+        return {f"scan/{name}": float(count) for name, count in metrics.items()}
 
     def sarif(self, with_fixed: bool = True) -> dict[str, Any]:
         """The findings as SARIF; names are seen from where the command was started."""

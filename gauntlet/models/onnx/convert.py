@@ -159,8 +159,8 @@ def _folded(node: Any, inputs: list[Any_ | None], proto: Any) -> list[Any_]:
     if node.op_type in GROWING:
         _check_growth(node.op_type, inputs)
     opsets = {one.domain: one.version for one in proto.opset_import}
-    found = ReferenceEvaluator(node, opsets=opsets).run(None, dict(zip(node.input, inputs, strict=True)))
-    return [_constant(np.asarray(value)) for value in found]
+    outputs = ReferenceEvaluator(node, opsets=opsets).run(None, dict(zip(node.input, inputs, strict=True)))
+    return [_constant(np.asarray(value)) for value in outputs]
 
 
 def _check_growth(op: str, inputs: list[Any_ | None]) -> None:

@@ -127,8 +127,8 @@ def _both(op: str, a: Any_, b: Any_) -> Value:
     if isinstance(a, np.ndarray) and isinstance(b, Value):
         if op in ("Add", "Mul", "Max", "Min"):
             return _with_constant(op, b, a)
-        held, value = _held(a, b)
-        return like(value, _function(op)(held, value.tensor))
+        constant, value = _held(a, b)
+        return like(value, _function(op)(constant, value.tensor))
     raise UnknownOperatorError(f"{op} of constants")
 
 
@@ -147,12 +147,12 @@ def _with_constant(op: str, x: Value, c: np.ndarray) -> Value:
 
     if op == "Add" and x.affine is not None and c.size in (1, x.affine[1].shape[1]):
         return dense(x.affine[0], x.affine[1], c.reshape(-1))
-    held, x = _held(c, x)
-    if held.size in (1, x.tensor.shape[-1]) and held.shape[-1:] in ((held.size,), ()) and op in _SCALINGS:
-        numbers = held.astype(np.float64).reshape(-1)
+    constant, x = _held(c, x)
+    if constant.size in (1, x.tensor.shape[-1]) and constant.shape[-1:] in ((constant.size,), ()) and op in _SCALINGS:
+        numbers = constant.astype(np.float64).reshape(-1)
         scale, offset = _SCALINGS[op](numbers)
         return like(x, nn.Rescaling(_listed(scale), _listed(offset))(x.tensor))
-    return like(x, _function(op)(x.tensor, held))
+    return like(x, _function(op)(x.tensor, constant))
 
 
 _SCALINGS: dict[str, Callable[[Any], tuple[Any, Any]]] = {

@@ -110,20 +110,20 @@ def _ours(converted: Converted, names: list[str], images: Images) -> dict[str, A
     import keras
 
     tensors = {name: plain(converted.values[name]).tensor for name in names}
-    held = next(value.form for value in converted.values.values() if value.tensor is converted.images)
-    given = images.transpose(0, 2, 3, 1) if held == "turned" else images
+    form = next(value.form for value in converted.values.values() if value.tensor is converted.images)
+    given = images.transpose(0, 2, 3, 1) if form == "turned" else images
     answers = keras.Model(converted.images, tensors)(given, training=False)
     return {name: np.asarray(answers[name]) for name in tensors}
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    found = []
+    differing = []
     for name, expected in theirs.items():
         allowed = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0)))
         got = ours[name].reshape(expected.shape) if ours[name].size == expected.size else None
         if got is None or not np.allclose(got, expected, rtol=0, atol=allowed):
-            found.append(name)
-    return found
+            differing.append(name)
+    return differing
 
 
 def _first(converted: Converted, proto: Any, images: Images) -> str:

@@ -24,12 +24,12 @@ def pads_of(x: Value, reach: Sequence[int], strides: Sequence[int], attributes: 
         return (top, bottom), (left, right)
     if auto == "VALID":
         return (0, 0), (0, 0)
-    found = []
+    pads = []
     for size, window, stride in zip(x.shape[2:], reach, strides, strict=True):
         total = max(0, (math.ceil(size / stride) - 1) * stride + window - size)
         less, more = total // 2, total - total // 2
-        found.append((less, more) if auto == "SAME_UPPER" else (more, less))
-    return found[0], found[1]
+        pads.append((less, more) if auto == "SAME_UPPER" else (more, less))
+    return pads[0], pads[1]
 
 
 def padded(images: Any, pads: Pads, value: float) -> Any:
@@ -57,13 +57,13 @@ def _window(x: Value, attributes: dict[str, Any]) -> tuple[Value, tuple[int, ...
 
 
 def _longer(x: Value, sizes: Sequence[int], strides: Sequence[int], pads: Pads) -> Pads:
-    found = []
+    longer = []
     for size, window, stride, (before, behind) in zip(x.shape[2:], sizes, strides, pads, strict=True):
         steps = math.ceil((size + before + behind - window) / stride)
         if steps * stride >= size + before:  # the last window would begin behind the maps
             steps -= 1
-        found.append((before, max(behind, steps * stride + window - size - before)))
-    return found[0], found[1]
+        longer.append((before, max(behind, steps * stride + window - size - before)))
+    return longer[0], longer[1]
 
 
 def max_pool(x: Value, **attributes: Any) -> Value:
@@ -209,9 +209,9 @@ def concat(*values: Any_, **attributes: Any) -> Value:
         raise UnknownOperatorError("Concat with constants")
     given = [value for value in values if isinstance(value, Value)]
     maps = given[0].rank == 4
-    held = [turned(value) if maps else plain(value) for value in given]
-    axis = int(attributes["axis"]) % held[0].rank
-    return like(held[0], nn.Concatenate(axis=_place(held[0], axis))([value.tensor for value in held]))
+    parts = [turned(value) if maps else plain(value) for value in given]
+    axis = int(attributes["axis"]) % parts[0].rank
+    return like(parts[0], nn.Concatenate(axis=_place(parts[0], axis))([value.tensor for value in parts]))
 
 
 def _place(x: Value, axis: int) -> int:

@@ -67,8 +67,8 @@ def adapt_network(
     free = kind_of([predicted(logits, near), predicted(logits, away)]) == LOGITS
     divisor = temperature(predicted(logits, near)) if free else 1.0
     classifier = TorchClassifier(replace(logits, temperature=divisor), x.shape[1:], n_classes, bounds)
-    told = f"{kind}{INVERTED}" if logits.squashed else kind
-    return Adapted(classifier, opened.input_range, told, opened.layout, opened.better_range, divisor)
+    named = f"{kind}{INVERTED}" if logits.squashed else kind
+    return Adapted(classifier, opened.input_range, named, opened.layout, opened.better_range, divisor)
 
 
 def _plain(network: Network, way: Expects, x: Images, n_classes: int, output: str | None) -> Logits:

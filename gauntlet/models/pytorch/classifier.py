@@ -134,8 +134,8 @@ class _Answer:
         if self._scores.requires_grad:
             given = torch.from_numpy(np.array(towards, np.float32))
             (gradient,) = torch.autograd.grad(self._scores, self._images, given, retain_graph=True, allow_unused=True)
-        found: Images = np.zeros(self._images.shape, np.float32) if gradient is None else gradient.numpy()
-        return found
+        pulled: Images = np.zeros(self._images.shape, np.float32) if gradient is None else gradient.numpy()
+        return pulled
 
 
 class _Differentiable:

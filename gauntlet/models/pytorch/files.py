@@ -39,16 +39,18 @@ def read_weights(copy: Copy) -> dict[str, Any]:
         from safetensors.torch import load_file
 
         return dict(load_file(copy.path))
-    held = torch.load(copy.path, map_location="cpu", weights_only=True)
-    while isinstance(held, Mapping) and (inner := next((key for key in NESTED if _is_state(held.get(key))), None)):
-        held = held[inner]
-    if not _is_state(held):
+    weights = torch.load(copy.path, map_location="cpu", weights_only=True)
+    while isinstance(weights, Mapping) and (
+        inner := next((key for key in NESTED if _is_state(weights.get(key))), None)
+    ):
+        weights = weights[inner]
+    if not _is_state(weights):
         raise ModelError("it holds no weights by name", fix="save model.state_dict() with torch.save")
-    return {str(name): tensor for name, tensor in held.items()}
+    return {str(name): tensor for name, tensor in weights.items()}
 
 
-def _is_state(held: Any) -> bool:
-    return isinstance(held, Mapping) and bool(held) and all(hasattr(value, "dtype") for value in held.values())
+def _is_state(weights: Any) -> bool:
+    return isinstance(weights, Mapping) and bool(weights) and all(hasattr(value, "dtype") for value in weights.values())
 
 
 def filled(module: Any, weights: Mapping[str, Any], where: Path) -> Network:

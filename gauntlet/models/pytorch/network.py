@@ -41,8 +41,8 @@ class Network:
 
     def sizes(self, x: torch.Tensor) -> dict[str, int]:
         """The outputs that have a row per image, and how many numbers a row."""
-        found = self.answers(x.to(self.dtype))
-        rows = {name: one for name, one in found.items() if getattr(one, "ndim", 0) and len(one) == len(x)}
+        answer = self.answers(x.to(self.dtype))
+        rows = {name: one for name, one in answer.items() if getattr(one, "ndim", 0) and len(one) == len(x)}
         return {name: int(np.prod(one.shape[1:])) for name, one in rows.items()}
 
     def scores(self, x: torch.Tensor, output: str) -> torch.Tensor:

@@ -81,10 +81,10 @@ def _moved(folder: Path, files: list[Path], repository: Any) -> tuple[int, int, 
 
 def _listing(repository: Any, path: str | None = None) -> dict[str, int | None]:
     """Every file there with its size."""
-    found: dict[str, int | None] = {}
+    sizes: dict[str, int | None] = {}
     for entry in repository.list_artifacts(path):
-        found |= _listing(repository, entry.path) if entry.is_dir else {entry.path: entry.file_size}
-    return found
+        sizes |= _listing(repository, entry.path) if entry.is_dir else {entry.path: entry.file_size}
+    return sizes
 
 
 def _read_back(repository: Any, name: str) -> str:

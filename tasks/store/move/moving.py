@@ -59,8 +59,8 @@ def move(given: str, target: str, artifacts: str, tell: Callable[[str], None]) -
             moved = _move(source, there, artifacts, tell)
     except SQLAlchemyError as error:
         raise TrackingError(f"{hidden(target)}: {one_line(str(error).splitlines()[0], 300)}") from error
-    told = {"from": uri, "to": hidden(target), "artifacts": artifacts}
-    trail.append("store moved", inputs=told, outputs=asdict(moved))
+    inputs = {"from": uri, "to": hidden(target), "artifacts": artifacts}
+    trail.append("store moved", inputs=inputs, outputs=asdict(moved))
     return moved
 
 
@@ -70,13 +70,13 @@ def _move(source: Connection, target: Connection, artifacts: str, tell: Callable
     target.commit()  # their numbers are part of where artifacts lie
     count, size, digest = _artifacts(source, names, artifacts, tell)
     rows.same_datasets(source, target, names)
-    found = {name: [names.changed(name, row) for row in rows.read(source, name)] for name in rows.REST}
-    new = {name: rows.write(target, name, found[name]) for name in rows.REST}
-    compared = {name: rows.compare(target, name, found[name]) for name in rows.REST if name != "datasets"}
+    rows_of = {name: [names.changed(name, row) for row in rows.read(source, name)] for name in rows.REST}
+    new = {name: rows.write(target, name, rows_of[name]) for name in rows.REST}
+    compared = {name: rows.compare(target, name, rows_of[name]) for name in rows.REST if name != "datasets"}
     target.commit()
-    tell(f"{sum(map(len, found.values()))} rows, {sum(new.values())} of them new: all are there")
+    tell(f"{sum(map(len, rows_of.values()))} rows, {sum(new.values())} of them new: all are there")
     whole = hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
-    counts = {name: len(each) for name, each in found.items()}
+    counts = {name: len(each) for name, each in rows_of.items()}
     return Moved(counts, new, rows.left(source), count, size, whole, digest)
 
 
@@ -84,11 +84,11 @@ def _artifacts(
     source: Connection, names: rows.Names, artifacts: str, tell: Callable[[str], None]
 ) -> tuple[int, int, str]:
     """Move the files of every run and model; a line every twentieth."""
-    found, count, size, total = list(files.roots(source, names)), 0, 0, hashlib.sha256()
-    for number, root in enumerate(found, 1):
+    roots, count, size, total = list(files.roots(source, names)), 0, 0, hashlib.sha256()
+    for number, root in enumerate(roots, 1):
         more, more_bytes, digest = files.move(root, artifacts)
         count, size = count + more, size + more_bytes
         total.update(digest.encode())
-        if number % 20 == 0 or number == len(found):
-            tell(f"{number} of {len(found)} runs and models: {count} artifacts, {size / 1e6:.1f} MB")
+        if number % 20 == 0 or number == len(roots):
+            tell(f"{number} of {len(roots)} runs and models: {count} artifacts, {size / 1e6:.1f} MB")
     return count, size, total.hexdigest()

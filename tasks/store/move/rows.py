@@ -38,8 +38,8 @@ def table(name: str) -> Table:
 
 def read(source: Connection, name: str) -> Iterator[Row]:
     """The rows of a table, in the order of its key."""
-    found = table(name)
-    for row in source.execute(select(found).order_by(*found.primary_key.columns)).mappings():
+    columns = table(name)
+    for row in source.execute(select(columns).order_by(*columns.primary_key.columns)).mappings():
         yield dict(row)
 
 
@@ -77,10 +77,10 @@ class Names:
 
 def experiments(source: Connection, target: Connection) -> Names:
     """Make the experiments that the target does not have by name; numbers are its own."""
-    found, numbers, places = table("experiments"), {}, {}
+    stored, numbers, places = table("experiments"), {}, {}
     used = {row["experiment_id"] for name in ("runs", "logged_models") for row in read(source, name)}
     for row in read(source, "experiments"):
-        known = target.execute(select(found).where(found.c.name == row["name"])).mappings().one_or_none()
+        known = target.execute(select(stored).where(stored.c.name == row["name"])).mappings().one_or_none()
         number = known["experiment_id"] if known else _made(target, row)
         place = known["artifact_location"] if known else f"{PROXIED}{number}"
         if row["experiment_id"] in used and not place.startswith(PROXIED):
@@ -99,10 +99,12 @@ PROXIED = "mlflow-artifacts:/"
 def _made(target: Connection, row: Row) -> int:
     """A new experiment under the target's next number."""
     fresh = {name: value for name, value in row.items() if name != "experiment_id"}
-    found = table("experiments")
-    made: Any = target.execute(insert(found).values(fresh | {"artifact_location": ""})).inserted_primary_key
+    stored = table("experiments")
+    made: Any = target.execute(insert(stored).values(fresh | {"artifact_location": ""})).inserted_primary_key
     number = int(made[0])
-    target.execute(found.update().where(found.c.experiment_id == number).values(artifact_location=f"{PROXIED}{number}"))
+    target.execute(
+        stored.update().where(stored.c.experiment_id == number).values(artifact_location=f"{PROXIED}{number}")
+    )
     return number
 
 
@@ -136,9 +138,9 @@ def _count(target: Connection, name: str) -> int:
 
 def same_datasets(source: Connection, target: Connection, names: Names) -> None:
     """Note which data sets the target knew before under ids of its own."""
-    found = table("datasets")
-    key = (found.c.experiment_id, found.c.name, found.c.digest)
-    known = {tuple(row[:3]): row[3] for row in target.execute(select(*key, found.c.dataset_uuid))}
+    datasets = table("datasets")
+    key = (datasets.c.experiment_id, datasets.c.name, datasets.c.digest)
+    known = {tuple(row[:3]): row[3] for row in target.execute(select(*key, datasets.c.dataset_uuid))}
     for row in read(source, "datasets"):
         there = known.get((names.experiments[row["experiment_id"]], row["name"], row["digest"]))
         if there:

@@ -81,13 +81,13 @@ def _extra_fields(extra: bytes) -> Iterator[int]:
 
 def _hdf5_places(stream: BinaryIO) -> set[int]:
     """Where readers of HDF5 look for its signature, and it is: at 512 * 2 ** n bytes."""
-    found, place, size = set(), 512, stream.seek(0, 2)
+    places, place, size = set(), 512, stream.seek(0, 2)
     while place < size:
         stream.seek(place)
         if stream.read(8) == HDF5:
-            found.add(place)
+            places.add(place)
         place *= 2
-    return found
+    return places
 
 
 def _data_offset(stream: BinaryIO, member: zipfile.ZipInfo) -> int:

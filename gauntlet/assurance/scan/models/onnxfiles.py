@@ -106,5 +106,5 @@ def _external(tensor: bytes) -> Iterator[tuple[str, str]]:
 
 def _text(message: bytes, field: int) -> str:
     """The last text of a field, as readers take it."""
-    found = [value for number, value in fields(message) if number == field]
-    return found[-1].decode("utf-8", "replace") if found else ""
+    values = [value for number, value in fields(message) if number == field]
+    return values[-1].decode("utf-8", "replace") if values else ""

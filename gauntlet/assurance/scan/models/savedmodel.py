@@ -40,13 +40,13 @@ def scan_saved_model(path: Path, file: str, look: Look) -> None:
     if data is None:
         return
     try:
-        found = sorted(set(_operations(data)))
+        operations = sorted(set(_operations(data)))
     except ValueError as error:
         look.error(file, f"not a SavedModel that can be read: {error}")
         return
-    if not found:
+    if not operations:
         look.error(file, "no operations found in it: not a SavedModel")
-    for op in found:
+    for op in operations:
         if rule := rule_of(op):
             look.hit(rule, file, op)
 

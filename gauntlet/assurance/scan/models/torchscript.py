@@ -112,16 +112,16 @@ def _is_known(rest: str) -> bool:
 def _methods(function: ast.FunctionDef, own: Own) -> Iterator[tuple[str, str]]:
     """Whatever is called: of the archive's modules its own methods, of everything else operations."""
     given = _bound(function)
-    held = _holding(function, given, own)
+    modules = _holding(function, given, own)
     functions = {name for name, values in given.items() if all(_is_own(value) for value in values)}
     for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
         if isinstance(call.func, ast.Attribute):
-            known = own.functions if _is_module(call.func.value, held, own) else allowed()
+            known = own.functions if _is_module(call.func.value, modules, own) else allowed()
             if not _dotted(call.func).startswith(_SPACES) and call.func.attr not in known:
                 yield rule_of(call.func.attr), f".{call.func.attr}()"
         elif not isinstance(call.func, ast.Name):
             yield "GM018", "what is called has no name"
-        elif call.func.id == "getattr" and not (len(call.args) == 2 and _is_module(call.args[0], held, own)):
+        elif call.func.id == "getattr" and not (len(call.args) == 2 and _is_module(call.args[0], modules, own)):
             yield "GM018", f"getattr {_text(call.args[1]) if len(call.args) > 1 else ''}"
         elif call.func.id not in _LANGUAGE | functions:
             yield "GM018", f"{call.func.id}()"
@@ -144,24 +144,24 @@ def _bound(function: ast.FunctionDef) -> Bound:
 
 def _holding(function: ast.FunctionDef, given: Bound, own: Own) -> set[str]:
     """Variables that hold modules and nothing else."""
-    held = {argument.arg for argument in function.args.args if _is_own(argument.annotation)}
+    modules = {argument.arg for argument in function.args.args if _is_own(argument.annotation)}
     for variable, values in given.items():
-        if all(value is not None and _is_module(value, held, own) for value in values):
-            held.add(variable)
+        if all(value is not None and _is_module(value, modules, own) for value in values):
+            modules.add(variable)
         else:
-            held.discard(variable)
-    return held
+            modules.discard(variable)
+    return modules
 
 
-def _is_module(node: ast.expr, held: set[str], own: Own) -> bool:
+def _is_module(node: ast.expr, modules: set[str], own: Own) -> bool:
     """Whether an expression is one of the archive's own modules, as far as declarations tell."""
     if isinstance(node, ast.Name):
-        return node.id in held
+        return node.id in modules
     if isinstance(node, ast.Attribute):
-        return node.attr in own.modules and _is_module(node.value, held, own)
+        return node.attr in own.modules and _is_module(node.value, modules, own)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 2:
         if node.func.id == "getattr":
-            return _text(node.args[1]) in own.modules and _is_module(node.args[0], held, own)
+            return _text(node.args[1]) in own.modules and _is_module(node.args[0], modules, own)
         return node.func.id == "unchecked_cast" and _is_own(node.args[0])
     return False
 
