@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gauntlet.backdoor.scan import Basis, ModelScan, Parts, References, candidates
+from gauntlet.checkpoint import Checkpoint
 from gauntlet.progress import Progress, part, silent
 from gauntlet.state import state_dir
 from gauntlet.training.fit import usual_epochs
@@ -88,10 +89,10 @@ def reference_models(
     if not settings.references:
         return References("none")
     how, rows, n = recipe(model, dataset), [], settings.references
-    folder = state_dir() / "references" / how.digest(dataset)
+    kept = Checkpoint(state_dir() / "references" / how.digest(dataset))
     for number in range(n):
         mine = part(progress, number / n, (number + 1) / n)
-        rows.append(_one(how, dataset, images, settings, folder, (number, seed), mine))
+        rows.append(_one(how, dataset, images, settings, kept, (number, seed), mine))
     accuracy = tuple(float(row["accuracy"]) for row in rows)
     own = float((model.labels(dataset.x_test) == dataset.y_test).mean())
     basis = how.basis if np.median(accuracy) > own - LOST else "another architecture"
@@ -104,34 +105,33 @@ def _one(
     dataset: Dataset,
     images: Parts,
     settings: ModelScan,
-    folder: Path,
+    kept: Checkpoint,
     numbers: tuple[int, int],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Values by kind, and the accuracy, of one reference; from the file where they are kept."""
+    """Values by kind, and the accuracy, of one reference; as kept, else computed."""
     number, seed = numbers
-    file = folder / f"{number}-{_scan_digest(settings, seed)}.npz"
-    if file.is_file():
-        with np.load(file, allow_pickle=False) as kept:
-            return dict(kept)
-    classifier = _trained(how, dataset, folder / f"{number}.npz", number, part(progress, 0.0, 0.6))
-    found = candidates(classifier, images, settings, seed, part(progress, 0.6, 1.0))
+    key = f"scan {number} {_scan_digest(settings, seed)}"
+    if known := kept.load(key):
+        return known
+    classifier = _trained(how, dataset, kept, number, part(progress, 0.0, 0.6))
+    triggers = candidates(classifier, images, settings, seed, part(progress, 0.6, 1.0))
     accuracy = (classifier.labels(dataset.x_test) == dataset.y_test).mean()
-    values = {one.kind: one.values for one in found} | {"accuracy": np.asarray(accuracy)}
-    _save(file, values)
+    values = {one.kind: one.values for one in triggers} | {"accuracy": np.asarray(accuracy)}
+    kept.save(key, values)
     return values
 
 
 def _scan_digest(settings: ModelScan, seed: int) -> str:
     """All that decides what a scan finds in a reference."""
     decides = settings.model_dump(mode="json", include={"inversion", "probes", "images"})
-    found = hashlib.sha256(json.dumps([decides, seed], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([decides, seed], sort_keys=True).encode())
     for source in SEARCH:
-        found.update(Path(__file__).with_name(source).read_bytes())
-    return found.hexdigest()[:16]
+        digest.update(Path(__file__).with_name(source).read_bytes())
+    return digest.hexdigest()
 
 
-def _trained(how: Recipe, dataset: Dataset, file: Path, number: int, progress: Progress) -> CompiledClassifier:
+def _trained(how: Recipe, dataset: Dataset, kept: Checkpoint, number: int, progress: Progress) -> CompiledClassifier:
     """The reference of that number: its weights as they are kept, or trained with the number for a seed."""
     import keras
 
@@ -140,12 +140,11 @@ def _trained(how: Recipe, dataset: Dataset, file: Path, number: int, progress: P
 
     keras.utils.set_random_seed(number)
     network = how.build()
-    if file.is_file():
-        with np.load(file, allow_pickle=False) as kept:
-            network.set_weights([kept[str(place)] for place in range(len(kept.files))])
+    if weights := kept.load(key := f"weights {number}"):
+        network.set_weights([weights[str(place)] for place in range(len(weights))])
     else:
         _fit(network, dataset, f"reference {number + 1}", progress)
-        _save(file, {str(place): one for place, one in enumerate(network.get_weights())})
+        kept.save(key, {str(place): one for place, one in enumerate(network.get_weights())})
     divisor = temperature(CompiledClassifier(network, dataset.bounds).predict(dataset.x_test[:256]))
     return CompiledClassifier(divided(network, divisor), dataset.bounds)
 
@@ -161,11 +160,3 @@ def _fit(network: keras.Model, dataset: Dataset, name: str, progress: Progress) 
 
     network.compile(keras.optimizers.Adam(RATE), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     network.fit(dataset.x_train, dataset.y_train, batch_size=BATCH, epochs=epochs, callbacks=[Tell()], verbose=0)
-
-
-def _save(file: Path, arrays: dict[str, Any]) -> None:
-    """Written beside and then moved: a file that is there is whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".part.npz")
-    np.savez(beside, allow_pickle=False, **arrays)
-    beside.replace(file)

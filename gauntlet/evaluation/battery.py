@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gauntlet import limits
 from gauntlet.attacks import PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, Square, attack
 from gauntlet.certify import AnyCertifier, Certified, certify
+from gauntlet.checkpoint import Checkpoint
 from gauntlet.errors import SettingError
-from gauntlet.evaluation.checkpoint import Checkpoint
 from gauntlet.evaluation.clean import cross_entropies
 from gauntlet.evaluation.outcome import Attacked, Knowledge, labelled
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from gauntlet.attacks import ATTACKS, Fgsm, GaussianNoise, Pgd, UniformNoise, attack
+from gauntlet.checkpoint import Checkpoint
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import SettingError
 from gauntlet.evaluation import battery as module
 from gauntlet.evaluation.battery import Battery, Job, attack_all, rescored, run
-from gauntlet.evaluation.checkpoint import Checkpoint
 from gauntlet.evaluation.outcome import worst_case
 from gauntlet.models.classifier import CompiledClassifier
 

@@ -1,4 +1,4 @@
-"""Finished pieces of long work, kept on disk so that the same command goes on where it was stopped."""
+"""Finished pieces of long work, kept on disk: a command resumes, and no reference model is trained twice."""
 
 from __future__ import annotations
 
