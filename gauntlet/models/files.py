@@ -50,16 +50,16 @@ def is_uri(name: str) -> bool:
     return name.startswith(("models:", "runs:"))
 
 
-def load_file(path: Path, *, trust: bool = False, known: bool = False) -> Any:
+def load_file(path: Path, *, trust: bool = False) -> Any:
     """The model of a file: a `keras.Model`, a `pytorch.Network`, or a function of images; see `build`.
 
     Only with `trust` is code run that it may carry. Without, it is first built and asked in a process of its own
-    (`trial`), unless it is `known`: registered by a stage, with a digest that is checked. Raises `ModelError`: no
-    readable model, larger than `limits` allow, not on the allow-lists, or the trial failed.
+    (`trial`), unless these bytes passed before. Raises `ModelError`: no readable model, larger than `limits` allow,
+    not on the allow-lists, or the trial failed.
     """
     with _refusing(path), copied(_there(path)) as copy:
         _check(copy, trust=trust)
-        if not trust and not known:
+        if not trust:
             trial.passed(copy.path, copy.sha256)
         return build(copy, trust=trust)
 

@@ -55,7 +55,7 @@ def passed(file: Path, sha256: str) -> None:
         raise ModelError(f"it was not built and asked within {SECONDS} s: refused") from None
     if process.returncode != 0:
         raise ModelError(_reason(process.returncode, output))
-    _remember(sha256)
+    remember(sha256)
 
 
 def _started(file: Path, sha256: str) -> subprocess.Popen[str]:
@@ -105,8 +105,8 @@ def _mark(sha256: str) -> Path:
     return state_dir() / "checked" / f"{sha256}-{_version()}"
 
 
-def _remember(sha256: str) -> None:
-    """Keep the verdict in the state folder, where only who runs this may write; without room it is tried again."""
+def remember(sha256: str) -> None:
+    """No trial from now on: the file passed, or was written here. Kept in the state folder, if there is room."""
     with contextlib.suppress(OSError):
         _mark(sha256).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _mark(sha256).touch(mode=0o600)

@@ -6,7 +6,8 @@ import hashlib
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gauntlet.errors import ModelError, TrackingError, one_line
+from gauntlet.models import trial
 from gauntlet.models.digest import digest
 from gauntlet.models.files import load_file
 from gauntlet.quiet import no_prints
@@ -46,6 +48,8 @@ def log_model(opened: Run, model: keras.Model, dataset: Dataset, role: str) -> N
             input_example=dataset.x_test[:2],
             pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
         )
+    with _file_of(info.model_uri) as file, file.open("rb") as stream:  # written here: it needs no trial here
+        trial.remember(hashlib.file_digest(stream, "sha256").hexdigest())
     opened.tags({SOURCE: info.model_uri, NAME: f"gauntlet-{dataset.name}-{role}", versions.DIGEST: digest(model)})
 
 
@@ -93,16 +97,21 @@ def load_model(uri: str, *, trust: bool = False) -> keras.Model:
         if trust:
             model = (mlflow.keras if flavor(uri) == "keras" else mlflow.tensorflow).load_model(uri)
         else:
-            # a copy: what was looked into is what is loaded, and MLflow leaves its mark on no one's folder
-            with tempfile.TemporaryDirectory() as place:
-                folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()
-                model = load_file(_plain_file(uri, folder), known=versions.registered_digest(uri) is not None)
+            with _file_of(uri) as file:
+                model = load_file(file)
     except (MlflowException, OSError) as error:
         raise versions.no_model(uri, error) from error
     expected = versions.registered_digest(uri)
     if expected and digest(model) != expected:
         raise ModelError("the weights are not those that were registered", where=uri, fix="train it again")
     return model
+
+
+@contextmanager
+def _file_of(uri: str) -> Iterator[Path]:
+    """The Keras file of a logged model, in a copy: what is scanned is what is loaded."""
+    with tempfile.TemporaryDirectory() as place:
+        yield _plain_file(uri, Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve())
 
 
 CODE = (".py", ".pkl", ".pickle", ".cloudpickle", ".joblib", ".dill", ".pyc", ".so")

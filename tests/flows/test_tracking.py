@@ -62,10 +62,14 @@ def test_an_error_ends_the_run_failed_and_is_named(error: BaseException, own_sto
     assert ended.data.tags["gauntlet.error"].startswith(type(error).__name__)
 
 
-def test_a_tampered_model_is_refused(own_store: str) -> None:
+def test_a_tampered_model_is_tried_like_a_strangers_and_refused(
+    own_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gauntlet.data.datasets import read_dataset
+    from gauntlet.models import trial
     from gauntlet.models.architectures import architecture
 
+    monkeypatch.setattr(trial, "_started", lambda *_: pytest.fail("what was written here is tried"))
     dataset = read_dataset("digits")
     model = architecture("cnn3x3").build(dataset.input_shape, dataset.n_classes)
     with tracking.run("train", Context(dataset="digits", tracking_uri=own_store), dataset, name="mine") as run:
@@ -76,9 +80,13 @@ def test_a_tampered_model_is_refused(own_store: str) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(uri))
     model.layers[-1].bias.assign_add([0.1] * 10)
     model.save(next(folder.rglob("model.keras")))
+    tried: set[str] = set()
+    monkeypatch.setattr(trial, "passed", lambda _, sha256: tried.add(sha256))
     for form in (uri, "models:/gauntlet-digits-mine@candidate", f"runs:/{run.id}/model"):
         with pytest.raises(ModelError, match="not those that were registered"):
             registry.load_model(form)
+    assert len(tried) == 1
+    assert not trial._mark(tried.pop()).exists()
 
 
 def test_a_finished_stage_is_found_by_its_key_and_a_failed_one_is_not(own_store: str) -> None:

@@ -57,7 +57,7 @@ def test_the_child_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_passed_is_remembered_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAUNTLET_STATE", str(tmp_path))
     monkeypatch.setattr(trial, "_started", lambda *_: pytest.fail("tried again"))
-    trial._remember("0" * 64)
+    trial.remember("0" * 64)
     trial.passed(tmp_path / "m.keras", "0" * 64)
     with pytest.raises(pytest.fail.Exception, match="tried again"):
         trial.passed(tmp_path / "m.keras", "1" * 64)
