@@ -42,7 +42,7 @@ class ThreatModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     norm: Norm = "inf"
-    eps: float = Field(gt=0, description="Budget in units of the pixel range")
+    eps: float = Field(ge=0, description="Budget in units of the pixel range; 0 is the image itself")
     goal: Literal["untargeted", "targeted"] = "untargeted"
     knowledge: Literal["white-box", "black-box", "transfer"] = "white-box"
     knows_defense: bool = True

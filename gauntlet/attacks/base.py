@@ -65,17 +65,20 @@ class Attack(BaseModel, ABC):
     def run(
         self, model: Target, x: Images, y: Labels, eps: float, seed: int, index: NDArray[np.int64] | None = None
     ) -> Crafted:
-        """`craft`, seeded by the images' positions `index`, then held to the threat model.
+        """`craft`, seeded by the images' positions `index`, then clipped to the threat model; `eps` 0 changes nothing.
 
         Raises `AttackError` when what was made are no images, `SettingError` when the model does not show enough.
         """
+        if eps == 0:  # ART divides by it
+            self.check_access(model)
+            return Crafted(x.copy(), np.zeros(len(x), np.int64))
         made = self._checked(model, x, y, eps, seed, index)
         return replace(made, images=self.clip(made.images, x, eps, model.clip_values))
 
     def smallest(
         self, model: Target, x: Images, y: Labels, eps: float, seed: int, index: NDArray[np.int64] | None = None
     ) -> Crafted:
-        """The same, but held to the bounds alone: what a search for the smallest perturbation found."""
+        """The same, but clipped to the bounds alone: what a search for the smallest perturbation found."""
         made = self._checked(model, x, y, eps, seed, index)
         return replace(made, images=np.clip(made.images, *model.clip_values).astype(np.float32))
 

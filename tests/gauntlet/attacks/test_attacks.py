@@ -83,6 +83,13 @@ def test_every_image_is_changed_within_the_budget(case: Attack, made: Made) -> N
 
 
 @every_attack
+def test_a_budget_of_nothing_changes_nothing(case: Attack, made: Made) -> None:
+    nothing = case.run(made.classifier, made.x, made.y, 0.0, 0)
+    np.testing.assert_array_equal(nothing.images, made.x)
+    assert not nothing.calls.any()
+
+
+@every_attack
 def test_the_same_seed_gives_the_same_images_and_what_was_given_is_left_alone(case: Attack, made: Made) -> None:
     first, x, y = made(case), made.x.copy(), made.y.copy()
     np.random.seed(123)  # what happened before does not matter
