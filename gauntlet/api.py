@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from gauntlet.attacks import Attacks
 from gauntlet.certify import AnyCertifier
 from gauntlet.data import arrays
 from gauntlet.data.sources import Found
+from gauntlet.evaluation import effort
 from gauntlet.evaluation.battery import Battery, Job, run, spared
 from gauntlet.evaluation.clean import Clean, share
 from gauntlet.evaluation.clean import evaluate as look
@@ -118,11 +119,12 @@ class Report:
         """One page that needs nothing else."""
         from gauntlet.report import document
 
-        found = self.loaded
-        facts = {"verdict": self.verdict, "input range": found.input_range, "outputs": found.outputs}
+        facts = {"verdict": self.verdict, "input range": self.loaded.input_range, "outputs": self.loaded.outputs}
         lines = [*self.reasons, *self.notes]
         figures = {"Robust accuracy by budget": self.figure()}
-        return document.to_html(document.Report(self.name, facts, self.measurements, figures, {}, lines))
+        efforts = [asdict(one) for one in effort.efforts(self.results)]
+        tables = {effort.CAPTION: effort.table(efforts)} if len(efforts) > 1 else {}
+        return document.to_html(document.Report(self.name, facts, self.measurements, figures, tables, lines))
 
     def _repr_html_(self) -> str:
         """For notebooks: the numbers, the verdict and its reasons."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gauntlet.certify import Certified
+from gauntlet.evaluation import effort
 from gauntlet.evaluation.battery import spared
 from gauntlet.evaluation.clean import Clean, loss_metrics, share, tables
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
@@ -67,6 +68,7 @@ def log(
 ) -> None:
     """The run of the battery, and below it one of each attack when there are several."""
     kinds = list(dict.fromkeys(result.attack for result in findings.results))
+    optimality = {(one.attack, one.norm): one.optimality for one in effort.efforts(findings.results)}
     for kind in kinds:
         mine = [result for result in findings.results if result.attack == kind]
         child = params | {"attack": kind.model_dump(), "eps": [result.eps for result in mine]}
@@ -84,6 +86,8 @@ def log(
             for result in mine:
                 one.metrics(_metrics(result, findings), step=round(1_000 * result.eps))
                 _log_examples(one, dataset, result, "" if result is mine[-1] else f"-eps-{result.eps:.4g}")
+            if (share_of_worst := optimality.get((mine[0].named, kind.norm))) is not None:
+                one.metrics({"robust/optimality": share_of_worst})
             _log_distances(one, mine[-1])
     _log_summary(run, dataset, findings, several=len(kinds) > 1)
 
@@ -213,6 +217,7 @@ def _summary(findings: AttackFindings, verdict: str, reasons: Sequence[str]) -> 
         "temperature": findings.loaded.temperature,
         "access": findings.loaded.classifier.access,
         "results": [_row(result, findings) for result in findings.results],
+        "efforts": [asdict(one) for one in effort.efforts(findings.results)],
         "certified": [_certified_row(one, findings.model) for one in findings.certified],
         "worst_case": [{"robust_accuracy": m.value, "n": m.n} | m.model_dump(include=set(shares)) for m in worst],
     }

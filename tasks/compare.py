@@ -10,6 +10,7 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from gauntlet.evaluation import effort
 from gauntlet.measurement import Measurement, table
 from gauntlet.report import document, figures
 from tasks.context import Context
@@ -73,6 +74,7 @@ def _report(
     shown_figures |= _pictures(stages)
     tables = {
         "Cost": _cost(stages),
+        effort.CAPTION: _efforts(stages),
         "Code scan (Bandit)": _scan(stages),
         "Can the numbers be believed?": _verdicts(stages),
     }
@@ -124,6 +126,12 @@ def _cost(stages: list[dict[str, Any]]) -> pd.DataFrame:
     trained = [stage for stage in stages if "train/seconds" in stage["metrics"]]
     rows = [{"model": s["model"]} | {name: s["metrics"].get(key) for key, name in columns.items()} for s in trained]
     return pd.DataFrame([{k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+
+
+def _efforts(stages: list[dict[str, Any]]) -> pd.DataFrame:
+    """Of every white-box stage with more than one attack."""
+    several = [stage for stage in stages if len(stage.get("efforts", ())) > 1]
+    return effort.table([{"evaluation": stage["name"]} | row for stage in several for row in stage["efforts"]])
 
 
 def _scan(stages: list[dict[str, Any]]) -> pd.DataFrame:
