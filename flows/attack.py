@@ -22,6 +22,11 @@ class AttackConfig(ModelSettings, BatterySettings):
     save_images: bool = Field(False, description="keep the adversarial images as an artifact")
     canaries: bool = Field(False, description="try the measuring instrument instead: models broken on purpose")
 
+    @property
+    def trains(self) -> bool:
+        """Only the canaries are trained."""
+        return self.canaries
+
     @model_validator(mode="after")
     def _one_of_both(self) -> AttackConfig:
         if (self.model is None) != self.canaries:

@@ -34,7 +34,7 @@ from pydantic.fields import FieldInfo
 
 from gauntlet.assurance.audit.secrets import mask
 from gauntlet.data.stated import KNOWN, Stated
-from gauntlet.errors import GauntletError, InputError, SettingError, one_line
+from gauntlet.errors import DataError, GauntletError, InputError, SettingError, one_line
 from gauntlet.limits import MAX_TEXT
 from gauntlet.quiet import hush
 from gauntlet.state import disk_trouble, tracking_uri
@@ -65,9 +65,17 @@ class Settings(Stated, Chosen):
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
 
+    @property
+    def trains(self) -> bool:
+        """Whether training images are needed."""
+        return True
+
     def check(self) -> None:
         """Refuse what cannot be used before a server is started; data that was read is kept for the flow."""
         dataset = self.data()
+        if self.trains and not len(dataset.y_train):
+            fix = "give training images too; gauntlet attack alone needs none"
+            raise DataError("holds test images alone", where=self.dataset, fix=fix)
         for line in filter(None, (*dataset.prepared, dataset.remark())):
             print(f"note: {line}", file=sys.stderr)
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.data import readers, sources
-from gauntlet.data.arrays import check_labels, count_classes, images, labels_of, renumbered
+from gauntlet.data.arrays import check_labels, checked_names, count_classes, images, labels_of, renumbered
 from gauntlet.data.files import stamp
 from gauntlet.data.own import check_path, is_own, read_own, title
 from gauntlet.data.sources import KEYS, Found, Shapes
@@ -78,7 +78,9 @@ class Dataset:
 
     @property
     def unseen(self) -> tuple[int, ...]:
-        """Classes without a training image."""
+        """Classes without a training image, where there are any."""
+        if not len(self.y_train):
+            return ()
         return tuple(np.flatnonzero(np.bincount(self.y_train, minlength=self.n_classes) == 0).tolist())
 
     def remark(self) -> str:
@@ -199,7 +201,7 @@ def _location(name: str, data_dir: Path | None, stated: Stated) -> Path | None:
         fix = f"{hint}known: {', '.join(DATASETS)}, or {KNOWN}"
         raise DataError(f"unknown data set {one_line(name)!r}", where="dataset", fix=fix)
     if stated.prepares():
-        what = f"{name} is read as it is: --image-size, --channels and --limit are for data of your own"
+        what = f"{name} is read as it is: --image-size, --channels, --limit, --classes are for data of your own"
         raise DataError(what, where="dataset", fix=f"leave them out, or give the files of {name} as --dataset PATH")
     if name == "digits" or data_dir is None:
         return None
@@ -310,9 +312,18 @@ def _unlike_mnist(dataset: Dataset, data: Found) -> list[str]:
 
 def _own(path: Path, stated: Stated) -> Dataset:
     """The user's own data."""
-    data, names, prepared = read_own(path, stated)
-    dataset = _dataset(title(str(path)), data, names, stated)
-    return replace(dataset, official=not _unlike_mnist(dataset, data), prepared=prepared)
+    read = read_own(path, stated)
+    dataset = _dataset(title(str(path)), read.found, read.names, stated)
+    if not read.trains:
+        return _tests_alone(dataset, read.prepared)
+    return replace(dataset, official=not _unlike_mnist(dataset, read.found), prepared=read.prepared)
+
+
+def _tests_alone(dataset: Dataset, prepared: tuple[str, ...]) -> Dataset:
+    """The data set without a training image."""
+    none: dict[str, Any] = {"x_train": dataset.x_train[:0], "y_train": dataset.y_train[:0]}
+    digest = _digest((none["x_train"], none["y_train"], dataset.x_test, dataset.y_test))
+    return replace(dataset, **none, digest=digest, prepared=(*prepared, "test images alone"))
 
 
 def _dataset(name: str, data: Found, class_names: tuple[str, ...] | None, stated: Stated = AS_FOUND) -> Dataset:
@@ -324,13 +335,14 @@ def _dataset(name: str, data: Found, class_names: tuple[str, ...] | None, stated
         what = f"images are {x_test.shape[1:]}, the training images {x_train.shape[1:]}"
         raise DataError(what, where=data.where["x_test"], fix="give both the same height, width, channels")
     y_train, y_test = labels_of(data, "y_train", len(x_train)), labels_of(data, "y_test", len(x_test))
-    n_classes = len(class_names) if class_names else count_classes(data, y_train)
+    n_classes = stated.classes or (len(class_names) if class_names else count_classes(data, y_train))
     check_labels(y_train, n_classes, data, "y_train")
     check_labels(y_test, n_classes, data, "y_test")
     arrays = (x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
     for array in arrays:  # one stage's change in place must not reach the next
         array.flags.writeable = False
-    names = class_names or tuple(str(k) for k in range(n_classes))
+    given = class_names or ()
+    names = checked_names((*given, *map(str, range(len(given), n_classes)))[:n_classes], name)
     return Dataset(name, *arrays, names, _digest(arrays), data.source, official=False)
 
 
@@ -340,5 +352,5 @@ def _digest(arrays: tuple[NDArray[Any], ...]) -> str:
     for array in arrays:
         digest.update(f"{array.dtype.name}{array.shape}".encode())
         little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        digest.update(little.data.cast("B"))
+        digest.update(little.data.cast("B") if little.size else b"")
     return digest.hexdigest()

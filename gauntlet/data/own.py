@@ -45,6 +45,8 @@ class Read(NamedTuple):
     found: Found
     names: tuple[str, ...] | None
     prepared: tuple[str, ...]
+    trains: bool
+    """False where there are test images alone, which then stand for the training images as well."""
 
 
 def is_own(name: str) -> bool:
@@ -96,12 +98,13 @@ def _parts(files: Files) -> Parts:
 def _npz(path: Path) -> Parts:
     """Arrays under one of the usual names; the headers alone are read before they are known to be fine."""
     where, keys = one_line(path), readers.npz_keys(path)
-    quad, pair = spelt(keys, QUADS), spelt(keys, PAIRS)
-    chosen = quad or pair or KEYS  # the last is not there, which the reader tells
+    quad, pair, tests = spelt(keys, QUADS), spelt(keys, PAIRS), spelt(keys, [each[2:] for each in QUADS])
+    chosen = quad or pair or tests or KEYS  # the last is not there, which the reader tells
     arrays = readers.read_npz(path, chosen, ("class_names",))
     named = Found(arrays, {key: f"{where}: {key}" for key in arrays}, "")
     names = class_names_of(named) if "class_names" in arrays else None
-    sides = zip(("train", "test") if quad or not pair else ("",), chosen[::2], chosen[1::2], strict=True)
+    called = ("",) if chosen is pair else ("test",) if chosen is tests else ("train", "test")
+    sides = zip(called, chosen[::2], chosen[1::2], strict=True)
     parts = {part: _named(arrays, x, y, where) for part, x, y in sides}
     return Parts(parts, "npz", names)
 
@@ -120,20 +123,22 @@ def _read(given: Parts, stated: Stated, weight: int) -> Read:
     form = Form(stated, weight)
     arrays: dict[str, NDArray[Any]] = {}
     where: dict[str, str] = {}
+    trains = set(given.parts) != {"test"}
     for side in ("train", "test"):
-        source = side if side in given.parts else ""
-        part, rows = given.parts[source], chosen[side]
+        source = side if side in given.parts else "" if trains else "test"
+        part, rows = given.parts[source], chosen[side if trains else "test"]
         arrays[f"x_{side}"] = part.take(rows, form)
         arrays[f"y_{side}"] = labels[source][rows]
         where |= {f"x_{side}": part.images, f"y_{side}": part.where}
-    return Read(Found(arrays, where, f"user {given.kind}"), names, (*given.notes, *notes, *sorted(form.done)))
+    done = {note for part in given.parts.values() for note in part.notes} | form.done
+    return Read(Found(arrays, where, f"user {given.kind}"), names, (*given.notes, *notes, *sorted(done)), trains)
 
 
 def _numbered(given: Parts) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | None]:
     """Labels by part, text as numbers in the order of the classes' names; and those names."""
     labels = {name: part.labels for name, part in given.parts.items()}
     first = next(iter(given.parts.values()))
-    if all(y.dtype.kind == "U" for y in labels.values()) and given.kind != "npz":
+    if all(y.dtype.kind == "U" and y.ndim == 1 for y in labels.values()) and not (given.names and given.kind == "npz"):
         texts = {text for y in labels.values() for text in y.tolist()}
         names = checked_names(ordered(texts), first.where)
         if all(name.isdecimal() for name in names):

@@ -32,6 +32,8 @@ class Part:
     take: Callable[[Rows, Form], NDArray[Any]]
     called: str = ""
     """What to call the images, where that is something else."""
+    notes: tuple[str, ...] = ()
+    """What was done to the images already."""
 
     @property
     def images(self) -> str:
@@ -49,7 +51,7 @@ class Parts:
     notes: tuple[str, ...] = ()
 
     def settled(self, where: str) -> Parts:
-        """`train` and `test`, or one part that is to be split; validation images test where nothing else does."""
+        """`train` and `test`, `test` alone, or one part to be split; validation images test where nothing else does."""
         parts = {name: part for name, part in self.parts.items() if name != "left out"}
         notes = self.notes
         if "validation" in parts:
@@ -60,7 +62,7 @@ class Parts:
                 notes = (*notes, "validation images left out")
         if set(parts) == {"train"}:
             parts = {"": parts["train"]}
-        if set(parts) not in ({""}, {"train", "test"}):
+        if set(parts) not in ({""}, {"test"}, {"train", "test"}):
             what = f"has {', '.join(name or 'a part without a name' for name in parts) or 'no part'}"
             raise DataError(what, where=where, fix="call the parts train and test")
         return replace(self, parts={name: parts[name] for name in sorted(parts, reverse=True)}, notes=notes)
@@ -85,10 +87,11 @@ def grouped(names: Sequence[str], where: str) -> dict[str, list[str]]:
 
 
 def of_arrays(x: NDArray[Any], y: NDArray[Any], images: str, labels: str) -> Part:
-    """Images (n, h, w) or (n, h, w, c) and their labels, called `images` and `labels`, as a part.
+    """Images and their labels, called `images` and `labels`, as a part; the images as `as_images` takes them.
 
     Raises DataError: their numbers differ, or there is but one label.
     """
+    x, notes = as_images(x)
     if not y.ndim:
         raise DataError(f"has shape {y.shape}", where=labels, fix="give one label per image")
     if x.ndim > 1 and len(x) != len(y):
@@ -98,4 +101,28 @@ def of_arrays(x: NDArray[Any], y: NDArray[Any], images: str, labels: str) -> Par
         chosen = x[rows] if x.ndim and len(rows) < len(x) else x
         return form.arrays(chosen, images)
 
-    return Part(labels, y, take, images)
+    return Part(labels, y, take, images, notes)
+
+
+def as_images(x: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Images (n, h, w) or (n, h, w, c) as they are, and a note on what else was made into them.
+
+    Rows (n, p) of pixels become squares, grey or of red, green and blue in turn; channels first (n, c, h, w) go last.
+    Anything else is left for `arrays.images` to refuse.
+    """
+    if x.ndim == 4 and x.shape[3] not in (1, 2, 3, 4) and x.shape[1] in (1, 3):
+        return np.moveaxis(x, 1, -1), ("channels first put last",)
+    side = square(x.shape[1]) if x.ndim == 2 else None
+    if side is None:
+        return x, ()
+    images = x.reshape(len(x), side, side, -1)
+    return images, (f"rows of {x.shape[1]:,} values read as {side} x {side} x {images.shape[3]}",)
+
+
+def square(pixels: int) -> int | None:
+    """The side of a square of so many grey pixels, or else coloured ones; None where there is none."""
+    for channels in (1, 3):
+        side = round((pixels / channels) ** 0.5)
+        if side * side * channels == pixels:
+            return side
+    return None

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gauntlet.errors import SettingError
-from gauntlet.limits import MAX_IMAGES, MAX_SIDE
+from gauntlet.limits import MAX_CLASSES, MAX_IMAGES, MAX_SIDE
 
 LabelsAs = Literal["as-is", "map"]
 """Labels as they are, 0 .. K-1, or the distinct values renumbered in their order."""
@@ -25,6 +25,9 @@ class Stated(BaseModel):
 
     pixel_max: float | None = Field(None, gt=0, description="value of white in your data; else found by its values")
     labels: LabelsAs = Field("as-is", description="map: renumber the labels of your data from 0")
+    classes: int | None = Field(
+        None, ge=2, le=MAX_CLASSES, description="number of classes, where your data have no image of the last ones"
+    )
     image_size: str | None = Field(
         None,
         pattern=r"^[0-9]{1,4}(x[0-9]{1,4})?$",
@@ -53,8 +56,8 @@ class Stated(BaseModel):
         return Stated(**{name: getattr(self, name) for name in Stated.model_fields})
 
     def prepares(self) -> bool:
-        """Whether images are to be changed or left out."""
-        return self.size is not None or self.channels is not None or self.limit is not None
+        """Whether images are to be changed or left out, or classes added."""
+        return any(each is not None for each in (self.size, self.channels, self.limit, self.classes))
 
 
 AS_FOUND = Stated()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gauntlet.data.files import Files
 from gauntlet.data.flatbuffers import is_compressed
-from gauntlet.data.parts import Part, Parts, Rows, grouped, of_arrays
+from gauntlet.data.parts import Part, Parts, Rows, grouped, of_arrays, square
 from gauntlet.data.pictures import Form
 from gauntlet.data.readers import reading
 from gauntlet.errors import DataError, one_line
@@ -48,7 +48,10 @@ def read_csv(files: Files, names: Sequence[str]) -> Parts:
             raise DataError(f"has {len(members)} tables of one part", where=files.where, fix="join them")
         where = files.called(members[0])
         labels, pixels = _csv(files, members[0], where)
-        parts[part] = of_arrays(_squared(pixels, where), labels, where, where)
+        if square(pixels.shape[1]) is None:
+            what = f"has {pixels.shape[1]:,} columns of pixels, neither a square of grey nor of coloured ones"
+            raise DataError(what, where=where, fix="is there a column that is neither label nor pixel?")
+        parts[part] = of_arrays(pixels, labels, where, where)
     return Parts(parts, "csv")
 
 
@@ -114,17 +117,6 @@ def _bytes(columns: list[NDArray[Any]]) -> NDArray[Any]:
     rows = np.stack(columns, axis=1)
     small = bool(((rows >= 0) & (rows <= 255)).all() and (rows == np.floor(rows)).all())
     return rows.astype(np.uint8) if small else rows
-
-
-def _squared(pixels: NDArray[Any], where: str) -> NDArray[Any]:
-    """Rows of pixels as images (n, s, s, 1 or 3)."""
-    width = pixels.shape[1]
-    for channels in (1, 3):
-        side = round((width / channels) ** 0.5)
-        if side * side * channels == width:
-            return pixels.reshape(len(pixels), side, side, channels)
-    what = f"has {width:,} columns of pixels, neither a square of grey nor of coloured ones"
-    raise DataError(what, where=where, fix="is there a column that is neither label nor pixel?")
 
 
 # --- Parquet and Arrow --------------------------------------------------------------------------------------

@@ -248,10 +248,22 @@ def _check_shapes(model: keras.Model, x: Images, outputs: Outputs, layout: Layou
     layouts = list(_layouts(expected, got, layout))
     if not layouts:
         as_stated = "" if layout == "auto" else f" in layout {layout}"
-        raise ModelError(
-            f"the model takes images of shape {expected}, the data set has {got}{as_stated}", where="model"
-        )
+        what = f"the model takes images of shape {expected}, the data set has {got}{as_stated}"
+        raise ModelError(what, where="model", fix=_preparation(expected, got))
     return layouts
+
+
+def _preparation(expected: tuple[int | None, ...], got: tuple[int, ...]) -> str:
+    """The flags that would make images (h, w, c) of one's own fit, if there are any."""
+    if len(expected) not in (2, 3):
+        return ""
+    height, width, channels = (*expected, 1)[:3]
+    if channels not in (1, 3):  # first, then
+        channels, height, width = (*expected, 1)[:3]
+    other = f"--channels {'rgb' if channels == 3 else 'grey'}" if channels != got[2] and channels in (1, 3) else ""
+    size = f"--image-size {height}x{width}" if None not in (height, width) and (height, width) != got[:2] else ""
+    flags = " ".join(filter(None, (size, other)))
+    return f"for data of your own: {flags}" if flags else ""
 
 
 def _layouts(expected: tuple[int | None, ...], got: tuple[int, ...], layout: Layout) -> Iterator[str]:

@@ -109,9 +109,16 @@ def chosen(sizes: dict[str, int], n_classes: int, output: str | None = None) -> 
     wanted = {n_classes, 1} if n_classes == 2 else {n_classes}
     fitting = [name for name, size in sizes.items() if size in wanted and output in (None, name)]
     if len(fitting) != 1:
-        fix = "name it with --output" if len(fitting) > 1 else ""
+        fix = "name it with --output" if len(fitting) > 1 else _lacking(sizes, n_classes)
         raise ModelError(_misfit(sizes, n_classes), where="model", fix=fix)
     return fitting[0]
+
+
+def _lacking(sizes: dict[str, int], n_classes: int) -> str:
+    """What to do where a model knows more classes than the data."""
+    if len(sizes) > 1 or (outputs := next(iter(sizes.values()))) <= n_classes:
+        return ""
+    return f"--classes {outputs} if data of your own lack images of some classes"
 
 
 def _misfit(sizes: dict[str, int], n_classes: int) -> str:

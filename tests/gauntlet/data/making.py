@@ -209,6 +209,18 @@ def opaque_folder(place: Path, data: Arrays) -> Path:
     return folder(place, made)
 
 
+def channels_first(place: Path, data: Arrays) -> Path:
+    return npz(place, data | {f"x_{part}": data[f"x_{part}"].transpose(0, 3, 1, 2) for part in SIDES})
+
+
+def rows_of_pixels(place: Path, data: Arrays) -> Path:
+    return npz(place, data | {f"x_{part}": data[f"x_{part}"].reshape(len(data[f"x_{part}"]), -1) for part in SIDES})
+
+
+def texts(place: Path, data: Arrays) -> Path:
+    return npz(place, data | {f"y_{part}": np.array(NAMES)[data[f"y_{part}"]] for part in SIDES})
+
+
 FORMS: dict[str, Make] = {
     "folder of PNG": folder,
     "folder, other case, junk beside": capitals,
@@ -228,6 +240,9 @@ FORMS: dict[str, Make] = {
     "npz as MedMNIST": medmnist,
     "npz, X and y": upper_case,
     "npz, one-hot": one_hot,
+    "npz, names of classes": texts,
+    "npz, channels first": channels_first,
+    "npz, rows of pixels": rows_of_pixels,
     "npz, uint16": sixteen_bits,
     "npz, RGBA or grey alpha": opaque,
 }

@@ -601,7 +601,7 @@ OBJECTS = np.array([Mischief()] * 40, dtype=object)
         ({"x_train": np.zeros((40, 4, 4), "M8[s]")}, "x_train", "expected uint8"),
         ({"x_train": np.zeros((0, 4, 4), np.uint8)}, "x_train", "is empty"),
         ({"x_train": np.zeros((40, 0, 4), np.uint8)}, "x_train", "is empty"),
-        ({"x_train": np.zeros((40, 16), np.uint8)}, "x_train", "has shape (40, 16)"),
+        ({"x_train": np.zeros((40, 15), np.uint8)}, "x_train", "has shape (40, 15)"),
         ({"x_train": np.uint8(3)}, "x_train", "has shape ()"),
         ({"x_train": np.zeros((40, 3, 4, 4), np.uint8)}, "x_train", "channels last"),
         ({"x_test": np.zeros((20, 5, 4), np.uint8)}, "x_test", "images are (5, 4, 1)"),

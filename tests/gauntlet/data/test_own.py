@@ -245,13 +245,40 @@ def test_what_is_behind_transparent_pixels_is_asked(make: m.Make, colours: int, 
     assert read(path, background="black", pixel_max=255).x_train.max() <= 0.2 + 1 / 255
 
 
+def test_test_images_alone_are_data_without_training_images(tmp_path: Path) -> None:
+    data, whole = m.fruit(), read(m.npz(tmp_path, m.fruit()))
+    found = read(m.npz(tmp_path, {"x_test": data["x_test"], "y_test": data["y_test"]}))
+    assert (len(found.x_train), len(found.y_train), found.input_shape) == (0, 0, whole.input_shape)
+    np.testing.assert_array_equal(found.x_test, whole.x_test)
+    assert (found.n_classes, found.unseen, found.remark()) == (3, (), "")
+    assert found.digest != whole.digest
+    assert "test images alone" in found.prepared
+    tests = {name: it for name, it in m.pictures(data).items() if name.startswith("test")}
+    folder = m.written(tmp_path / "fruit", tests)
+    assert len(read(folder).x_train) == 0
+
+
+def test_classes_without_an_image_are_stated(tmp_path: Path) -> None:
+    path = m.npz(tmp_path, m.fruit())
+    assert read(path, classes=5).class_names == ("0", "1", "2", "3", "4")
+    named = read(m.texts(tmp_path, m.fruit()), classes=4)
+    assert named.class_names == (*m.NAMES, "3")
+    refused(path, "out of range", classes=2)
+
+
+def test_labels_of_text_must_be_names(tmp_path: Path) -> None:
+    data = m.fruit()
+    wrong = {f"y_{part}": np.where(data[f"y_{part}"] == 0, "a\x1b[2J", "b") for part in m.SIDES}
+    refused(m.npz(tmp_path, data | wrong), "unprintable")
+
+
 @pytest.mark.parametrize("text", ["0", "5000", "8x0"])
 def test_sizes_have_bounds(text: str, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="--image-size"):
         read(m.npz(tmp_path, m.fruit()), image_size=text)
 
 
-@pytest.mark.parametrize("stated", [{"image_size": "8"}, {"limit": 10}, {"channels": "rgb"}])
+@pytest.mark.parametrize("stated", [{"image_size": "8"}, {"limit": 10}, {"channels": "rgb"}, {"classes": 12}])
 def test_built_in_data_is_left_as_it_is(stated: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="digits is read as it is"):
         read_dataset("digits", stated=Stated(**stated))
@@ -296,7 +323,6 @@ FAULTS: dict[str, tuple[dict[str, bytes], str, str]] = {
     "beside the parts": (GOOD | {"pear/0.png": PNG}, "pear/0.png", "lies elsewhere"),
     "no class folder": ({"0.png": PNG, "1.png": PNG}, "0.png", "lies in no folder of a class"),
     "parts without classes": ({"train/0.png": PNG, "test/1.png": PNG}, "test/1.png", "lies in no folder of a class"),
-    "test images alone": ({"test/apple/0.png": PNG, "test/pear/0.png": PNG}, "fruit", "call the parts train and test"),
     "one image a class": ({"apple/0.png": PNG, "pear/0.png": PNG}, "fruit", "at least two images"),
     "a class of a strange name": (
         {f"{part}/{label}/0.png": PNG for part in m.SIDES for label in ("a\nb", "c")},

@@ -408,3 +408,28 @@ def test_a_model_that_carries_code_is_refused(suffix: str, tmp_path: Path) -> No
     refused(tmp_path / f"code.{suffix}", "a Lambda layer runs Python code: config: layer ")
     # who trusts the file can load it: nothing else is wrong with it
     keras.models.load_model(tmp_path / f"code.{suffix}", compile=False, safe_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "says"),
+    [
+        ((28, 28, 3), (28, 28, 1), "--channels rgb"),
+        ((3, 28, 28), (28, 28, 1), "--channels rgb"),
+        ((28, 28), (28, 28, 3), "--channels grey"),
+        ((32, 48, 1), (28, 28, 1), "--image-size 32x48"),
+        ((32, 32, 3), (28, 28, 1), "--image-size 32x32 --channels rgb"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused_with_the_flags_that_help(
+    expected: tuple[int, ...], got: tuple[int, ...], says: str
+) -> None:
+    model = keras.Sequential([keras.layers.Input(expected), keras.layers.Flatten(), keras.layers.Dense(10)])
+    x, y = np.zeros((20, *got), np.float32), np.arange(20) % 10
+    with pytest.raises(ModelError, match=rf"takes images of shape .* \(for data of your own: {says}\)"):
+        adapt(model, x, y, 10)
+
+
+def test_a_model_of_more_classes_than_the_data_is_told_the_flag() -> None:
+    model = keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(100)])
+    with pytest.raises(ModelError, match=r"100 outputs, the data set 10 classes \(--classes 100 if"):
+        adapt(model, np.zeros((20, 4, 4, 1), np.float32), np.arange(20) % 10, 10)

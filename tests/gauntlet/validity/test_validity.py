@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Square, UniformNoise
-from gauntlet.certify import Certified, Certifier, Interval, Smoothing
+from gauntlet.certify import Certified, Certifier, Exact, Interval, Smoothing
 from gauntlet.evaluation.clean import share
 from gauntlet.evaluation.outcome import Attacked, Knowledge
 from gauntlet.models.access import Access
 from gauntlet.validity.checks import CHECKS, Doubt, Evaluation
 from gauntlet.validity.notes import half_width, notes
+from gauntlet.validity.planted import Planted
 from gauntlet.validity.probes import Probes, Retry
 from gauntlet.validity.verdicts import doubts, verdict, verdict_of
 
@@ -56,6 +57,13 @@ def proven(count: int, eps: float = 0.1, certifier: Certifier | None = None) -> 
     nothing = np.zeros((0, 1, 1, 1), np.float32)
     statuses = np.arange(N) < count, 0.0, np.zeros(N, np.bool_), nothing
     return {"certified": [Certified(certifier or Interval(), eps, np.arange(N), *statuses)]}
+
+
+def disproven(count: int, eps: float = 0.1) -> dict[str, Any]:
+    """An exact search broke the first `count` of N images."""
+    broken = np.arange(N) < count
+    examples = np.zeros((count, 1, 1, 1), np.float32)
+    return {"certified": [Certified(Exact(), eps, np.arange(N), np.zeros(N, np.bool_), 0.0, broken, examples)]}
 
 
 def cascade(eps: float, single: int, several: int) -> tuple[Attacked, Attacked]:
@@ -234,6 +242,22 @@ CASES: dict[str, dict[str, tuple[Evaluation, str | None]]] = {
         "white-box too": (evidence(attacked(PGD, 0.1, 50, **TRANSFER), attacked(PGD, 0.1, 20)), None),
         "a black box": (evidence(attacked(SQUARE, 0.1, 50, **HIDDEN)), None),
         "nothing at all": (evidence(), None),
+    },
+    "misses_planted": {
+        "surely over a tenth": (evidence(planted=(Planted("inf", 0.1, 48, 20),)), "SUSPECT"),
+        "perhaps over a tenth": (evidence(planted=(Planted("inf", 0.1, 48, 6),)), None),
+        "none": (evidence(planted=(Planted("inf", 0.1, 48, 0),)), None),
+        "not tried": (SOUND, None),
+    },
+    "misses_counterexamples": {
+        "many": (replace(evidence(attacked(PGD, 0.1, 50)), **disproven(50)), "SUSPECT"),
+        "a few": (replace(evidence(attacked(PGD, 0.1, 50)), **disproven(2)), None),
+        "one attack leaves them, another does not": (
+            replace(evidence(attacked(PGD, 0.1, 50), attacked(FGSM, 0.1, 0)), **disproven(50)),
+            None,
+        ),
+        "of a larger budget": (replace(evidence(attacked(PGD, 0.1, 50)), **disproven(50, eps=0.2)), None),
+        "nothing broken": (replace(evidence(attacked(PGD, 0.1, 50)), **disproven(0)), None),
     },
     "breaks_a_proof": {
         "one more than is broken": (replace(evidence(attacked(PGD, 0.1, 50)), **proven(51)), "INVALID"),
