@@ -127,6 +127,7 @@ def test_a_folder_that_cannot_be_made(state: Path) -> None:
 # The store
 
 
+@pytest.mark.slow
 def test_four_processes_initialise_a_fresh_store_at_once(state: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=initialise, args=(store_uri(),)) for _ in range(4)]

@@ -46,6 +46,7 @@ def bounded(model: str, small_npz: str, store: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_certified_images_leave_a_cascade_before_it_starts(bounded: dict[str, Any]) -> None:
     proven = {row["eps"]: row["certified_accuracy"] for row in bounded["certified"] if row["certifier"] == "crown"}
     assert proven[0.1] <= proven[0.001]

@@ -69,6 +69,7 @@ def test_the_tasks_are_told_all_of_it() -> None:
 FORMS = ("folder of PNG", "zip of a folder", "parquet of the hub", "npz")
 
 
+@pytest.mark.slow
 def test_an_attack_gives_the_same_whatever_the_data_comes_in(model: Path, store: str, tmp_path: Path) -> None:
     from flows.attack import attack
 

@@ -80,6 +80,7 @@ def test_wrong_input_is_refused(
     assert says in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_reconstruction_is_registered_and_attacked_like_any_model(
     classifier: str, small_npz: str, store: str
 ) -> None:

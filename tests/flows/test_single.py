@@ -80,6 +80,7 @@ def test_source_makes_it_a_transfer(trained: dict[str, Any], small_npz: str, sto
     assert result["worst_case"] == []
 
 
+@pytest.mark.slow
 def test_poison_and_defend_bring_their_own_baseline(small_npz: str, store: str) -> None:
     poisoned = poison(dataset=small_npz, tracking_uri=store, epochs=4, poisoning="corner-trigger:count=60,target=0")
     assert poisoned["metrics"]["backdoor/poisoned_images"] == 60

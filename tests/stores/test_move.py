@@ -115,6 +115,7 @@ def test_an_interrupted_move_goes_on(
     check(folder, to, tmp_path / "kept", train)
 
 
+@pytest.mark.slow
 def test_two_laptops_move_into_one_store(source: tuple[Path, str, str], tmp_path: Path) -> None:
     """Experiments of one name become one, data sets that are known are used; a model of the same name is refused."""
     folder, _, _ = source

@@ -90,7 +90,17 @@ def withstood(small: Dataset, classifier: CompiledClassifier) -> Callable[..., f
     return measure
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DEFENSES.values() if kind not in MENDING])
+LONG = {"ibp-training", "pgd-training"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] * (name in LONG))
+        for name, kind in DEFENSES.items()
+        if kind not in MENDING
+    ],
+)
 def test_a_defense_withstands_images_that_fool_the_baseline(
     kind: type[Defense],
     defended: Callable[[type[Defense]], Trained],

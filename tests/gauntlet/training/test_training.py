@@ -139,7 +139,13 @@ def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
 # --- fitting ------------------------------------------------------------------------------------------------
 
 
-@every_architecture
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("resnet-small", "cnn3x3-deep")))
+        for name in ARCHITECTURES
+    ],
+)
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(name: str, tiny: Dataset) -> None:
     first = weights(tiny, architecture=name)
     keras.utils.set_random_seed(99)  # what happened before does not matter

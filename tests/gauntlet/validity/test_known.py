@@ -12,7 +12,9 @@ from gauntlet.validity import known
 every_network = pytest.mark.parametrize("name", known.NAMES)
 
 
-@every_network
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "dense")) for name in known.NAMES]
+)
 def test_attacks_and_certificates_agree_with_what_is_proven(name: str) -> None:
     assert known.wrong(name) == []
 
