@@ -1,4 +1,4 @@
-"""What is no doubt and yet is said beside the number: few images, hidden gradients, what no probe could exclude."""
+"""Remarks beside a number that leave it VALID: few images, hidden gradients, probes without a clear result."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WIDE = 5.0
 
 
 def half_width(measurement: Measurement) -> float:
-    """Half the interval of a measurement, in points: a smaller difference to another is called none."""
+    """Half the interval of a measurement, in points: a smaller difference to another is not significant."""
     return 50 * (measurement.high - measurement.low)
 
 
 def notes(evidence: Evaluation) -> list[str]:
-    """Few images for the claim, hidden gradients, a loss that still rises, and what cannot be told."""
+    """Few images for the claim, hidden gradients, a loss that still rises, and undecided probes."""
     return [*_few(evidence), *_hidden(evidence), *_rising(evidence), *across(evidence)]
 
 
@@ -28,7 +28,7 @@ def _few(evidence: Evaluation) -> Iterator[str]:
     widest = max(measured, key=half_width, default=None)
     if widest and half_width(widest) > WIDE:
         half = f"±{half_width(widest):.1f} points"
-        yield f"n = {widest.n:,}: the interval is {half}, a smaller difference is none"
+        yield f"n = {widest.n:,}: intervals are {half}; smaller differences are not significant"
 
 
 def _hidden(evidence: Evaluation) -> Iterator[str]:
@@ -52,10 +52,10 @@ def across(evidence: Evaluation) -> Iterator[str]:
         ("finite differences that disagree with the gradient", probes.disagreeing),
     ):
         if probes.of_gradients(share).side(SHARE) == "across":
-            yield f"cannot be told: {what} on {probes.of_gradients(share)}, whether on over {100 * SHARE:g} %"
+            yield f"undecided: {what} on {probes.of_gradients(share)}; the limit is {100 * SHARE:g} %"
     left = probes.exposed(probes.unbounded)
     if left and left.side(UNBOUNDED) == "across":
-        yield f"cannot be told: without a bound {left} are left, whether over {100 * UNBOUNDED:g} %"
+        yield f"undecided: without a bound {left} are left; the limit is {100 * UNBOUNDED:g} %"
     for how, retries, points in (
         ("with twice the steps", probes.stronger, CONVERGED),
         ("in a short search", probes.square, SQUARE),
@@ -65,4 +65,4 @@ def across(evidence: Evaluation) -> Iterator[str]:
 
 def _not_excluded(how: str, retry: Retry) -> str:
     broke = f"{how} {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left at {at(retry.after)}"
-    return f"cannot be told: {broke}, a loss of up to {retry.most:.1f} points is not excluded"
+    return f"undecided: {broke}; up to {retry.most:.1f} points may be lost"

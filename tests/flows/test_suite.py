@@ -192,7 +192,7 @@ def test_the_page_says_what_cannot_be_told(suite_run: dict[str, Any], stages: li
     rows = json.loads(found.read_text())["tables"]["Can the numbers be believed?"]
     noted = [stage.data.tags["gauntlet.notes"] or "none" for stage in stages if "gauntlet.notes" in stage.data.tags]
     assert [row["notes"] for row in rows] == noted
-    assert any("cannot be told: " in note for note in noted)
+    assert any("undecided: " in note for note in noted)
 
 
 def test_the_baseline_learns_and_the_attack_bites(measured: list[Measurement]) -> None:

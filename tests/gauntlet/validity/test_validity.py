@@ -381,7 +381,7 @@ def test_the_worst_case_rests_on_no_attack_that_converges_later() -> None:
 
 
 def test_few_images_hidden_gradients_and_a_rising_loss_are_noted() -> None:
-    assert notes(SOUND) == ["n = 100: the interval is ±9.6 points, a smaller difference is none"]
+    assert notes(SOUND) == ["n = 100: intervals are ±9.6 points; smaller differences are not significant"]
     assert notes(evidence()) == []
     hidden = evidence(attacked(SQUARE, 0.1, 0, **HIDDEN))
     assert notes(hidden) == ["the model hides its gradients: an attacker who has them may do better"]
@@ -397,23 +397,23 @@ def test_what_a_probe_can_neither_show_nor_exclude_is_said() -> None:
         stronger=(retry(128, 2, 0.5), retry(128, 40, 0.5)),
         square=(retry(64, 0, 0.5, SQUARE),),
     )
-    more = "images left at 0.1, a loss of up to 2.8 points is not excluded"
+    more = "images left at 0.1; up to 2.8 points may be lost"
     assert notes(found) == [
-        "cannot be told: no loss gradient on 6.2 % [3.9, 9.9] of 256 images, whether on over 5 %",
-        "cannot be told: without a bound 0.5 % [0.1, 1.9] of 384 images are left, whether over 1 %",
-        f"cannot be told: with twice the steps pgd breaks 2 of 128 {more}",
-        f"cannot be told: in a short search square breaks 0 of 64 {more}",
+        "undecided: no loss gradient on 6.2 % [3.9, 9.9] of 256 images; the limit is 5 %",
+        "undecided: without a bound 0.5 % [0.1, 1.9] of 384 images are left; the limit is 1 %",
+        f"undecided: with twice the steps pgd breaks 2 of 128 {more}",
+        f"undecided: in a short search square breaks 0 of 64 {more}",
     ]
     assert {doubt.check for doubt in doubts(found)} == {"not_converged"}
     assert notes(evidence(unbounded=0.0, stronger=(retry(384, 0, 0.5),), square=(retry(1_000, 0, 0.5, SQUARE),))) == []
 
 
-def test_what_cannot_be_told_leaves_an_honest_model_valid() -> None:
+def test_undecided_probes_leave_an_honest_model_valid() -> None:
     """Nothing was found, and nothing could be excluded: the sample is too small, not the model in doubt."""
     honest = Probes(stronger=(retry(128, 0, 0.9),), square=(retry(64, 0, 0.9, SQUARE),), unbounded=0.0)
     found = replace(SOUND, probes=honest)
     assert verdict(doubts(found)) == ("VALID", ())
-    assert sum(note.startswith("cannot be told") for note in notes(found)) == 2
+    assert sum(note.startswith("undecided: ") for note in notes(found)) == 2
 
 
 def test_half_the_interval_is_in_points() -> None:
