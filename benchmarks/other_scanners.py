@@ -23,7 +23,7 @@ from typing import Any
 PICKLES = (".pkl", ".pickle", ".bin", ".joblib", ".dat")
 """What fickling takes for a plain pickle."""
 Said = tuple[bool, bool]
-"""Whether something was found, and whether all was looked into."""
+"""Whether something was found, and whether all was inspected."""
 
 
 def fickling(path: str) -> Said:

@@ -45,12 +45,12 @@ class Said:
 
     found: bool
     looked: bool
-    """Whether it looked into all of it."""
+    """Whether it inspected all of it."""
     seconds: float
 
     @property
     def word(self) -> str:
-        """`found`, `clean`, or `-` for what was not looked into."""
+        """`found`, `clean`, or `-` for what was not inspected."""
         return "found" if self.found else "clean" if self.looked else "-"
 
 
@@ -120,7 +120,7 @@ def rows(files: list[File], answers: Answers) -> Iterator[list[str]]:
     yield ["called clean", str(len(bad)), *(_clean(said, bad) for said in answers.values())]
     good = every[HARMLESS]
     yield ["harmless: false alarms", str(len(good)), *(_count(said, good) for said in answers.values())]
-    yield ["harmless: looked into", str(len(good)), *(str(sum(s[i].looked for i in good)) for s in answers.values())]
+    yield ["harmless: inspected", str(len(good)), *(str(sum(s[i].looked for i in good)) for s in answers.values())]
     yield ["seconds, all files", str(len(files)), *(f"{sum(e.seconds for e in s):.2f}" for s in answers.values())]
 
 
@@ -129,7 +129,7 @@ def _count(said: list[Said], places: list[int]) -> str:
 
 
 def _clean(said: list[Said], places: list[int]) -> str:
-    """Nothing found, and all of it looked into."""
+    """Nothing found, and all of it inspected."""
     return str(sum(said[place].word == "clean" for place in places))
 
 

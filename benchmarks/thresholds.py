@@ -53,7 +53,7 @@ def copies() -> Iterator[tuple[str, str, str, str, str]]:
 
 
 def verdicts(published: float, measured: float, n: int = IMAGES) -> tuple[float, float, float]:
-    """The chances of confirmed, differs and cannot be told, both figures drawn of `n` images."""
+    """The chances of confirmed, differs and undecided, both figures drawn of `n` images."""
     mine, weights = _likely(measured, n)
     ends = Interval(*np.array([share(k / n, n) for k in mine]).T)
     confirmed = differs = 0.0
@@ -86,7 +86,7 @@ PROBES = (
     "raised at the threshold",
     "none found excludes",
 )
-COPIES = ("published error", "true error", "confirmed", "differs", "cannot be told")
+COPIES = ("published error", "true error", "confirmed", "differs", "undecided")
 
 
 def main() -> None:

@@ -12,14 +12,14 @@ from flows.threats import ThreatModelSettings, threats
 from gauntlet.assurance.scan.scanning import Asked
 
 INCONCLUSIVE = 3
-"""Exit status where a gate was asked for and not everything could be looked into."""
+"""Exit status where a gate was asked for and not everything could be inspected."""
 
 
 class ScanConfig(ThreatModelSettings):
     """Settings of the flow `scan`."""
 
     path: str | None = Field(None, description="code to scan; this project when nothing else is asked")
-    model: str | None = Field(None, description="model file or folder to look into, without loading it")
+    model: str | None = Field(None, description="model file or folder to inspect, without loading it")
     lock: str | None = Field(None, description="lock file whose packages are looked up, such as constraints.txt")
     baseline: str | None = Field(None, description="file of accepted findings; --fail-on then counts new ones only")
     write_baseline: str | None = Field(None, description="write the findings as such a file; reasons given are kept")

@@ -112,7 +112,7 @@ def check_poisoning(poisoning: Poisoning, dataset: Dataset) -> None:
 
 
 class GivenModel(Settings):
-    """A flow that can be given a model: which is looked into before anything is started."""
+    """A flow that can be given a model: which is inspected before anything is started."""
 
     trust: bool = Field(False, description="run code that comes with a model: pickles, Lambda layers, module:function")
 

@@ -157,7 +157,7 @@ def evaluate(
 ) -> Report:
     """Attack a model at every budget, and say whether the numbers can be believed.
 
-    `model`: a Keras model, a PyTorch module, the path of a model file (looked into before it is loaded), or a function
+    `model`: a Keras model, a PyTorch module, the path of a model file (inspected before it is loaded), or a function
     of images. `x` are images (n, h, w) or (n, h, w, c), uint8, uint16 or floats in [0, 1]; `y` classes (n,) from 0 on,
     or one-hot rows. `eps` are budgets in units of the pixel range [0, 1]. `attacks` and `certify` are spelt as on the
     command line (`pgd:max_iter=40`). `n` images are attacked, 1,000 by iterative attacks when not given; with `planted`

@@ -30,7 +30,7 @@ MAX_TAR_MEMBERS, MAX_ZIP_MEMBERS = 100, 10_000
 MAX_FILES = 2_000_000
 """Of a folder of images, or of a zip of one."""
 MAX_DEPTH = 6
-"""Folders within folders that are looked into."""
+"""Folders within folders that are inspected."""
 MAX_PICTURE_BYTES = 64 * 2**20
 """Of one encoded image."""
 MAX_JPEG_SCANS = 64

@@ -16,16 +16,16 @@ _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def show(rows: Sequence[tuple[str, Finding | Accepted]], errors: Sequence[str]) -> None:
-    """Print findings with their states, and what was not looked into, on standard error."""
+    """Print findings with their states, and what was not inspected, on standard error."""
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False)
     if rows:
         console.print(_table(rows[:MOST]))
     else:
-        console.print("no findings" + (", but not everything was looked into" if errors else ""))
+        console.print("no findings" + (", but not everything was inspected" if errors else ""))
     if len(rows) > MOST:
         console.print(f"{len(rows) - MOST} more in findings.json of the run")
     for error in errors[:MOST]:
-        console.print(Text(f"not looked into: {error}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"not inspected: {error}", style="yellow"), soft_wrap=True)
     if len(errors) > MOST:
         console.print(f"{len(errors) - MOST} more in not_scanned.json of the run")
 

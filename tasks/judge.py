@@ -181,8 +181,8 @@ GENERAL = (
     "Published accuracies under attack are of the attacked images alone. Ours count an image only when it is right "
     "clean and attacked, which can be lower by the few images that an attack happens to put right.",
     definition(),
-    "A conclusion holds when all of the 95 % interval says so, does not hold when none of it does, and else cannot be "
-    "told; the worst of several attacks has the interval that holds for all of them at once (Bonferroni).",
+    "A conclusion holds when all of the 95 % interval says so, does not hold when none of it does, and else it is "
+    "undecided; the worst of several attacks has the interval that holds for all of them at once (Bonferroni).",
 )
 
 

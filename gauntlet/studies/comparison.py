@@ -1,7 +1,7 @@
 """A published figure against a measured one, and one measured share against another: by intervals, in three values.
 
 All images are taken as drawn independently. Two figures of one test set are paired, so their difference truly varies
-less: what is told here is told with more than 95 % confidence, and more of it cannot be told.
+less: what is decided here has more than 95 % confidence, and more remains undecided.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from gauntlet.measurement import Measurement, wilson
 
-FigureVerdict = Literal["confirmed", "differs", "cannot be told", "not comparable"]
+FigureVerdict = Literal["confirmed", "differs", "undecided", "not comparable"]
 Unit = Literal["percent", "loss", "ms", "seconds", "ratio", "count", "linf"]
 LEVEL = 0.95
 HALF = 0.5
@@ -49,11 +49,11 @@ class Comparison:
 
     @property
     def verdict(self) -> FigureVerdict:
-        """Confirmed when the whole interval is allowed, differs when nothing of it is, else it cannot be told."""
+        """Confirmed when the whole interval is allowed, differs when nothing of it is, else undecided."""
         low, high = self.allowed
         if low - 1e-9 <= self.found.low and self.found.high <= high + 1e-9:
             return "confirmed"
-        return "differs" if self.found.high < low or self.found.low > high else "cannot be told"
+        return "differs" if self.found.high < low or self.found.low > high else "undecided"
 
 
 def share(value: float, n: int, level: float = LEVEL) -> Interval:
@@ -114,7 +114,7 @@ def compare(
 def _losses(published: float, measured: Interval) -> Comparison:
     """measured / published: the published mean is taken to be as uncertain, relative to its size, as the measured one.
 
-    Without an interval anything is possible: the ratio cannot be told.
+    Without an interval anything is possible: the ratio is undecided.
     """
     allowed = 1 / FACTOR, FACTOR
     known = measured.low < measured.high and published > 0 < measured.low
@@ -133,6 +133,6 @@ def definition() -> str:
         "Confirmed: the 95 % interval of measured - published (two independent samples: Newcombe 1998, method 10) lies "
         f"wholly within ± {HALF:g} × the published rarer outcome (the error rate where that is under a half), "
         f"{100 * MOST:g} points at most; for a loss, that of measured / published within 1 / {FACTOR:g} to {FACTOR:g}. "
-        "Differs: it lies wholly outside. Else it cannot be told. What is no mean over images is compared as it is "
+        "Differs: it lies wholly outside. Else it is undecided. What is no mean over images is compared as it is "
         f"(ratios: ± {TOLERANCE['ratio']:g}). Published figures are taken as printed."
     )

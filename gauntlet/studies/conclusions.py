@@ -2,7 +2,7 @@
 
 A rule is one small function: its parameters are the stages it needs, its result the verdict and the figures it rests
 on. It sees what was measured and never what was published, so it cannot be written to please. It holds when the whole
-95 % interval says so, does not hold when the whole interval denies it, and else it cannot be told.
+95 % interval says so, does not hold when the whole interval denies it, and else is undecided.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 from gauntlet.measurement import Measurement
 from gauntlet.studies.comparison import Interval, difference, lowest, share
 
-Answer = Literal["holds", "does not hold", "cannot be told"]
+Answer = Literal["holds", "does not hold", "undecided"]
 MARGIN = 0.10
 """A model resists attacks when it loses at most these 10 points to the worst of them."""
 LEARNED = 0.5
@@ -118,7 +118,7 @@ def scan_clean(scan: Measured) -> Ruling:
     evidence += f" in {int(scan.metrics['scan/lines']):,} lines; {int(scan.metrics['scan/errors'])} files not scanned"
     if any(counts.values()):
         return Ruling("does not hold", evidence)
-    return Ruling("cannot be told" if scan.metrics["scan/errors"] else "holds", evidence)
+    return Ruling("undecided" if scan.metrics["scan/errors"] else "holds", evidence)
 
 
 def scan_finds_pickle(scan: Measured) -> Ruling:
@@ -126,7 +126,7 @@ def scan_finds_pickle(scan: Measured) -> Ruling:
     findings = int(scan.metrics.get("scan/B301", 0))
     files = int(scan.metrics["scan/errors"])
     evidence = f"B301 found {findings} times in {int(scan.metrics['scan/lines']):,} lines; {files} files not scanned"
-    return Ruling("holds" if findings else "cannot be told" if files else "does not hold", evidence)
+    return Ruling("holds" if findings else "undecided" if files else "does not hold", evidence)
 
 
 Rule = Callable[..., Ruling]
@@ -150,14 +150,14 @@ def roles(rule: str) -> tuple[str, ...]:
 
 
 def conclude(rule: str, stages: Mapping[str, Measured | None]) -> Ruling:
-    """The ruling of a rule; it cannot be told when a stage failed or did not measure what the rule needs."""
+    """The ruling of a rule; undecided when a stage failed or did not measure what the rule needs."""
     failed = [role for role, measured in stages.items() if measured is None]
     if failed:
-        return Ruling("cannot be told", f"stage failed: {', '.join(failed)}")
+        return Ruling("undecided", f"stage failed: {', '.join(failed)}")
     try:
         return RULES[rule](**stages)
     except LookupError:
-        return Ruling("cannot be told", "what the rule needs was not measured")
+        return Ruling("undecided", "what the rule needs was not measured")
 
 
 def _first(measurements: Iterable[Measurement]) -> Measurement:
@@ -174,26 +174,26 @@ def _resists(attacked: Measured, evidence: str) -> Ruling:
 
 
 def _at_most(interval: Interval, threshold: float) -> Answer:
-    return "holds" if interval.high <= threshold else "does not hold" if interval.low > threshold else "cannot be told"
+    return "holds" if interval.high <= threshold else "does not hold" if interval.low > threshold else "undecided"
 
 
 def _at_least(interval: Interval, threshold: float) -> Answer:
-    return "holds" if interval.low >= threshold else "does not hold" if interval.high < threshold else "cannot be told"
+    return "holds" if interval.low >= threshold else "does not hold" if interval.high < threshold else "undecided"
 
 
 def _more_than(interval: Interval, threshold: float) -> Answer:
-    return "holds" if interval.low > threshold else "does not hold" if interval.high <= threshold else "cannot be told"
+    return "holds" if interval.low > threshold else "does not hold" if interval.high <= threshold else "undecided"
 
 
 def _both(*verdicts: Answer) -> Answer:
     """All must hold; one that does not is enough."""
-    order: tuple[Answer, ...] = ("does not hold", "cannot be told", "holds")
+    order: tuple[Answer, ...] = ("does not hold", "undecided", "holds")
     return min(verdicts, key=order.index)
 
 
 def _unless_doubted(attacked: Measured, verdict: Answer) -> Answer:
     """An attack that may have missed the worst proves no robustness; what it broke is broken all the same."""
-    return "cannot be told" if verdict == "holds" and attacked.doubted() else verdict
+    return "undecided" if verdict == "holds" and attacked.doubted() else verdict
 
 
 def _share(m: Measurement) -> Interval:

@@ -46,7 +46,7 @@ def test_every_published_figure_and_claim_has_a_verdict(first: dict[str, Any]) -
     # The losses under attack are in the runs of a battery's attacks; only crafting for training is not clocked apart.
     unmeasured = [row["figure"] for row in first["figures"] if row["measured"] is None]
     assert unmeasured == ["FGSM images of the training set, 60,000"]
-    assert {row["verdict"] for row in first["conclusions"]} <= {"holds", "does not hold", "cannot be told"}
+    assert {row["verdict"] for row in first["conclusions"]} <= {"holds", "does not hold", "undecided"}
     assert (first["problems"], first["exit_status"]) == ([], 0)
     json.dumps(first)
 
@@ -104,7 +104,7 @@ def test_stages_are_shared_and_a_failed_one_fails_alone(
     assert tracking.records(result["reports"]["B"])["measurements"]
 
     verdicts = {(row["report"], row["figure"]): row for row in result["figures"]}
-    assert verdicts["A", "clean"]["verdict"] in ("confirmed", "differs", "cannot be told")
+    assert verdicts["A", "clean"]["verdict"] in ("confirmed", "differs", "undecided")
     assert verdicts["A", "clean"]["compared"]["allowed"] == pytest.approx([-0.005, 0.005])
     assert verdicts["C", "clean"]["measured"] == verdicts["A", "clean"]["measured"]
     assert verdicts["C", "triggered"]["verdict"] == "not comparable"

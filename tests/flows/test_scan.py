@@ -55,7 +55,7 @@ def test_what_could_not_be_looked_into_makes_a_gate_inconclusive(store: str, tmp
     assert "exit_status" not in scan(**asked)
     gated = scan(fail_on="high", **asked)
     assert (gated["exit_status"], gated["metrics"]["scan/errors"]) == (3, 1)
-    assert artifact(gated["run_id"], "not_scanned.json") == ["m.gguf: not a model file that can be looked into"]
+    assert artifact(gated["run_id"], "not_scanned.json") == ["m.gguf: not a model file that can be inspected"]
 
 
 def test_packages_that_nobody_asked_for_are_tagged_so(store: str) -> None:

@@ -436,7 +436,7 @@ def table(name: str, pickled: bool) -> tuple[str, bytes]:
 
 
 def two_scripts(folder: Path) -> Path:
-    """TorchScript that is looked into, and other TorchScript that is loaded."""
+    """TorchScript that is inspected, and other TorchScript that is loaded."""
     path, made = folder / "m.pt", []
     for body in ("torch.abs(x)", f"torch.save(x, {str(folder / m.CANARY)!r})"):
         made.append(m.torch_archive(path, pickle.dumps({}, 2), f"def f(x):\n  return {body}\n").read_bytes())

@@ -53,7 +53,7 @@ class Scanned:
     findings: tuple[Finding, ...] = ()
     """The worst first."""
     errors: tuple[str, ...] = ()
-    """What was not looked into, each as `file: reason`: a finding may hide there."""
+    """What was not inspected, each as `file: reason`: a finding may hide there."""
 
     def counts(self) -> dict[str, int]:
         """The number of findings of each severity, the worst first."""

@@ -35,7 +35,7 @@ def sarif(
     has_baseline: bool,
     below: Mapping[Tool, str] | None = None,
 ) -> dict[str, Any]:
-    """A SARIF log of the tools that ran, which are the keys of `errors` (what each could not look into).
+    """A SARIF log of the tools that ran, which are the keys of `errors` (what each could not inspect).
 
     `below` is, by tool, the folder from the repository's root to what was scanned.
     """

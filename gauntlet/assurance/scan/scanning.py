@@ -85,7 +85,7 @@ class Outcome:
 
     @property
     def errors(self) -> list[str]:
-        """What was not looked into."""
+        """What was not inspected."""
         return [error for one in self.scanned.values() for error in one.errors]
 
     def rows(self) -> Iterator[tuple[str, Finding | Accepted]]:
@@ -100,7 +100,7 @@ class Outcome:
         return audit.status if isinstance(audit, dependencies.Audit) else "not asked"
 
     def metrics(self) -> dict[str, float]:
-        """Counts by severity, lines of code, what was not looked into, and what changed."""
+        """Counts by severity, lines of code, what was not inspected, and what changed."""
         metrics: dict[str, int] = counts(self.findings)
         metrics |= {"lines": getattr(self.scanned.get("bandit"), "lines", 0), "errors": len(self.errors)}
         if self.asked.baseline:
@@ -137,7 +137,7 @@ class Outcome:
 
     @property
     def is_inconclusive(self) -> bool:
-        """Whether a gate was asked for and something was not looked into, so that passing it says too little."""
+        """Whether a gate was asked for and something was not inspected, so that passing it says too little."""
         return bool(self.asked.fail_on or self.asked.fail_on_new) and bool(self.errors)
 
 

@@ -25,7 +25,7 @@ CHECKED = 8
 
 
 def read(path: Path) -> keras.Model | Runtime:
-    """The model of a file that was looked into: white-box where every operator is known, else said not to be."""
+    """The model of a file that was inspected: white-box where every operator is known, else said not to be."""
     import onnx
 
     proto = onnx.load(str(path))  # with the weights beside it, which were copied as well

@@ -1,4 +1,4 @@
-"""PyTorch's files, after they were looked into: exported programs, TorchScript, weights for a factory."""
+"""PyTorch's files, after they were inspected: exported programs, TorchScript, weights for a factory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def read(copy: Copy) -> Network:
-    """The network of a `.pt2` or TorchScript that was looked into."""
+    """The network of a `.pt2` or TorchScript that was inspected."""
     torch = import_torch()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of formats that are deprecated, or newer than this PyTorch

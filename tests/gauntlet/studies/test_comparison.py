@@ -71,7 +71,7 @@ def test_more_images_of_the_same_shares_only_settle_what_could_not_be_told() -> 
         for measured in (0.0, 0.01, 0.02, 0.12, 0.14, 0.5, 0.51, 0.88, 0.98, 0.99, 1.0):
             found = [compare(published, n, share(measured, n), n=n) for n in sizes]
             verdicts = [one.verdict for one in found]
-            given = [verdict for verdict in verdicts if verdict != "cannot be told"]
+            given = [verdict for verdict in verdicts if verdict != "undecided"]
             assert len(set(given)) <= 1, (published, measured, verdicts)
             assert verdicts[len(verdicts) - len(given) :] == given
             beyond = abs(measured - published) > margin(published) + 1e-9
@@ -85,16 +85,16 @@ def test_more_images_of_the_same_shares_only_settle_what_could_not_be_told() -> 
     ("published", "measured", "n", "verdict"),
     [
         (0.9902, 0.9898, 10_000, "confirmed"),
-        (0.9902, 0.9898, 1_000, "cannot be told"),  # a wide interval confirms nothing
-        (0.1185, 0.25, 20, "cannot be told"),
+        (0.9902, 0.9898, 1_000, "undecided"),  # a wide interval confirms nothing
+        (0.1185, 0.25, 20, "undecided"),
         (0.997, 0.988, 10_000, "differs"),  # an error four times as large, 0.9 points away
         (0.988, 0.997, 10_000, "differs"),
-        (0.99, 0.985, 10_000, "cannot be told"),
+        (0.99, 0.985, 10_000, "undecided"),
         (0.1185, 0.2724, 10_000, "differs"),
-        (0.5, 0.515, 10_000, "cannot be told"),
+        (0.5, 0.515, 10_000, "undecided"),
         (0.5, 0.5, 10_000, "confirmed"),
         (0.5, 0.54, 10_000, "differs"),
-        (1.0, 1.0, 10_000, "cannot be told"),  # no number of images confirms an error of nothing
+        (1.0, 1.0, 10_000, "undecided"),  # no number of images confirms an error of nothing
         (1.0, 0.9, 100, "differs"),
     ],
 )
@@ -123,13 +123,13 @@ def test_a_far_copy_is_seldom_confirmed_and_a_faithful_one_mostly() -> None:
     ("published", "measured", "verdict"),
     [
         (0.03, Interval(0.031, 0.029, 0.0331), "confirmed"),
-        (0.03, Interval(0.039, 0.033, 0.0461), "cannot be told"),
+        (0.03, Interval(0.039, 0.033, 0.0461), "undecided"),
         (0.05, Interval(0.007, 0.006, 0.0082), "differs"),
         (0.03, Interval(0.06, 0.055, 0.0655), "differs"),
         (3.0, Interval(3.1, 3.05, 3.151), "confirmed"),  # the same by any scale
         (3.0, Interval(6.0, 5.9, 6.102), "differs"),
-        (0.03, Interval(0.03, 0.03, 0.03), "cannot be told"),  # without an interval
-        (0.0, Interval(0.03, 0.02, 0.045), "cannot be told"),
+        (0.03, Interval(0.03, 0.03, 0.03), "undecided"),  # without an interval
+        (0.0, Interval(0.03, 0.02, 0.045), "undecided"),
     ],
 )
 def test_losses_are_compared_by_their_ratio(published: float, measured: Interval, verdict: str) -> None:

@@ -62,42 +62,42 @@ CASES: list[tuple[str, Answer, dict[str, Measured]]] = [
     ("backdoor_learned", "does not hold", backdoor(20, 1)),
     ("backdoor_learned", "does not hold", backdoor(80, 79)),  # what the poisoning added is what counts
     ("backdoor_learned", "does not hold", backdoor(40, 1)),
-    ("backdoor_learned", "cannot be told", backdoor(49, 1)),
-    ("backdoor_learned", "cannot be told", backdoor(52, 1)),  # the estimate alone would be enough
+    ("backdoor_learned", "undecided", backdoor(49, 1)),
+    ("backdoor_learned", "undecided", backdoor(52, 1)),  # the estimate alone would be enough
     ("backdoor_learned", "holds", backdoor(60, 1)),
-    ("backdoor_learned", "cannot be told", backdoor(60, 0, n=20)),  # few images confirm nothing
+    ("backdoor_learned", "undecided", backdoor(60, 0, n=20)),  # few images confirm nothing
     ("robust_after_defense", "holds", defended((95, 94))),
     ("robust_after_defense", "does not hold", defended((95, 60))),
     ("robust_after_defense", "does not hold", defended((3, 0))),
-    ("robust_after_defense", "cannot be told", defended((95, 89))),
-    ("robust_after_defense", "cannot be told", defended((90, 90))),  # 9 points, and 1,000 images know it to ±2
+    ("robust_after_defense", "undecided", defended((95, 89))),
+    ("robust_after_defense", "undecided", defended((90, 90))),  # 9 points, and 1,000 images know it to ±2
     ("robust_after_defense", "holds", defended((92.5, 92.5))),
-    ("robust_after_defense", "cannot be told", defended((95, 94), validity="SUSPECT")),  # a worse attack was missed
+    ("robust_after_defense", "undecided", defended((95, 94), validity="SUSPECT")),  # a worse attack was missed
     ("robust_after_defense", "does not hold", defended((95, 60), validity="SUSPECT")),  # what broke is broken
     ("naturally_robust", "holds", natural((96, 93))),
     ("naturally_robust", "does not hold", natural((20, 0))),
     ("naturally_robust", "does not hold", natural((95, 5))),
-    ("naturally_robust", "cannot be told", natural((95, 89))),
+    ("naturally_robust", "undecided", natural((95, 89))),
     ("defends_adaptively", "holds", adaptive((88, 86), 87, 5)),
     ("defends_adaptively", "does not hold", adaptive((20, 8), 87, 5)),
     ("defends_adaptively", "does not hold", adaptive((88, 84), 87, 90)),
-    ("defends_adaptively", "cannot be told", adaptive((80, 77), 87, 5)),
-    ("defends_adaptively", "cannot be told", adaptive((80, 78), 87, 77)),
+    ("defends_adaptively", "undecided", adaptive((80, 77), 87, 5)),
+    ("defends_adaptively", "undecided", adaptive((80, 78), 87, 77)),
     (
         "defends_adaptively",
-        "cannot be told",
+        "undecided",
         adaptive((80, 79), 81, 80),
     ),  # no better than undefended, as far as is known
     ("defends_adaptively", "does not hold", adaptive((75, 75), 81, 80)),
     ("detects_better_than_chance", "holds", detector(0.7, 0.65, 0.75)),
     ("detects_better_than_chance", "does not hold", detector(0.4, 0.35, 0.45)),
-    ("detects_better_than_chance", "cannot be told", detector(0.52, 0.48, 0.56)),
+    ("detects_better_than_chance", "undecided", detector(0.52, 0.48, 0.56)),
     ("scan_clean", "holds", scan(0)),
     ("scan_clean", "does not hold", scan(1)),
-    ("scan_clean", "cannot be told", scan(0, errors=1)),
+    ("scan_clean", "undecided", scan(0, errors=1)),
     ("scan_finds_pickle", "holds", scan(3, pickles=1)),
     ("scan_finds_pickle", "does not hold", scan(3)),
-    ("scan_finds_pickle", "cannot be told", scan(3, errors=1)),
+    ("scan_finds_pickle", "undecided", scan(3, errors=1)),
 ]
 
 
@@ -117,9 +117,9 @@ def test_every_rule_is_tested_in_every_direction(rule: str) -> None:
 def test_what_failed_or_was_not_measured_cannot_be_told(rule: str) -> None:
     needed = roles(rule)
     failed = conclude(rule, dict.fromkeys(needed))
-    assert failed.verdict == "cannot be told"
+    assert failed.verdict == "undecided"
     assert failed.evidence == f"stage failed: {', '.join(needed)}"
-    assert conclude(rule, dict.fromkeys(needed, Measured())).verdict == "cannot be told"
+    assert conclude(rule, dict.fromkeys(needed, Measured())).verdict == "undecided"
 
 
 def test_the_evidence_names_every_attack_with_interval_and_number() -> None:
@@ -132,7 +132,7 @@ def test_the_evidence_names_every_attack_with_interval_and_number() -> None:
 
 def test_invalid_attacks_prove_nothing_either_way() -> None:
     impossible = conclude("robust_after_defense", defended((3, 0), validity="INVALID"))
-    assert impossible.verdict == "cannot be told"
+    assert impossible.verdict == "undecided"
     sound, wrong = attacked(60, 60), share(95, condition="apgd-ce", eps=0.25, knowledge="white-box", validity="INVALID")
     stages = {"white_box": Measured({}, [*sound.measurements, wrong]), "transfer": attacked(98, 98, "transfer")}
     assert conclude("robust_after_defense", stages).verdict == "does not hold"  # by the attacks that are sound

@@ -188,7 +188,7 @@ def test_a_figure_is_compared_with_its_study_s_images_or_by_the_ratio_of_losses(
     percent = Figure(name="f", published=99, stage="s", condition="clean")
     measured = Value(value=0.99, low=0.988, high=0.992, n=10_000)
     assert percent.compared(measured, 10_000).verdict == "confirmed"
-    assert percent.compared(measured, 100).verdict == "cannot be told"
+    assert percent.compared(measured, 100).verdict == "undecided"
     loss = Figure(name="f", published=0.03, unit="loss", stage="s", metric="clean/loss")
     assert loss.compared(Value(value=0.03, low=0.028, high=0.0322), 1).scale == "ratio"
 

@@ -16,7 +16,7 @@
     files.py       one file, told by its content
     folders.py     MLflow models, SavedModels, folders of files
 
-Nothing is unpickled, and neither Keras nor TensorFlow is imported. What cannot be looked into is an error, never clean.
+Nothing is unpickled, and neither Keras nor TensorFlow is imported. What cannot be inspected is an error, never clean.
 """
 
 from __future__ import annotations

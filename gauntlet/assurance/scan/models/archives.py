@@ -2,7 +2,7 @@
 
 An archive ends with a record that says where its directory lies. Python looks for the directory just before that
 record and corrects every offset; PyTorch and others believe what the record says. One file can so hold two
-directories, and the one that is looked into is not the one that is loaded.
+directories, and the one that is inspected is not the one that is loaded.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from gauntlet.assurance.scan.models import (
 from gauntlet.assurance.scan.models.objects import rule_of
 from gauntlet.assurance.scan.models.rules import Look, escapes
 
-NOT_A_MODEL = "not a model file that can be looked into"
+NOT_A_MODEL = "not a model file that can be inspected"
 _CHUNK = 1 << 20
 _UNPACKERS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
@@ -147,7 +147,7 @@ def _sound(members: list[zipfile.ZipInfo], file: str, look: Look) -> list[zipfil
     limits, names, total = look.limits, set[str](), 0
     if len(members) > limits.files:
         look.hit("GM008", file, f"{len(members):,} members")
-        look.error(file, f"only the first {limits.files:,} members were looked into")
+        look.error(file, f"only the first {limits.files:,} members were inspected")
     sound = []
     for member in members[: limits.files]:
         if escapes(member.filename) or escapes(member.orig_filename):
@@ -159,7 +159,7 @@ def _sound(members: list[zipfile.ZipInfo], file: str, look: Look) -> list[zipfil
         too_dense = member.file_size > limits.ratio_from and member.file_size > limits.ratio * member.compress_size
         if member.file_size > limits.member_bytes or too_dense or total > limits.total_bytes:
             look.hit("GM008", file, f"{member.filename!r}: {member.file_size:,} bytes of {member.compress_size:,}")
-            look.error(file, f"{member.filename}: too large to be looked into")
+            look.error(file, f"{member.filename}: too large to be inspected")
         elif not member.is_dir():
             sound.append(member)
     return sound
@@ -228,7 +228,7 @@ def _compressed(stream: BinaryIO, head: bytes, file: str, look: Look, where: str
         unpacked = _copy(opener(stream) if opener else _Inflated(stream), look.limits.member_bytes)
     except _TooLargeError:
         look.hit("GM008", file, f"{_at(where)}more than {look.limits.member_bytes:,} bytes")
-        look.error(file, f"{_at(where)}too large to be looked into")
+        look.error(file, f"{_at(where)}too large to be inspected")
         return True
     except _BROKEN:
         return False

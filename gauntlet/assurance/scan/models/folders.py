@@ -47,7 +47,7 @@ def _files(root: Path, look: Look) -> Iterator[Path]:
         for name in sorted(files + [name for name in names if Path(folder, name).is_symlink()]):
             count += 1
             if count > look.limits.files:
-                look.error(root.name, f"only the first {look.limits.files:,} files were looked into")
+                look.error(root.name, f"only the first {look.limits.files:,} files were inspected")
                 return
             yield Path(folder, name)
 
@@ -59,7 +59,7 @@ def _model(path: Path, file: str, look: Look) -> None:
     elif path.name == "keras_metadata.pb":
         savedmodel.scan_metadata(path, file, look)
     elif path.suffix in _SOURCES:
-        look.error(file, "code is not looked into here (--path scans Python)")
+        look.error(file, "code is not inspected here (--path scans Python)")
     else:
         try:
             with path.open("rb") as stream:

@@ -73,7 +73,7 @@ def scan_pickles(stream: BinaryIO, file: str, look: Look) -> None:
             return
         stream.seek(-1, 1)
         if following != b"\x80":
-            raise BadPickleError("bytes after the pickle were not looked into")
+            raise BadPickleError("bytes after the pickle were not inspected")
 
 
 def scan_as_pickle(stream: BinaryIO, file: str, look: Look) -> None:
@@ -172,7 +172,7 @@ class Machine:
     def _unusual(self) -> NoReturn:
         """Where it is not certain which bytes are an array, readers may take others for opcodes."""
         self.look.hit("GM012", self.file, "an array of joblib's that is described in an unusual way")
-        raise BadPickleError("what follows cannot be told from an array")
+        raise BadPickleError("what follows cannot be distinguished from an array")
 
     def _op_newobj(self, _: None) -> None:
         args, what = self.stack.pop(), self.stack.pop()
@@ -205,7 +205,7 @@ class Machine:
         if UNKNOWN in state or not isinstance(aligned, int | None):
             self._unusual()
         if wrapper.args != () or dtype is None or count is None:
-            raise BadPickleError("an array of joblib's whose size cannot be told")
+            raise BadPickleError("an array of joblib's whose size is unknown")
         if dtype.hasobject:
             self.left = Machine(self.stream, self.file, self.look, self.left).run()
             return

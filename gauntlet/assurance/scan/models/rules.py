@@ -86,7 +86,7 @@ RULES: dict[str, Rule] = {rule.id: rule for rule in _TABLE}
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a look goes; beyond, the rest is told as not looked into."""
+    """How far a look goes; beyond, the rest is told as not inspected."""
 
     files: int = 10_000
     """Files of a folder, members of an archive, objects of an HDF5 file."""
@@ -107,7 +107,7 @@ class Limits:
 
 @dataclass
 class Look:
-    """A look at one model: what was found, and what could not be looked into."""
+    """A look at one model: what was found, and what could not be inspected."""
 
     limits: Limits = field(default_factory=Limits)
     findings: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Look:
         )
 
     def error(self, file: str, reason: str) -> None:
-        """Note what was not looked into."""
+        """Note what was not inspected."""
         self.errors[f"{printable(file)}: {printable(reason)}"] = None
 
     def result(self) -> Scanned:

@@ -27,7 +27,7 @@ def scan_safetensors(stream: BinaryIO, file: str, where: str, look: Look) -> Non
     length = int.from_bytes(stream.read(8), "little")
     if length > MAX_HEADER:
         look.hit("GM008", file, f"{where}a header of {length:,} bytes")
-        look.error(file, f"{where}too large to be looked into")
+        look.error(file, f"{where}too large to be inspected")
         return
     try:
         header = json.loads(stream.read(length))

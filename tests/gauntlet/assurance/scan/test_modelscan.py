@@ -1,4 +1,4 @@
-"""Model files looked into without loading them: hostile ones are told, sound ones are not, the rest is no pass."""
+"""Model files inspected without loading them: hostile ones are told, sound ones are not, the rest is no pass."""
 
 from __future__ import annotations
 
