@@ -75,10 +75,11 @@ def _started(file: Path, sha256: str) -> subprocess.Popen[str]:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End it with all that it started, if it has not ended; nobody waits for what was started ahead in vain."""
+    """End a child that was started ahead in vain, with all that it started, and close its pipe."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+    if process.stdout and not process.stdout.closed:
         process.communicate()
 
 

@@ -61,3 +61,14 @@ def test_what_passed_is_remembered_by_its_bytes(tmp_path: Path, monkeypatch: pyt
     trial.passed(tmp_path / "m.keras", "0" * 64)
     with pytest.raises(pytest.fail.Exception, match="tried again"):
         trial.passed(tmp_path / "m.keras", "1" * 64)
+
+
+@pytest.mark.parametrize("code", ["pass", "import time; time.sleep(60)"], ids=["ended", "running"])
+def test_a_child_that_is_not_waited_for_leaves_no_pipe_open(code: str) -> None:
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    if code == "pass":
+        child.wait(30)
+    trial._kill(child)
+    assert child.returncode is not None
+    assert child.stdout is not None
+    assert child.stdout.closed
