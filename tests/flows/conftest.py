@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.contract import undocumented
+
 QUICK = {
     "epochs": 4,
     "n": 60,
@@ -41,9 +43,11 @@ def small_npz(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A SQLite store of the session's own."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A SQLite store of the session's own; in the end `docs/mlflow.md` must name every metric in it."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    yield f"sqlite:///{path}"
+    assert not path.exists() or undocumented(f"sqlite:///{path}") == set()
 
 
 @pytest.fixture(scope="session")
