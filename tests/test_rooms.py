@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "measurement", "threat", "limits", "declare", "state", "progress", "quiet", "roc"}
+GROUND = {"errors", "measurement", "threat", "limits", "declare", "state", "progress", "quiet", "roc", "yamlfile"}
 LEVELS = [
     GROUND,
     {"data", "assurance"},
