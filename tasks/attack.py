@@ -13,12 +13,13 @@ from prefect.cache_policies import NO_CACHE
 from gauntlet import limits
 from gauntlet.attacks import Attack
 from gauntlet.certify import Certified
-from gauntlet.evaluation.battery import SHARD, Battery, Job, rescored
+from gauntlet.evaluation.battery import Battery, Job, rescored
 from gauntlet.evaluation.battery import run as run_battery
 from gauntlet.evaluation.checkpoint import Checkpoint, sweep
 from gauntlet.evaluation.clean import Clean, evaluate
 from gauntlet.evaluation.outcome import Attacked, labelled
 from gauntlet.evaluation.provenance import code_digest, identity
+from gauntlet.evaluation.shards import SHARD
 from gauntlet.models.adapter import INVERTED
 from gauntlet.models.loaded import Loaded
 from gauntlet.progress import part
