@@ -103,6 +103,8 @@ class Command:
 
 
 _DECLARED: dict[str, Command] = {}
+PROGRAMS = ("__main__", "__mp_main__")
+"""What a module is called that is run as a program, and that program's in processes it starts."""
 
 
 def flow(config: type[Settings], **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -110,7 +112,7 @@ def flow(config: type[Settings], **options: Any) -> Callable[[Callable[..., Any]
 
     def decorate(function: Callable[..., Any]) -> Any:
         command = _DECLARED[function.__module__] = Command(function, config, options)
-        return command if function.__module__ == "__main__" else command.make()
+        return command if function.__module__ in PROGRAMS else command.make()
 
     return decorate
 

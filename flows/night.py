@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from flows.problems import Problems
-from flows.settings import ROLE, BatterySettings, TrainingSettings
+from flows.settings import ROLE, BatterySettings, TrainingSettings, WorkerSettings
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
 from gauntlet.errors import GateError, ModelError, SettingError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasks.gate import Evaluated
 
 
-class NightlyConfig(TrainingSettings, BatterySettings):
+class NightlyConfig(TrainingSettings, BatterySettings, WorkerSettings):
     """Settings of the flow `nightly`."""
 
     candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; else one is trained")

@@ -18,6 +18,7 @@ from gauntlet.evaluation.battery import run as run_battery
 from gauntlet.evaluation.checkpoint import Checkpoint, sweep
 from gauntlet.evaluation.clean import Clean, evaluate
 from gauntlet.evaluation.outcome import Attacked, labelled
+from gauntlet.evaluation.parcel import check as check_sendable
 from gauntlet.evaluation.provenance import code_digest, identity
 from gauntlet.evaluation.shards import SHARD
 from gauntlet.models.adapter import INVERTED
@@ -67,6 +68,8 @@ def attack(
     battery = battery.without_early_stop() if transfer or save_images else battery
     battery.check(dataset.input_shape, len(dataset.x_test))
     battery.check_access(loaded.classifier, other.classifier if other else None)
+    if context.workers or context.cluster:
+        check_sendable(*(one.classifier for one in (loaded, other) if one))
     name, scenario = f"{'transfer to' if transfer else 'attack'} {role}", _knowledge(loaded, transfer)
     params = _params(context, target, battery, dataset) | {"source": source.model if source else images_of}
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
@@ -108,7 +111,8 @@ def _job(
     sweep(state_dir() / "unfinished")
     checkpoint = _checkpoint([one.classifier for one in (loaded, other) if one], dataset)
     data = dataset.x_test, dataset.y_test, clean.predictions
-    return Job(loaded.classifier, *data, context.seed, other.classifier if other else None, checkpoint, keep)
+    source = other.classifier if other else None
+    return Job(loaded.classifier, *data, context.seed, source, checkpoint, keep, context.hands())
 
 
 def _checkpoint(models: Sequence[Any], dataset: Dataset) -> Checkpoint:

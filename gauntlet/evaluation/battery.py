@@ -246,7 +246,7 @@ def plan(
         at = index[rows]
         for together in [tuple(budgets)] if attack.minimal else [(eps,) for eps in budgets]:
             masks = {eps: tried[eps][rows] for eps in together}
-            shards.append(Shard(attack, at, (job.x, job.y), masks, start, *most))
+            shards.append(Shard(attack, at, (job.x, job.y), at, masks, start, *most))
     return Plan(attack, index, budgets, tried, before, shards)
 
 

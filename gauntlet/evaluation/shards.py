@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,12 +36,13 @@ class Bench:
 
 @dataclass(frozen=True)
 class Shard:
-    """The images at `index` (n,) of a test set."""
+    """The images at `index` (n,) of a test set, which are at `rows` (n,) of the `data` that is at hand."""
 
     attack: Attack
     index: NDArray[np.int64]
     data: tuple[Images, Labels] = field(repr=False)
-    """The whole test set: (m, h, w, c) and (m,)."""
+    """(m, h, w, c) and (m,)."""
+    rows: NDArray[np.int64]
     tried: Mapping[float, NDArray[np.bool_]]
     """By budget, which of the images are tried, (n,). Several budgets only where one search serves them all."""
     start: int = 0
@@ -52,12 +54,21 @@ class Shard:
     @property
     def x(self) -> Images:
         """Its images, (n, h, w, c): a copy."""
-        return self.data[0][self.index]
+        return self.data[0][self.rows]
 
     @property
     def y(self) -> Labels:
         """Their labels, (n,)."""
-        return self.data[1][self.index]
+        return self.data[1][self.rows]
+
+    def alone(self) -> Shard:
+        """The same with no more data than its own images: to be sent."""
+        return replace(self, data=(self.x, self.y), rows=np.arange(len(self.rows)))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of its images, labels and positions."""
+        parts = self.x, self.y, self.index
+        return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
     def keys(self, facts: str) -> list[str]:
         """What tells each of its pieces from all others, given the `facts` that all shards share."""
