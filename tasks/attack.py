@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +78,7 @@ def attack(
             with limits.within("the clean evaluation", battery.max_seconds, battery.max_memory):
                 clean = evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
                 job = _job(context, dataset, loaded, clean, other, None if save_images or bank else SHARD)
+                job = job if images_of else replace(job, hands=context.hands())
             certified = battery.certified(job, context.images, part(progress, 0, 0.2 * bool(battery.certify)))
             if images_of:
                 results = _rescored(battery, job, tracking.arrays(images_of, "adversarial.npz"))
@@ -111,8 +113,7 @@ def _job(
     sweep(state_dir() / "unfinished")
     checkpoint = _checkpoint([one.classifier for one in (loaded, other) if one], dataset)
     data = dataset.x_test, dataset.y_test, clean.predictions
-    source = other.classifier if other else None
-    return Job(loaded.classifier, *data, context.seed, source, checkpoint, keep, context.hands())
+    return Job(loaded.classifier, *data, context.seed, other.classifier if other else None, checkpoint, keep)
 
 
 def _checkpoint(models: Sequence[Any], dataset: Dataset) -> Checkpoint:

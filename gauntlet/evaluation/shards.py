@@ -109,15 +109,22 @@ def made(bench: Bench, shard: Shard) -> list[Piece]:
         if attack.minimal:
             # One search serves all budgets: its images are cut back to each of them.
             smallest = smallest or crafted(bench, shard, np.logical_or.reduce(list(shard.tried.values())), eps)
-            images[mask] = attack.clip(smallest[0][mask], x[mask], eps, bench.target.clip_values)
-            calls[mask] = smallest[1][mask]
-        elif mask.any():
-            images, calls = crafted(bench, shard, mask, eps)
+        if mask.any():
+            images, calls = _cut(shard, mask, eps, smallest, bench) if smallest else crafted(bench, shard, mask, eps)
         piece = scored(bench.target, x, shard.y, images) | {"calls": calls}
         if smallest and attack.norm in ("inf", "2"):
             piece["distance"] = np.where(mask, _distances(bench, shard, smallest[0]), np.nan)
         found.append(piece | {"seconds": np.float64(time.perf_counter() - started)})
     return found
+
+
+def _cut(
+    shard: Shard, mask: NDArray[np.bool_], eps: float, smallest: tuple[Images, NDArray[np.int64]], bench: Bench
+) -> tuple[Images, NDArray[np.int64]]:
+    """The smallest perturbations of the rows of `mask`, cut back to a budget; clean images of the others."""
+    images, calls = shard.x, np.where(mask, smallest[1], 0)
+    images[mask] = shard.attack.clip(smallest[0][mask], images[mask], eps, bench.target.clip_values)
+    return images, calls
 
 
 def crafted(bench: Bench, shard: Shard, mask: NDArray[np.bool_], eps: float) -> tuple[Images, NDArray[np.int64]]:

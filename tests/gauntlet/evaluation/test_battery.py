@@ -110,6 +110,13 @@ def test_a_search_for_the_smallest_perturbation_runs_once_and_tells_distances(jo
     assert far.robust.sum() <= near.robust.sum()
 
 
+def test_in_a_cascade_a_search_may_find_nothing_left_to_try(job: Job) -> None:
+    results = run(battery("pgd:max_iter=20", "deepfool:norm=inf", eps=(0.05, 0.9), cascade=True, n=12), job, every)
+    search = results[-1]
+    assert (search.attack.name, search.eps, search.tried.any()) == ("deepfool", 0.9, False)
+    np.testing.assert_array_equal(search.robust, results[1].robust)
+
+
 def test_few_images_are_kept_unless_all_are_asked_for(job: Job) -> None:
     few, all_of_them = (run(battery("fgsm"), changed(job, keep=keep), every)[0] for keep in (5, None))
     assert len(few.images) == 5
