@@ -31,6 +31,7 @@ from gauntlet.state import CHECKOUT
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+Maker = Callable[[Parcel, Shard, str], list[Piece]]
 SIZE = 256
 """Images of a shard: fewer than in one process, so that there are enough shards for all workers."""
 AHEAD = 2
@@ -134,14 +135,38 @@ def _connected(address: str) -> tuple[Client, str, Callable[[], None]]:
     return client, address, lambda: None
 
 
+# --- in a worker --------------------------------------------------------------------------------------------
+
+_alone = threading.Lock()
+"""A worker with several threads makes one shard at a time: libraries draw from generators that threads share."""
+
+
+def _arrived(parcel: Parcel) -> Parcel:
+    """What shards need, where a worker keeps it; the scheduler can make it again wherever it is needed."""
+    return parcel
+
+
+def work(parcel: Parcel, shard: Shard, digest: str) -> list[Piece]:
+    """The pieces of a shard whose data are those of `digest`; `ClusterError` when they are not."""
+    if shard.digest() != digest:
+        raise ClusterError("images arrived at a worker otherwise than they were sent")
+    with _alone:
+        load_tensorflow()
+        with limits.within(f"the attack {shard.attack.name}", shard.seconds, shard.gib):
+            return made(parcel.opened(), shard)
+
+
+# --- in the command's process ---------------------------------------------------------------------------------
+
+
 class Cluster:
     """The workers of a scheduler."""
 
     size, several = SIZE, True
 
-    def __init__(self, client: Client, where: str, stop: Callable[[], None]) -> None:
-        """`where` the scheduler is, in words; `stop` is called in the end."""
-        self._client, self._where, self._stop = client, where, stop
+    def __init__(self, client: Client, where: str, stop: Callable[[], None], maker: Maker = work) -> None:
+        """`where` the scheduler is, in words; `stop` is called in the end; `maker` makes a shard in a worker."""
+        self._client, self._where, self._stop, self._maker = client, where, stop, maker
         self._workers, self._looked, self._seen = 0, 0.0, time.monotonic()
 
     def close(self) -> None:
@@ -177,7 +202,7 @@ class Cluster:
                 self._look()
                 while waiting and len(going) < AHEAD * max(1, self._workers):
                     place, shard = waiting.popleft()
-                    future = self._submit(work, model, shard.alone(), shard.digest())
+                    future = self._submit(self._maker, model, shard.alone(), shard.digest())
                     going[future.key] = place, future
                     done.add(future)
                 for future, result in _ready(done):
@@ -247,24 +272,3 @@ def _ready(done: Any) -> list[tuple[Future, Any]]:
     except queue.Empty:
         return []
     return [first, *done.next_batch(block=False)]
-
-
-# --- in a worker --------------------------------------------------------------------------------------------
-
-_alone = threading.Lock()
-"""A worker with several threads makes one shard at a time: libraries draw from generators that threads share."""
-
-
-def _arrived(parcel: Parcel) -> Parcel:
-    """What shards need, where a worker keeps it; the scheduler can make it again wherever it is needed."""
-    return parcel
-
-
-def work(parcel: Parcel, shard: Shard, digest: str) -> list[Piece]:
-    """The pieces of a shard whose data are those of `digest`; `ClusterError` when they are not."""
-    if shard.digest() != digest:
-        raise ClusterError("images arrived at a worker otherwise than they were sent")
-    with _alone:
-        load_tensorflow()
-        with limits.within(f"the attack {shard.attack.name}", shard.seconds, shard.gib):
-            return made(parcel.opened(), shard)
