@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import PROJECT_ROOT
 from tests.frozen import frozen
-from tests.test_servers import free_port
+from tests.test_servers import free_port, wait_until
 
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="distributed is not installed (requirements-cluster.txt)"
@@ -77,3 +79,46 @@ def test_workers_that_cannot_be_had_are_one_line_and_status_2(
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "state").exists()
+
+
+def below(pid: int) -> list[psutil.Process]:
+    """The workers of a command, and whoever else it started."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+@needs_dask
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_command_however_it_ends(model: Path, tmp_path: Path, end: signal.Signals) -> None:
+    told = os.environ | {"GAUNTLET_STATE": str(tmp_path / "state"), "MLFLOW_TRACKING_URI": ""}
+    told = {name: value for name, value in told.items() if value}
+    words = ["attack", "--model", str(model), "--attack", "pgd:max_iter=10000,early_stop=False", "--workers", "2"]
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "flows", *words]
+        process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=told, stdout=log, stderr=log, start_new_session=True)
+    busy: list[psutil.Process] = []
+    wait_until(lambda: process.poll() is not None or at_work(busy, process.pid), tmp_path / "log", 200)
+    assert process.poll() is None, (tmp_path / "log").read_text()
+    started = below(process.pid)
+    process.send_signal(end)
+    status = process.wait(120)
+    assert status == (1 if end == signal.SIGTERM else -9)
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert not alive
+
+
+def at_work(busy: list[psutil.Process], pid: int) -> bool:
+    """Whether two processes below `pid` have TensorFlow loaded, and so make shards."""
+    busy[:] = [one for one in below(pid) if one.is_running() and resident(one) > 300e6]
+    return len(busy) >= 2
+
+
+def resident(process: psutil.Process) -> int:
+    """Bytes in memory; 0 of a process that has ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

@@ -132,6 +132,17 @@ def test_a_limit_holds_in_a_worker(job: Job, two: Cluster) -> None:
         run(asked, replace(job, hands=two), first)
 
 
+@needs_dask
+@pytest.mark.slow
+def test_nobody_else_of_the_machine_can_send_work(two: Cluster) -> None:
+    from distributed import Client
+
+    address = two._client.scheduler_info()["address"]
+    assert address.startswith("tls://127.0.0.1:")
+    with pytest.raises((OSError, TimeoutError)):
+        Client(address.replace("tls", "tcp"), timeout=5, set_as_default=False)
+
+
 # --- kills --------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +253,25 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_next_run_goes_on(
     assert len(killed.kept) + len(after.kept) == 2 * 5
     monkeypatch.setattr(OneByOne, "size", 60)
     assert_alike(results, run(asked, job, first))
+
+
+class NobodyThere:
+    """A client whose scheduler has no workers."""
+
+    loop = None
+
+    def nthreads(self) -> dict[str, int]:
+        return {}
+
+
+def test_a_scheduler_without_workers_is_waited_for_and_then_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: Any = NobodyThere()
+    waiting = Cluster(alone, "tcp://somewhere", lambda: None)
+    waiting._look()
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "PATIENCE", 0.0)
+    with pytest.raises(ClusterError, match="no worker is there, at the scheduler of tcp://somewhere, for 0 seconds"):
+        waiting._look()
 
 
 # --- what is checked on arrival -----------------------------------------------------------------------------
