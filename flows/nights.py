@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import subprocess  # nosec B404: the command is this module
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,10 +114,12 @@ def _start(night: NightlyConfig) -> subprocess.Popen[bytes]:
     told["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT_ROOT), told.get("PYTHONPATH"))))
     with log_of(night.name).open("wb") as log:
         words = [sys.executable, "-m", "flows.nights"]
-        process = subprocess.Popen(words, env=told, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        process = subprocess.Popen(  # nosec B603
+            words, env=told, stdin=subprocess.PIPE, stdout=log, stderr=log
+        )
     if process.stdin is not None:
-        process.stdin.write(night.model_dump_json().encode())
-        process.stdin.close()
+        with suppress(BrokenPipeError), process.stdin:  # of one that has ended already
+            process.stdin.write(night.model_dump_json().encode())
     return process
 
 

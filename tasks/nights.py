@@ -20,8 +20,8 @@ from tasks.store import connection, tracking
 if TYPE_CHECKING:
     import pandas as pd
 
-STATUS = {"PASS": 0, "INCONCLUSIVE": 3, "FAIL": 1, "INVALID": 1}
-"""Exit status of a night by its verdict; any other way to end is no verdict."""
+VERDICTS = {0: ("PASS",), 3: ("INCONCLUSIVE",), 1: ("FAIL", "INVALID")}
+"""The verdicts with which a night ends, by its exit status; any other way to end is none."""
 FAILED = "FAILED"
 MILD = (2, 3, 0)
 """Exit statuses that are better than 1, from bad to good."""
@@ -58,7 +58,7 @@ def judged(parent: str, ended: Ended) -> Judged:
     run = tracking.below(parent, "nightly").get(ended.name)
     tags: dict[str, str] = run.data.tags if run else {}
     verdict = tags.get("gauntlet.verdict", FAILED)
-    if not run or STATUS.get(verdict) != ended.status:
+    if not run or verdict not in VERDICTS.get(ended.status, ()):
         return Judged(**ended.model_dump(), verdict=FAILED, reasons=(reason(ended),), run_id=run and run.info.run_id)
     reasons = tuple(tracking.records(run.info.run_id).get("reasons", ()))
     return Judged(**ended.model_dump(), verdict=verdict, reasons=reasons, run_id=run.info.run_id)
