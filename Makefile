@@ -34,8 +34,8 @@ serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARG
 	@$(BIN)/python -m mlflow_server.serve $(ARGS)
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-# Without these the tests of PyTorch, ONNX and the shared stores say why they are skipped.
-EXTRAS := -r requirements-torch.txt -r requirements-onnx.txt -r requirements-server.txt --extra-index-url $(TORCH_INDEX)
+# Without these the tests of PyTorch, ONNX, workers and the shared stores say why they are skipped.
+EXTRAS := -r requirements-torch.txt -r requirements-onnx.txt -r requirements-server.txt -r requirements-cluster.txt --extra-index-url $(TORCH_INDEX)
 NUMERIC := tests/gauntlet/attacks tests/gauntlet/evaluation tests/gauntlet/models
 
 test: $(VENV)/.installed-dev ## Run the quick tests, a file to a processor: [ARGS="-k name"]
@@ -88,8 +88,9 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@$(PIP) install -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
-$(VENV)/.installed-extras: requirements-torch.txt requirements-onnx.txt requirements-server.txt $(VENV)/.installed-dev
-	@echo "Installing PyTorch, ONNX and the clients of Postgres and S3 into $(VENV)"
+$(VENV)/.installed-extras: requirements-torch.txt requirements-onnx.txt requirements-server.txt requirements-cluster.txt \
+  $(VENV)/.installed-dev
+	@echo "Installing PyTorch, ONNX, Dask and the clients of Postgres and S3 into $(VENV)"
 	@$(PIP) install -c constraints.txt $(EXTRAS)
 	@touch $@
 

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from flows.command import flow, main
-from flows.settings import BatterySettings, ModelSettings, context, result
+from flows.settings import BatterySettings, ModelSettings, WorkerSettings, context, result
 from gauntlet.errors import GateError, SettingError
 
 
-class AttackConfig(ModelSettings, BatterySettings):
+class AttackConfig(ModelSettings, BatterySettings, WorkerSettings):
     """Settings of the flow `attack`."""
 
     model: str | None = Field(

@@ -38,7 +38,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"gauntlet {version()}")
     elif name in COMMANDS:
         sys.argv = [f"gauntlet {name}", *rest]
-        runpy.run_module(COMMANDS[name], run_name="__main__")
+        # altered, since pydantic looks for a class's annotations in the module that its name says
+        runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
     else:
         print(f"error: no command {name[:60]!a}{_meant(name)}; `gauntlet` lists all", file=sys.stderr)
         return 2

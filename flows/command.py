@@ -24,10 +24,10 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -91,6 +91,9 @@ class Settings(Stated, Chosen):
         return self
 
 
+S = TypeVar("S", bound=Settings)
+
+
 @dataclass(frozen=True)
 class Command:
     """A flow that has not been made yet."""
@@ -108,6 +111,8 @@ class Command:
 
 
 _DECLARED: dict[str, Command] = {}
+PROGRAMS = ("__main__", "__mp_main__")
+"""What a module is called that is run as a program, and that program's in processes it starts."""
 
 
 def flow(config: type[Settings], **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -115,7 +120,7 @@ def flow(config: type[Settings], **options: Any) -> Callable[[Callable[..., Any]
 
     def decorate(function: Callable[..., Any]) -> Any:
         command = _DECLARED[function.__module__] = Command(function, config, options)
-        return command if function.__module__ == "__main__" else command.make()
+        return command if function.__module__ in PROGRAMS else command.make()
 
     return decorate
 
@@ -169,11 +174,17 @@ def main(command: Command, argv: Sequence[str] | None = None) -> None:
     gc.set_threshold(*COLLECTING)
     options = vars(_parser(command).parse_args(argv))
     as_json, debug = options.pop("json"), options.pop("debug")
+    given = {key: value for key, value in options.items() if value is not None}
+    perform(command, lambda: _config(command.config, given).typed(), as_json, debug)
+
+
+def perform(command: Command, read: Callable[[], Settings], as_json: bool = False, debug: bool = False) -> NoReturn:
+    """Run a flow with the settings that are `read`, tell how it ended, and exit."""
     signal.signal(signal.SIGTERM, _terminated)
     # errors are told once, by _explain
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     try:
-        config = _config(command.config, {key: value for key, value in options.items() if value is not None}).typed()
+        config = read()
         tracking_uri(config.tracking_uri)
         config.check()
         result = _run(command, config)
@@ -208,13 +219,18 @@ def _terminated(*_: object) -> None:
 
 
 def _config(config: type[Settings], options: dict[str, Any]) -> Settings:
+    return checked(config, options, lambda key: "--" + key.replace("_", "-"), "see --help")
+
+
+def checked(config: type[S], options: Mapping[str, Any], spelt: Callable[[str], str], fix: str) -> S:
+    """The settings of `options`; `SettingError` in one line at the field, `spelt` as the user did."""
     try:
         return config(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        field = "--" + str(first["loc"][0] if first["loc"] else "").replace("_", "-")
         got = one_line(repr(first["input"]), 100)
-        raise SettingError(f"{first['msg']}, got {got}", where=field, fix="see --help") from None
+        where = spelt(str(first["loc"][0] if first["loc"] else ""))
+        raise SettingError(f"{first['msg']}, got {got}", where=where, fix=fix) from None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from flows.problems import Problems
-from flows.settings import ROLE, BatterySettings, TrainingSettings
+from flows.settings import ROLE, BatterySettings, TrainingSettings, WorkerSettings
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
 from gauntlet.errors import GateError, ModelError, SettingError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasks.gate import Evaluated
 
 
-class NightlyConfig(TrainingSettings, BatterySettings):
+class NightlyConfig(TrainingSettings, BatterySettings, WorkerSettings):
     """Settings of the flow `nightly`."""
 
     candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; else one is trained")
@@ -46,9 +46,18 @@ class NightlyConfig(TrainingSettings, BatterySettings):
     promote: bool = Field(False, description="make the candidate the champion if it passes, or if there is none yet")
     nights: int = Field(30, ge=1, le=1_000, description="nights of the trend")
     notify: str | None = Field(None, description="Prefect block KIND/NAME to tell the verdict; else GAUNTLET_WEBHOOK")
+    name: str = Field("nightly", pattern=ROLE, description="of the night's run")
+    parent: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MLflow run that the night is listed below")
+    models: str | None = Field(None, description="FILE.yaml, a list of these settings: a night for each, and one page")
+    at_once: int = Field(1, ge=1, le=64, description="nights of a list that run at a time, each in its own process")
 
     def check(self) -> None:
-        """Refuse as well triggers that no image of this data can carry."""
+        """Refuse as well triggers that no image of this data can carry; of a list, every entry is checked."""
+        from flows import nights
+
+        if self.models:
+            nights.check(self)
+            return
         super().check()
         self.floors()
         dataset = self.data()

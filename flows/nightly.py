@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from flows.command import flow, main
 from flows.night import Night, NightlyConfig
 from flows.settings import context, result
-from gauntlet.errors import GateError
+from gauntlet.errors import GateError, SettingError
+
+if TYPE_CHECKING:
+    from tasks.nights import Judged
 
 INCONCLUSIVE = 3
 """Exit status of a night that is neither; FAIL and INVALID fail the flow."""
@@ -16,15 +21,20 @@ INCONCLUSIVE = 3
 @flow(NightlyConfig)
 def nightly(config: NightlyConfig) -> Any:
     """Candidate against champion on the same images, seeds and tools: PASS, FAIL or INCONCLUSIVE, and why."""
+    return _several(config) if config.models else _one(config)
+
+
+def _one(config: NightlyConfig) -> Any:
     from tasks.gate import gate
     from tasks.night import page
     from tasks.notify import notify
     from tasks.store import tracking, versions
 
-    where, asked = context(config), (config.candidate, config.champion)
+    where = context(config).model_copy(update={"parent": config.parent})
+    asked = config.candidate, config.champion
     given = [uri and versions.version_uri(uri) for uri in asked]
     params = config.model_dump(mode="json", exclude={"tracking_uri"})
-    with tracking.run("nightly", where, where.load(), name="nightly", params=params) as parent:
+    with tracking.run("nightly", where, where.load(), name=config.name, params=params) as parent:
         night = Night(config, where.below(parent.id), parent.id)
         candidate, champion = night.models(*given)
         night.check_audit()
@@ -57,6 +67,41 @@ def _ended(run_id: str, config: NightlyConfig) -> Any:
         return found
     told = "; ".join(reasons)[:1_000]
     return Completed(name="Inconclusive", message=told, data=found | {"exit_status": INCONCLUSIVE})
+
+
+def _several(config: NightlyConfig) -> Any:
+    """A night for each model of a list; what they came to is told when all have ended."""
+    from flows import nights
+    from tasks import nights as list_of
+    from tasks.store import connection, tracking
+
+    listed = nights.listed(config)
+    where, params = context(listed[0]), config.model_dump(mode="json", exclude={"tracking_uri"})
+    ended: list[list_of.Judged] = []
+    with tracking.run("nights", where, None, name="nights", params=params) as parent:
+        below = [one.model_copy(update={"parent": parent.id}) for one in listed]
+        for one in nights.run(below, config.at_once):
+            ended.append(list_of.judged(parent.id, one))
+            print(ended[-1].line, file=sys.stderr)
+        list_of.page(parent.id, ended)
+    list_of.show(parent.id, connection.connect(config.tracking_uri))
+    return _worst(ended, result(parent.id, config))
+
+
+def _worst(ended: Sequence[Judged], found: dict[str, Any]) -> Any:
+    """End as the worst of the nights did."""
+    from prefect.states import Completed
+
+    from tasks import nights
+
+    status, told = nights.worst(ended), nights.told(ended)
+    if status == 1:
+        raise GateError(f"of {len(ended)} nights {told}")
+    if status == 2:
+        raise SettingError(f"of {len(ended)} nights {told}", where="models")
+    if status == INCONCLUSIVE:
+        return Completed(name="Inconclusive", message=told, data=found | {"exit_status": INCONCLUSIVE})
+    return found
 
 
 if __name__ == "__main__":

@@ -94,6 +94,21 @@ class BatterySettings(Settings):
         return Battery(**asked).fitted(self.data().n_classes)
 
 
+class WorkerSettings(Settings):
+    """Who makes a battery's shards, where it is not the command's own process."""
+
+    workers: int | None = Field(None, ge=1, le=1_024, description="processes of this machine that attacks go to")
+    cluster: str | None = Field(None, description="tcp://HOST:PORT of a Dask scheduler whose workers attacks go to")
+
+    def check(self) -> None:
+        """Refuse as well workers that cannot be had."""
+        if self.workers or self.cluster:
+            from gauntlet.evaluation.cluster import check
+
+            check(self.workers, self.cluster)
+        super().check()
+
+
 class PoisoningSettings(Settings):
     """How the training set is poisoned."""
 
@@ -165,7 +180,8 @@ def context(config: Settings) -> Context:
     from tasks.store import connection
 
     connection.connect(config.tracking_uri)
-    return Context(**{name: getattr(config, name) for name in Settings.model_fields})
+    told = [*Settings.model_fields, *(WorkerSettings.model_fields if isinstance(config, WorkerSettings) else ())]
+    return Context(**{name: getattr(config, name) for name in told})
 
 
 def result(run_id: str, config: Settings) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from flows.command import flow, main
 from flows.problems import Problems
-from flows.settings import BatterySettings, PoisoningSettings, TrainingSettings, context
+from flows.settings import BatterySettings, PoisoningSettings, TrainingSettings, WorkerSettings, context
 from gauntlet.defenses.training import AdversarialTraining, AnyDefense, OnTheFly
 
 
-class SuiteConfig(TrainingSettings, BatterySettings, PoisoningSettings):
+class SuiteConfig(TrainingSettings, BatterySettings, PoisoningSettings, WorkerSettings):
     """Settings of the flow `suite`."""
 
     defense: tuple[AnyDefense, ...] = Field(

@@ -8,6 +8,7 @@
     │   └── LimitError            a model took more time or memory than it may
     ├── AttackError               an attack broke its promises (shape, NaN, budget, bounds)
     ├── GateError                 a gate was not passed (findings above the allowed severity)
+    ├── ClusterError              the scheduler or the workers are gone
     └── TrackingError             the tracking store cannot be reached or read
 
 An `InputError` says what is wrong, where, and what to do:
@@ -65,6 +66,10 @@ class AttackError(GauntletError):
 
 class GateError(GauntletError):
     """A gate was not passed."""
+
+
+class ClusterError(GauntletError):
+    """The scheduler or the workers that shards were sent to are gone."""
 
 
 class TrackingError(GauntletError):

@@ -91,6 +91,12 @@ def check() -> None:
         _check_memory(clock)
 
 
+def check_spent(what: str, seconds: float, allowed: float) -> None:
+    """Raise `LimitError` when what was asked of a model elsewhere took more than is allowed."""
+    if seconds > allowed:
+        raise _late(_Clock(what, allowed, GIB, 0.0))
+
+
 def _check_memory(clock: _Clock) -> None:
     resident = _resident() / 2**30
     if resident > clock.gib:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from gauntlet import limits
 from gauntlet.attacks import Attack
 from gauntlet.certify import Certified
 from gauntlet.checkpoint import Checkpoint, sweep
-from gauntlet.evaluation.battery import SHARD, Battery, Job, rescored
+from gauntlet.evaluation.battery import Battery, Job, rescored
 from gauntlet.evaluation.battery import run as run_battery
 from gauntlet.evaluation.clean import Clean, evaluate
 from gauntlet.evaluation.outcome import Attacked, labelled
+from gauntlet.evaluation.parcel import check as check_sendable
 from gauntlet.evaluation.provenance import code_digest, identity
+from gauntlet.evaluation.shards import SHARD
 from gauntlet.models.adapter import INVERTED
 from gauntlet.models.loaded import Loaded
 from gauntlet.progress import part
@@ -66,6 +69,8 @@ def attack(
     battery = battery.without_early_stop() if transfer or save_images else battery
     battery.check(dataset.input_shape, len(dataset.x_test))
     battery.check_access(loaded.classifier, other.classifier if other else None)
+    if context.workers or context.cluster:
+        check_sendable(*(one.classifier for one in (loaded, other) if one))
     name, scenario = f"{'transfer to' if transfer else 'attack'} {role}", _knowledge(loaded, transfer)
     params = _params(context, target, battery, dataset) | {"source": source.model if source else images_of}
     with tracking.run("attack", context, dataset, name=name, model=role, scenario=scenario, params=params) as run:
@@ -73,6 +78,7 @@ def attack(
             with limits.within("the clean evaluation", battery.max_seconds, battery.max_memory):
                 clean = evaluate(loaded.classifier, dataset.x_test, dataset.y_test, dataset.class_names)
                 job = _job(context, dataset, loaded, clean, other, None if save_images or bank else SHARD)
+                job = job if images_of else replace(job, hands=context.hands())
             certified = battery.certified(job, context.images, part(progress, 0, 0.2 * bool(battery.certify)))
             if images_of:
                 results = _rescored(battery, job, tracking.arrays(images_of, "adversarial.npz"))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gauntlet.data.datasets import Dataset
+    from gauntlet.evaluation.shards import Hands
 
 
 class Context(Stated):
@@ -31,6 +32,9 @@ class Context(Stated):
     """The MLflow run that this stage's run is a child of."""
     key: str | None = None
     """A digest of all that the stage depends on, where its run may be taken again."""
+    workers: int | None = None
+    cluster: str | None = None
+    """Who makes a battery's shards (`gauntlet.evaluation.cluster.hands`); without both, this process."""
 
     def below(self, parent: str) -> Context:
         """The same, for the children of a run."""
@@ -51,6 +55,12 @@ class Context(Stated):
     def images(self, n: int | None) -> NDArray[np.int64]:
         """Positions of `n` test images, None for all."""
         return self.load().test_subset(n, self.seed, self.fold)
+
+    def hands(self) -> Hands:
+        """Who makes a battery's shards; workers are started, or reached, when they are first asked for."""
+        from gauntlet.evaluation.cluster import hands
+
+        return hands(self.workers, self.cluster)
 
     def load(self) -> Dataset:
         """The data set, read once a process."""

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "measurement", "threat", "limits", "declare", "state", "checkpoint", "progress", "quiet", "roc"}
+GROUND = {
+    "errors", "measurement", "threat", "limits", "declare", "state", "checkpoint", "progress", "quiet", "roc",
+    "yamlfile",
+}  # fmt: skip
 LEVELS = [
     GROUND,
     {"data", "assurance"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,17 +15,15 @@ from gauntlet.attacks import PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd,
 from gauntlet.certify import AnyCertifier, Certified, certify
 from gauntlet.checkpoint import Checkpoint
 from gauntlet.errors import SettingError
-from gauntlet.evaluation.clean import cross_entropies
 from gauntlet.evaluation.outcome import Attacked, Knowledge, labelled
+from gauntlet.evaluation.shards import SHARD, Bench, Hands, OneByOne, Piece, Shard, scored
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
 from gauntlet.models.access import Access, Target
 from gauntlet.progress import Progress, part, silent
-from gauntlet.threat import Budget, Images, Labels, lengths
+from gauntlet.threat import Budget, Images, Labels
 
 Subset = Callable[[int | None], NDArray[np.int64]]
 """Positions of so many test images; None for all."""
-SHARD = 1_024
-"""Images that an attack gets at once, and a piece of a checkpoint: bounds the memory."""
 ITERATIVE_IMAGES = 1_000
 """Test images that an iterative attack gets when no number is asked for."""
 
@@ -142,6 +139,13 @@ class Job:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     keep: int | None = SHARD
     """Attacked images to keep in memory of each result; None for all."""
+    hands: Hands = field(default_factory=OneByOne)
+    """Who makes the shards: this process, or workers."""
+
+    @property
+    def bench(self) -> Bench:
+        """What shards are attacked on."""
+        return Bench(self.target, self.seed, self.source)
 
     @property
     def knowledge(self) -> Knowledge:
@@ -161,22 +165,42 @@ def run(
     In a cascade the images that an adversary breaks at a budget are spared the later attacks of that norm and budget,
     and those that are `certified` are spared all of them.
     """
-    attacks, results = battery.ordered(), list[Attacked]()
-    proven = spared(certified, len(job.x)) if battery.is_cascade else {}
+    results, proven = list[Attacked](), spared(certified, len(job.x)) if battery.is_cascade else {}
     survivors: dict[tuple[str, float], Attacked] = {}
-    for number, one in enumerate(attacks):
-        step = part(progress, number / len(attacks), (number + 1) / len(attacks))
-        budgets = one.budgets(battery.eps, job.x.shape[-1])
-        before = {eps: survivors[one.norm, eps] for eps in budgets if (one.norm, eps) in survivors}
-        index = subset(battery.images(one, len(job.x)))
-        with limits.within(f"the attack {one.name}", battery.max_seconds, battery.max_memory):
-            known = {eps: proven[one.norm, eps] for eps in budgets if (one.norm, eps) in proven and one.adversary}
-            made = attack_all(one, job, index, budgets, before if one.adversary else {}, known, step)
-        for result in made:
-            results.append(result)
-            if battery.is_cascade and one.adversary:
-                survivors[one.norm, result.eps] = result
+    stages, count = _stages(battery, job.hands), len(battery.attack)
+    for number, stage in stages:
+        step = part(progress, number / count, (number + len(stage)) / count)
+        plans = [_planned(battery, one, job, subset, survivors, proven) for one in stage]
+        told = ", ".join(one.name for one in stage)
+        with limits.within(f"the attack {told}", len(stage) * battery.max_seconds, battery.max_memory):
+            results += _gathered(plans, job, step)
+        if battery.is_cascade:
+            survivors |= {(r.attack.norm, r.eps): r for r in results[-len(plans[0].budgets) :] if r.attack.adversary}
     return labelled(results)
+
+
+def _stages(battery: Battery, hands: Hands) -> list[tuple[int, list[Attack]]]:
+    """What is attacked with at a time, and how many attacks are before it: a cascade goes attack by attack."""
+    attacks = battery.ordered()
+    if hands.several and not battery.is_cascade:
+        return [(0, attacks)]
+    return [(number, [one]) for number, one in enumerate(attacks)]
+
+
+def _planned(
+    battery: Battery,
+    one: Attack,
+    job: Job,
+    subset: Subset,
+    survivors: Mapping[tuple[str, float], Attacked],
+    proven: Mapping[tuple[str, float], NDArray[np.bool_]],
+) -> Plan:
+    """An attack at its budgets, on its images."""
+    budgets, index = one.budgets(battery.eps, job.x.shape[-1]), subset(battery.images(one, len(job.x)))
+    at = [eps for eps in budgets if one.adversary]
+    before = {eps: survivors[one.norm, eps] for eps in at if (one.norm, eps) in survivors}
+    known = {eps: proven[one.norm, eps] for eps in at if (one.norm, eps) in proven}
+    return plan(one, job, index, budgets, before, known, (battery.max_seconds, battery.max_memory))
 
 
 def spared(certified: Sequence[Certified], n: int) -> dict[tuple[str, float], NDArray[np.bool_]]:
@@ -188,128 +212,101 @@ def spared(certified: Sequence[Certified], n: int) -> dict[tuple[str, float], ND
     return found
 
 
-def attack_all(
+@dataclass(frozen=True)
+class Plan:
+    """One attack at several budgets, cut into shards."""
+
+    attack: Attack
+    index: NDArray[np.int64]
+    budgets: Sequence[float]
+    tried: Mapping[float, NDArray[np.bool_]]
+    before: Mapping[float, Attacked]
+    shards: list[Shard]
+
+
+def plan(
     attack: Attack,
     job: Job,
     index: NDArray[np.int64],
     budgets: Sequence[float],
-    before: dict[float, Attacked] | None = None,
+    before: Mapping[float, Attacked] | None = None,
     proven: Mapping[float, NDArray[np.bool_]] | None = None,
-    progress: Progress = silent,
-) -> list[Attacked]:
+    most: tuple[float, float] = (SECONDS, GIB),
+) -> Plan:
     """One attack at several budgets on the test images `index`; of those in `before`, on the ones still correct.
 
-    Images that are `proven` at a budget (of all test images) are not tried at it.
+    Images that are `proven` at a budget (of all test images) are not tried at it. `most` are seconds and GiB.
     """
     before, proven = before or {}, proven or {}
     tried = {eps: before[eps].robust if eps in before else np.ones(len(index), bool) for eps in budgets}
     tried |= {eps: tried[eps] & ~known[index] for eps, known in proven.items()}
-    starts = range(0, len(index), SHARD)
-    pieces: dict[float, list[dict[str, Any]]] = {eps: [] for eps in budgets}
-    for number, start in enumerate(starts):
-        rows = np.arange(start, min(start + SHARD, len(index)))
-        made = _piece(attack, job, index[rows], {eps: tried[eps][rows] for eps in budgets})
-        for place, eps in enumerate(budgets):
-            room = len(index) if job.keep is None else job.keep
-            pieces[eps].append(made[place] | {"images": made[place]["images"][: max(0, room - start)]})
-        progress(f"{attack.name}, {min(start + SHARD, len(index)):,} of {len(index):,}", (number + 1) / len(starts))
-    return [_result(attack, job, index, eps, pieces[eps], tried[eps], before.get(eps)) for eps in budgets]
+    shards = []
+    for start in range(0, len(index), job.hands.size):
+        rows = slice(start, start + job.hands.size)
+        at = index[rows]
+        for together in [tuple(budgets)] if attack.minimal else [(eps,) for eps in budgets]:
+            masks = {eps: tried[eps][rows] for eps in together}
+            shards.append(Shard(attack, at, (job.x, job.y), at, masks, start, *most))
+    return Plan(attack, index, budgets, tried, before, shards)
 
 
-def _piece(
-    attack: Attack, job: Job, index: NDArray[np.int64], tried: dict[float, NDArray[np.bool_]]
-) -> list[dict[str, Any]]:
-    """One shard at every budget: from the checkpoint, or made, scored and kept there."""
-    facts = [attack.model_dump_json(), *(f"{eps!r} {mask.tobytes().hex()}" for eps, mask in tried.items())]
-    keys = [" ".join([*facts, repr(eps), index.tobytes().hex(), str(job.seed), job.knowledge]) for eps in tried]
-    known = [piece for key in keys if (piece := job.checkpoint.load(key)) is not None]
-    if len(known) == len(keys):
-        return known
-    made = _made(attack, job, index, tried)
-    for key, piece in zip(keys, made, strict=True):
-        job.checkpoint.save(key, piece)
-    return made
+def attack_all(
+    attack: Attack, job: Job, index: NDArray[np.int64], budgets: Sequence[float], progress: Progress = silent
+) -> list[Attacked]:
+    """One attack at several budgets on the test images `index`."""
+    return _gathered([plan(attack, job, index, budgets)], job, progress)
 
 
-def _made(
-    attack: Attack, job: Job, index: NDArray[np.int64], tried: dict[float, NDArray[np.bool_]]
-) -> list[dict[str, Any]]:
-    """Per budget: images, calls and outcomes of the images that are tried; the others have their clean ones."""
-    found, smallest = [], None
-    for eps, mask in tried.items():
-        started, x = time.perf_counter(), job.x[index]
-        images, calls = x.copy(), np.zeros(len(x), np.int64)
-        if attack.minimal:
-            # One search serves all budgets: its images are cut back to each of them.
-            smallest = smallest or _craft(attack, job, index, np.logical_or.reduce(list(tried.values())), eps)
-            images[mask] = attack.clip(smallest[0][mask], x[mask], eps, job.target.clip_values)
-            calls[mask] = smallest[1][mask]
-        elif mask.any():
-            images, calls = _craft(attack, job, index, mask, eps)
-        scored = _scored(job, index, images) | {"calls": calls}
-        if smallest and attack.norm in ("inf", "2"):
-            scored["distance"] = np.where(mask, _distances(attack, job, index, smallest[0]), np.nan)
-        found.append(scored | {"seconds": np.float64(time.perf_counter() - started)})
-    return found
+def _gathered(plans: Sequence[Plan], job: Job, progress: Progress) -> list[Attacked]:
+    """Every shard's pieces, from the checkpoint or made and kept there, put together budget by budget."""
+    shards = [shard for plan in plans for shard in plan.shards]
+    facts = f"{job.seed} {job.knowledge}"
+    pieces = [_known(job, shard, facts) for shard in shards]
+    missing = [place for place, found in enumerate(pieces) if found is None]
+    for done, (number, fresh) in enumerate(job.hands.make(job.bench, [shards[place] for place in missing]), 1):
+        place = missing[number]
+        for key, piece in zip(shards[place].keys(facts), fresh, strict=True):
+            job.checkpoint.save(key, piece)
+        pieces[place] = [_lean(piece, shards[place].start, job.keep) for piece in fresh]
+        progress(f"{shards[place].attack.name}, {done:,} of {len(missing):,} shards", done / len(missing))
+    each = iter([found or [] for found in pieces])
+    return [result for plan in plans for result in _results(plan, job, [next(each) for _ in plan.shards])]
 
 
-def _craft(
-    attack: Attack, job: Job, index: NDArray[np.int64], mask: NDArray[np.bool_], eps: float
-) -> tuple[Images, NDArray[np.int64]]:
-    """Attacked images and calls of the rows of `mask`, clean images and none of the others.
-
-    A search for the smallest perturbation has no budget.
-    """
-    x, y = job.x[index], job.y[index]
-    images, calls = x.copy(), np.zeros(len(x), np.int64)
-    if mask.any():
-        make = attack.smallest if attack.minimal else attack.run
-        made = make(job.source or job.target, x[mask], y[mask], eps, job.seed, index[mask])
-        images[mask], calls[mask] = made.images, made.calls
-    return images, calls
+def _known(job: Job, shard: Shard, facts: str) -> list[Piece] | None:
+    """The pieces of a shard that the checkpoint has, when it has all of them."""
+    found = [piece for key in shard.keys(facts) if (piece := job.checkpoint.load(key)) is not None]
+    return [_lean(piece, shard.start, job.keep) for piece in found] if len(found) == len(shard.tried) else None
 
 
-def _scored(job: Job, index: NDArray[np.int64], images: Images) -> dict[str, Any]:
-    """What the scored model makes of images; the perturbation is measured here, not believed."""
-    clean, labels = job.x[index], job.y[index]
-    scores = job.target.predict(images)
-    return {
-        "images": images,
-        "predictions": scores.argmax(axis=1).astype(np.int64),
-        "losses": cross_entropies(scores, labels),
-        "linf": lengths(images - clean, "inf"),
-        "l2": lengths(images - clean, "2"),
-    }
+def _lean(piece: Piece, start: int, keep: int | None) -> Piece:
+    """A piece with the images that are among the first `keep` of its attack alone."""
+    return piece if keep is None else piece | {"images": piece["images"][: max(0, keep - start)]}
 
 
-def _distances(attack: Attack, job: Job, index: NDArray[np.int64], smallest: Images) -> NDArray[np.float64]:
-    """The norm of the smallest perturbations, infinite where the image is not fooled."""
-    norm: Any = attack.norm
-    wrong = job.target.labels(smallest) != job.y[index]
-    return np.where(wrong, lengths(smallest - job.x[index], norm), np.inf)
+def _results(plan: Plan, job: Job, made: Sequence[Sequence[Piece]]) -> list[Attacked]:
+    """The pieces of all shards as one result a budget; what was not tried is as the attack before left it."""
+    by_budget: dict[float, list[Piece]] = {eps: [] for eps in plan.budgets}
+    for shard, pieces in zip(plan.shards, made, strict=True):
+        for eps, piece in zip(shard.tried, pieces, strict=True):
+            by_budget[eps].append(piece)
+    return [_result(plan, job, eps, by_budget[eps]) for eps in plan.budgets]
 
 
-def _result(
-    attack: Attack,
-    job: Job,
-    index: NDArray[np.int64],
-    eps: float,
-    pieces: list[dict[str, Any]],
-    tried: NDArray[np.bool_],
-    before: Attacked | None,
-) -> Attacked:
-    """The pieces of all shards as one result; what was not tried is as the attack before left it."""
+def _result(plan: Plan, job: Job, eps: float, pieces: Sequence[Piece]) -> Attacked:
     columns: dict[str, Any] = {
         name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != "seconds"
     }
+    index, tried, before = plan.index, plan.tried[eps], plan.before.get(eps)
     if before is not None:
         left = {name: getattr(before, name) for name in ("predictions", "linf", "l2", "losses", "images")}
         for name, old in left.items():
             mask = tried[: len(old)].reshape(-1, *(1,) * (old.ndim - 1))
             columns[name] = np.where(mask, columns[name], old)
-    facts: dict[str, Any] = {"attack": attack, "eps": eps, "knowledge": job.knowledge, "index": index, "tried": tried}
+    facts: dict[str, Any] = {"attack": plan.attack, "eps": eps, "knowledge": job.knowledge, "index": index}
     facts |= {"labels": job.y[index], "clean_predictions": job.clean[index], "distance": columns.pop("distance", None)}
-    return Attacked(**facts, **columns, seconds=float(sum(piece["seconds"] for piece in pieces)))
+    seconds = float(sum(piece["seconds"] for piece in pieces))
+    return Attacked(**facts, **columns, tried=tried, seconds=seconds)
 
 
 def rescored(attack: Attack, eps: float, index: NDArray[np.int64], images: Images, job: Job) -> Attacked:
@@ -323,4 +320,5 @@ def rescored(attack: Attack, eps: float, index: NDArray[np.int64], images: Image
         "labels": job.y[index],
     }
     facts |= {"tried": nothing == 0, "calls": nothing, "clean_predictions": job.clean[index], "distance": None}
-    return Attacked(**facts, **_scored(job, index, images), seconds=0.0)
+    outcome = scored(job.target, job.x[index], job.y[index], images)
+    return Attacked(**facts, **outcome, seconds=0.0)

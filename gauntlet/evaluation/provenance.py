@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import platform
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gauntlet.declare import plugins
 
 if TYPE_CHECKING:
     from gauntlet.models.access import Target
@@ -43,6 +46,13 @@ def machine() -> str:
     isa = next((name for name in ISAS if name in flags), "")
     switches = [f"{name}={os.environ[name]}" for name in SWITCHES if name in os.environ]
     return " ".join(part for part in (platform.machine(), isa, *switches) if part)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the numbers depend on: libraries, packages that declare attacks or the like, the machine."""
+    packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "foolbox", "numpy", "scipy", "scikit-learn")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return found | plugins() | {"machine": machine()}
 
 
 def identity(model: Target) -> str | None:

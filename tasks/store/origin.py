@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 from functools import lru_cache
 from pathlib import Path
 
-from gauntlet.declare import plugins
-from gauntlet.evaluation.provenance import machine
+from gauntlet.evaluation.provenance import versions
 from gauntlet.state import CHECKOUT, PROJECT_ROOT
+
+__all__ = ["alive", "git_commit", "process", "tasks_digest", "versions"]
 
 
 def process() -> str:
@@ -43,10 +43,3 @@ def tasks_digest() -> str:
     """SHA-256 of the code that logs."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """The versions of what the numbers depend on: libraries, packages that declare attacks or the like, the machine."""
-    packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "foolbox", "numpy", "scipy", "scikit-learn")
-    installed = {package: importlib.metadata.version(package) for package in packages}
-    return installed | plugins() | {"machine": machine()}

@@ -243,11 +243,23 @@ PAGE = 1_000
 
 def newest(tags: Mapping[str, str]) -> Any | None:
     """The latest finished run with these `gauntlet.` tags, whatever its data set; the store must be connected."""
-    experiments = [e.experiment_id for e in MlflowClient().search_experiments(filter_string="name LIKE 'gauntlet-%'")]
     terms = [f"tags.`gauntlet.{name}` = '{value}'" for name, value in tags.items()]
-    same, order = " and ".join([*terms, "attributes.status = 'FINISHED'"]), ["attributes.start_time DESC"]
-    found = MlflowClient().search_runs(experiments, same, ViewType.ACTIVE_ONLY, 1, order) if experiments else []
-    return next(iter(found), None)
+    return next(iter(_everywhere(" and ".join([*terms, "attributes.status = 'FINISHED'"]), 1)), None)
+
+
+def below(run_id: str, stage: str) -> dict[str, Any]:
+    """The runs of a stage below a run by their names, whatever their data sets; of one name the latest."""
+    same = f"tags.`mlflow.parentRunId` = '{run_id}' and tags.`gauntlet.stage` = '{stage}'"
+    return {run.info.run_name: run for run in reversed(_everywhere(same, PAGE))}
+
+
+def _everywhere(filters: str, most: int) -> list[Any]:
+    """At most so many runs of all data sets, the latest first."""
+    experiments = [e.experiment_id for e in MlflowClient().search_experiments(filter_string="name LIKE 'gauntlet-%'")]
+    order = ["attributes.start_time DESC"]
+    return list(
+        MlflowClient().search_runs(experiments, filters, ViewType.ACTIVE_ONLY, most, order) if experiments else []
+    )
 
 
 def page_of(run: Any, uri: str) -> str:

@@ -13,9 +13,9 @@ from datetime import date as Day
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gauntlet import yamlfile
 from gauntlet.assurance.scan.findings import Severity
 from gauntlet.errors import SettingError
 
@@ -34,7 +34,6 @@ STRIDE: tuple[Stride, ...] = get_args(Stride)
 STATUSES: tuple[Status, ...] = get_args(Status)
 OURS = ("gauntlet", "tasks", "flows", "mlflow_server")
 """The packages whose settings are read and whose commands are run: a threat model runs no code but this project's."""
-MAX_BYTES = 2**20
 _WORD = r"^[\w.:/@ -]+$"
 _PART = r"\.?[\w-][\w.-]*"
 _INSIDE = rf"^(\.|{_PART}(/{_PART})*)$"
@@ -275,7 +274,7 @@ def _known(names: Iterable[str], known: Mapping[str, str], where: str) -> None:
 
 def load(path: Path) -> StrideModel:
     """The threat model of a YAML file; `SettingError` in one line when it is not one."""
-    content = _read(path)
+    content = yamlfile.read(path, "give --threat-model FILE.yaml")
     try:
         return StrideModel.model_validate(content)
     except ValidationError as error:
@@ -284,21 +283,6 @@ def load(path: Path) -> StrideModel:
         said = first["msg"].removeprefix("Value error, ") + (f", got {given!r}" if given is not None else "")
         where = ".".join(_place(content, first["loc"]))
         raise SettingError(said, where=f"{path.name}{where and ': '}{where}", fix="see docs/threat-model.md") from None
-
-
-def _read(path: Path) -> Any:
-    fix = "give --threat-model FILE.yaml"
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise SettingError(f"larger than {MAX_BYTES:,} bytes", where=path.name, fix=fix)
-        return yaml.safe_load(data)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SettingError(f"cannot be read: {reason}", where=str(path), fix=fix) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of no calendar is a ValueError
-        raise SettingError(f"not YAML: {' '.join(str(error).split())[:300]}", where=path.name, fix=fix) from error
 
 
 def _place(content: Any, loc: Sequence[int | str]) -> list[str]:

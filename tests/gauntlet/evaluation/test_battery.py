@@ -15,7 +15,7 @@ from gauntlet.attacks import ATTACKS, Fgsm, GaussianNoise, Pgd, UniformNoise, at
 from gauntlet.checkpoint import Checkpoint
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import SettingError
-from gauntlet.evaluation import battery as module
+from gauntlet.evaluation import shards
 from gauntlet.evaluation.battery import Battery, Job, attack_all, rescored, run
 from gauntlet.evaluation.outcome import worst_case
 from gauntlet.models.classifier import CompiledClassifier
@@ -95,7 +95,7 @@ def test_an_image_has_the_same_outcome_in_any_subset(job: Job) -> None:
 
 def test_an_image_has_the_same_outcome_in_any_shard(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(battery(*CHEAP), job, every)
-    monkeypatch.setattr(module, "SHARD", 9)
+    monkeypatch.setattr(shards.OneByOne, "size", 9)
     for one, other in zip(whole, run(battery(*CHEAP), job, every), strict=True):
         assert (one.robust != other.robust).sum() <= 1  # a rounding may flip an image
 
@@ -108,6 +108,13 @@ def test_a_search_for_the_smallest_perturbation_runs_once_and_tells_distances(jo
     assert not near.robust[within].any()
     assert near.linf.max() <= 0.05 + 1e-5
     assert far.robust.sum() <= near.robust.sum()
+
+
+def test_in_a_cascade_a_search_may_find_nothing_left_to_try(job: Job) -> None:
+    results = run(battery("pgd:max_iter=20", "deepfool:norm=inf", eps=(0.05, 0.9), cascade=True, n=12), job, every)
+    search = results[-1]
+    assert (search.attack.name, search.eps, search.tried.any()) == ("deepfool", 0.9, False)
+    np.testing.assert_array_equal(search.robust, results[1].robust)
 
 
 def test_few_images_are_kept_unless_all_are_asked_for(job: Job) -> None:
@@ -187,18 +194,18 @@ class Killed(Exception):
 def test_interrupted_it_goes_on_from_the_last_finished_shard(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SHARD", 10)
+    monkeypatch.setattr(shards.OneByOne, "size", 10)
     kept = changed(job, checkpoint=Checkpoint(tmp_path / "pieces"))
     undisturbed = run(battery(*CHEAP, cascade=True), job, every)
-    made, craft = [], module._craft
+    made, craft = [], shards.crafted
 
-    def counted(attack: Any, job: Job, index: np.ndarray, *rest: Any) -> Any:
-        made.append((attack.name, *index[:1]))
+    def counted(bench: Any, shard: Any, *rest: Any) -> Any:
+        made.append((shard.attack.name, *shard.index[:1]))
         if len(made) == 14:
             raise Killed
-        return craft(attack, job, index, *rest)
+        return craft(bench, shard, *rest)
 
-    monkeypatch.setattr(module, "_craft", counted)
+    monkeypatch.setattr(shards, "crafted", counted)
     with pytest.raises(Killed):
         run(battery(*CHEAP, cascade=True), kept, every)
     before = len(made)
@@ -208,7 +215,7 @@ def test_interrupted_it_goes_on_from_the_last_finished_shard(
         np.testing.assert_array_equal(one.images, other.images)
         np.testing.assert_array_equal(one.calls, other.calls)
     # Only the piece that was under way is made again.
-    assert len(made) - before <= 4 * len(CHEAP) * 2 - 12 + 1
+    assert len(made) - before <= 4 * len(CHEAP) * 2 - 13
 
 
 def test_another_seed_or_setting_does_not_take_the_pieces_of_this_one(job: Job, tmp_path: Path) -> None:
