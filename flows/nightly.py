@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from flows.command import flow, main
@@ -80,9 +81,10 @@ def _several(config: NightlyConfig) -> Any:
     ended: list[list_of.Judged] = []
     with tracking.run("nights", where, None, name="nights", params=params) as parent:
         below = [one.model_copy(update={"parent": parent.id}) for one in listed]
-        for one in nights.run(below, config.at_once):
-            ended.append(list_of.judged(parent.id, one))
-            print(ended[-1].line, file=sys.stderr)
+        with closing(nights.run(below, config.at_once)) as going:
+            for one in going:
+                ended.append(list_of.judged(parent.id, one))
+                print(ended[-1].line, file=sys.stderr)
         list_of.page(parent.id, ended)
     list_of.show(parent.id, connection.connect(config.tracking_uri))
     return _worst(ended, result(parent.id, config))

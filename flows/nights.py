@@ -6,7 +6,7 @@ import os
 import subprocess  # nosec B404: the command is this module
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,8 +78,8 @@ def _entry(file: str, number: int, name: object) -> str:
     return f"{file}: entry {number}{f' ({one_line(name, 80)})' if name else ''}"
 
 
-def run(nights: Sequence[NightlyConfig], at_once: int) -> Iterator[Ended]:
-    """Start the nights, at most `at_once` at a time; each as it ends. Those that go on are stopped when this is."""
+def run(nights: Sequence[NightlyConfig], at_once: int) -> Generator[Ended, None, None]:
+    """Start the nights, at most `at_once` at a time; each as it ends. Closed, it stops those that go on."""
     from tasks.nights import Ended
 
     waiting, going = list(nights), dict[str, tuple[subprocess.Popen[bytes], float]]()

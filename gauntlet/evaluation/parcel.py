@@ -43,12 +43,6 @@ class Parcel:
     code: str
     versions: Mapping[str, str]
 
-    @property
-    def name(self) -> str:
-        """What tells it from all others."""
-        told = [*(f"{one.sha256} {one.bounds}" for one in self.files), self.seed, self.code]
-        return hashlib.sha256(" ".join(map(str, told)).encode()).hexdigest()[:32]
-
     def opened(self) -> Bench:
         """The models, checked; `ClusterError` when they are not those that were sent, or this code is another."""
         self._check_code()
@@ -58,11 +52,17 @@ class Parcel:
     def _check_code(self) -> None:
         if code_digest() != self.code:
             raise ClusterError("a worker has other code of Gauntlet: install the same on all machines")
-        mine = versions()
+        mine = _mine()
         for name, version in self.versions.items():
             # kinds of machines may differ: their results agree up to rounding
             if name != "machine" and mine.get(name) != version:
                 raise ClusterError(f"a worker has {name} {mine.get(name)}, here it is {version}: install the same")
+
+
+@lru_cache
+def _mine() -> Mapping[str, str]:
+    """The versions of this process, which looks into files."""
+    return versions()
 
 
 def check(*models: Target) -> None:

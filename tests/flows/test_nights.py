@@ -136,7 +136,7 @@ def test_those_that_go_on_are_stopped_with_the_command(sleepers: list[Any]) -> N
     going = nights.run([night("a", "exit(1)"), night("b", "import time; time.sleep(600)")], 2)
     begun = time.monotonic()
     assert next(going).name == "a"
-    going.close()  # type: ignore[attr-defined]
+    going.close()
     assert sleepers[1].returncode == -15
     assert time.monotonic() - begun < 60
 

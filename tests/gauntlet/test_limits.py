@@ -127,3 +127,9 @@ def test_limits_nest() -> None:
         with pytest.raises(LimitError, match="inner"), limits.within("inner", 1e-9):
             limits.call(limits.check)
         limits.check()
+
+
+def test_time_that_was_spent_elsewhere_counts() -> None:
+    limits.check_spent("the attack pgd", 0.2, 0.3)
+    with pytest.raises(LimitError, match=FLAG):
+        limits.check_spent("the attack pgd", 0.4, 0.3)
