@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from flows.problems import Problems
-from flows.settings import ROLE, BatterySettings, TrainingSettings
+from flows.settings import ROLE, BatterySettings, TrainingSettings, check_triggers
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
 from gauntlet.errors import GateError, ModelError, SettingError
@@ -48,12 +48,10 @@ class NightlyConfig(TrainingSettings, BatterySettings):
     notify: str | None = Field(None, description="Prefect block KIND/NAME to tell the verdict; else GAUNTLET_WEBHOOK")
 
     def check(self) -> None:
-        """Refuse as well triggers that no image of this data can carry."""
+        """Refuse as well triggers that no image of this data can carry, or that want nothing."""
         super().check()
         self.floors()
-        dataset = self.data()
-        for one in self.trigger:
-            one.check(dataset.input_shape, dataset.n_classes)
+        check_triggers(self.trigger, self.data())
 
     def floors(self) -> dict[str, float]:
         """Minimum share by condition; `SettingError` for what is no CONDITION=SHARE."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -109,6 +110,13 @@ def check_poisoning(poisoning: Poisoning, dataset: Dataset) -> None:
     """`SettingError` when the trigger does not fit, its target does not exist, or too few images can be poisoned."""
     poisoning.check(dataset.input_shape, dataset.n_classes)
     poisoning.poisonable(dataset.y_train, dataset.n_classes)
+
+
+def check_triggers(known: Sequence[Poisoning], dataset: Dataset) -> None:
+    """`SettingError` when a trigger does not fit, its target does not exist, or nothing is wanted by it."""
+    for one in known:
+        one.check(dataset.input_shape, dataset.n_classes)
+        one.check_goal(dataset.y_test, dataset.n_classes)
 
 
 class GivenModel(Settings):
