@@ -115,7 +115,7 @@ def suspicious(
     before = tracking.records(champion.backdoor)["accused"] if champion and champion.backdoor else []
     accused = dict(zip(kept["accused"], kept["reasons"], strict=False))
     new = {label: f"{SUSPICIOUS}: {reason}" for label, reason in accused.items() if label not in before}
-    return [*(_became(context, settings, candidate, champion) | new).values()] if champion else [*new.values()]
+    return [*(new | _became(context, settings, candidate, champion)).values()] if champion else [*new.values()]
 
 
 def _became(context: Context, settings: scan.ModelScan, candidate: Evaluated, champion: Evaluated) -> dict[int, str]:
