@@ -1,71 +1,77 @@
-"""What the scan of a training set finds: our own poisonings and plain label flips, at five rates.
+"""What the scan of a training set finds of poisonings at several rates.
 
-    python -m benchmarks.datascan --dataset mnist --data-dir DIR --n 10000
+    python -m benchmarks.datascan --dataset mnist --data-dir DIR --n 5000 --rate 0.01 --rate 0.05
 
-Prints a Markdown table: which checks alarm, and how much of the poison the two that name images find, with 95 %
-Wilson intervals, and how many clean images they name beside it.
+Prints a Markdown table: which inspections alarm, and of each that names images its recall with a 95 % Wilson interval
+and its precision, both in percent: `100 [95, 100] / 92`. Empty where it named none.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from gauntlet.data.datascan import Check, DataScan, scan
+from gauntlet.backdoor.inspections import EVERY, INSPECTIONS, Seen, inspect, inspection
+from gauntlet.data.datascan import Check
 from gauntlet.data.datasets import Dataset, read_dataset
 from gauntlet.errors import SettingError
 from gauntlet.poisoning import Poisoned, poisoning
+from gauntlet.quiet import load_tensorflow
 from gauntlet.roc import rate
+from gauntlet.training.fit import Training
 
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 POISONINGS = {
+    "label-flips": "label flips",
     "corner-trigger": "white 4 × 4, relabelled",
     "patch": "grey 4 × 4, relabelled",
     "corner-trigger:victims=target": "white 4 × 4, clean label",
     "patch:row=12,column=12": "grey 4 × 4 in the centre, relabelled",
     "patch:value=0.1": "nearly black 4 × 4, relabelled",
     "patch:relabel=false": "grey 4 × 4, any class, clean label",
+    "one-pixel": "one pixel, relabelled",
+    "blended": "blended pattern, relabelled",
+    "sinusoidal": "stripes, clean label",
+    "warped": "warp, relabelled",
+    "clean-label": "PGD and a square, clean label",
+    "all-to-all": "square, next class",
+    "source-specific": "square on one class, with cover",
 }
-FLIPS = "label flips"
+SILENT = ("class balance", "duplicates")
+"""Checks that name no image, or none that was poisoned."""
 
 
-def flipped(dataset: Dataset, share: float, seed: int) -> Poisoned:
-    """Labels moved to another class at random; the images stay."""
-    rng, y = np.random.default_rng(seed), dataset.y_train.copy()
-    index = np.sort(rng.choice(len(y), max(1, round(share * len(y))), replace=False))
-    y[index] = (y[index] + rng.integers(1, dataset.n_classes, len(index))) % dataset.n_classes
-    return Poisoned(dataset.x_train, y, index)
-
-
-def cases(dataset: Dataset, seed: int, only: str | None) -> Iterator[tuple[str, float, Poisoned]]:
-    """Every poisoning at every rate, or the one of that name, a clean set first."""
+def cases(
+    dataset: Dataset, seed: int, only: Sequence[str], rates: Sequence[float]
+) -> Iterator[tuple[str, float, Poisoned]]:
+    """The poisonings of those names at every rate, a clean set first."""
     nothing = np.zeros(0, np.int64)
     yield "clean", 0.0, Poisoned(dataset.x_train, dataset.y_train, nothing)
-    for share in RATES if only in (None, FLIPS) else ():
-        yield FLIPS, share, flipped(dataset, share, seed)
-    for text, words in ((text, words) for text, words in POISONINGS.items() if only in (None, text)):
-        for share in RATES:
+    for text in only:
+        for share in rates:
             wanted = poisoning(f"{text}{',' if ':' in text else ':'}rate={share}")
             with suppress(SettingError):  # the class has not so many images
-                yield words, share, wanted.poison(dataset.x_train, dataset.y_train, seed)
+                yield POISONINGS[text], share, wanted.poison(dataset.x_train, dataset.y_train, seed)
 
 
 def row(words: str, share: float, poisoned: Poisoned, checks: list[Check]) -> str:
     """One line of the table."""
-    found = {check.name: check for check in checks}
     alarms = ", ".join(check.name for check in checks if check.alarm) or "none"
     cells = [words, f"{100 * share:g} %", f"{len(poisoned.index):,}", alarms]
-    score = found["patches"].facts["patch_score"]
-    for name in ("patches", "labels"):
-        hits = int(np.isin(poisoned.index, found[name].suspects).sum())
-        recall = percent(hits, len(poisoned.index)) if len(poisoned.index) else ""
-        cells += [recall, f"{len(found[name].suspects) - hits:,}"]
-    return f"| {' | '.join([*cells, f'{score:.2f}'])} |"
+    return f"| {' | '.join([*cells, *(cell(poisoned, check) for check in checks if check.name not in SILENT)])} |"
+
+
+def cell(poisoned: Poisoned, check: Check) -> str:
+    """Recall with its interval, and precision; of a clean set how many images are named."""
+    named, hits = len(check.suspects), int(np.isin(poisoned.index, check.suspects).sum())
+    if not len(poisoned.index):
+        return f"{named:,} named" if named else ""
+    return f"{percent(hits, len(poisoned.index))} / {100 * hits / named:.0f}" if named else ""
 
 
 def percent(hits: int, n: int) -> str:
@@ -81,17 +87,23 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--n", type=int, help="training images; else all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=[FLIPS, *POISONINGS], help="one poisoning; else all")
+    parser.add_argument("--only", choices=POISONINGS, action="append", help="one poisoning, repeatable; else all")
+    parser.add_argument("--rate", type=float, action="append", help="poisoned share, repeatable; else five")
+    parser.add_argument("--inspection", type=inspection, action="append", help=", ".join(INSPECTIONS))
+    parser.add_argument("--epochs", type=int, help="of the network that is looked at; else the usual number")
     options = parser.parse_args()
+    ways, training = options.inspection or EVERY, Training(epochs=options.epochs, seed=options.seed)
+    load_tensorflow()
     dataset = read_dataset(options.dataset, options.data_dir)
     kept = np.sort(np.random.default_rng(options.seed).permutation(len(dataset.x_train))[: options.n])
     dataset = replace(dataset, x_train=dataset.x_train[kept], y_train=dataset.y_train[kept])
     print(f"{dataset.name}, {len(kept):,} training images, seed {options.seed}\n")
-    print("| poison | rate | images | alarms | patches: found % | clean | labels: found % | clean | patch score |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for words, share, poisoned in cases(dataset, options.seed, options.only):
+    names = [*("poison", "rate", "images", "alarms"), *(one.name for one in ways if one.name != "duplicates")]
+    names = [name for name in names if name != "class-balance"]
+    print(f"| {' | '.join(names)} |\n|{' --- |' * len(names)}", flush=True)
+    for words, share, poisoned in cases(dataset, options.seed, options.only or [*POISONINGS], options.rate or RATES):
         changed = replace(dataset, x_train=poisoned.x, y_train=poisoned.y)
-        print(row(words, share, poisoned, scan(changed, DataScan(), options.seed)), flush=True)
+        print(row(words, share, poisoned, inspect(ways, Seen(changed, training=training))), flush=True)
 
 
 if __name__ == "__main__":

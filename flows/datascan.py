@@ -9,17 +9,24 @@ from typing import Any
 
 from pydantic import Field
 
-from flows.command import Settings, flow, main
-from flows.settings import check_poisoning, context, result
+from flows.command import flow, main
+from flows.settings import GivenModel, TrainingSettings, check_poisoning, context, result
+from gauntlet.backdoor.inspections import EVERY, INSPECTIONS, AnyInspection
 from gauntlet.data.datascan import DataScan
 from gauntlet.poisoning import AnyPoisoning
 
 
-class DataScanConfig(Settings):
+class DataScanConfig(TrainingSettings, GivenModel):
     """Settings of the flow `datascan`."""
 
     poisoning: AnyPoisoning | None = Field(
         None, description="poison the training set first, to see what is found: NAME or NAME:key=value,key=value"
+    )
+    inspection: tuple[AnyInspection, ...] = Field(
+        EVERY, description=f"NAME or NAME:key=value, of {', '.join(INSPECTIONS)}; repeatable; else all"
+    )
+    model: str | None = Field(
+        None, description="Keras model trained on this set, whose last hidden layer is looked at; else one is trained"
     )
     patch_score: float = Field(
         DataScan.model_fields["patch_score"].default, gt=0, description="windows shared by one class alarm from it on"
@@ -38,11 +45,14 @@ class DataScanConfig(Settings):
 
 @flow(DataScanConfig)
 def datascan(config: DataScanConfig) -> dict[str, Any]:
-    """Scan a training set: class balance, duplicates, contradicted labels, windows that only one class shares."""
+    """Scan a training set: labels, duplicates, shared windows, and what a model that was trained on it gives away."""
     from tasks import datascan
+    from tasks.source import Source
 
     settings = DataScan(patch_score=config.patch_score, p_value=config.p_value)
-    run_id = datascan.inspect(context(config), settings, config.poisoning, config.fail_on_suspects)
+    model = Source(model=config.model, trust=config.trust) if config.model else None
+    how = config.inspection, config.training(), model
+    run_id = datascan.inspect(context(config), settings, config.poisoning, config.fail_on_suspects, *how)
     return result(run_id, config)
 
 

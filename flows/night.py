@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from flows.problems import Problems
-from flows.settings import ROLE, BatterySettings, TrainingSettings, WorkerSettings
+from flows.settings import (
+    ROLE,
+    BackdoorSettings,
+    BatterySettings,
+    TrainingSettings,
+    WorkerSettings,
+    check_triggers,
+)
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
 from gauntlet.errors import GateError, ModelError, SettingError
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
     from tasks.gate import Evaluated
 
 
-class NightlyConfig(TrainingSettings, BatterySettings, WorkerSettings):
+class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerSettings):
     """Settings of the flow `nightly`."""
 
     candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; else one is trained")
@@ -52,7 +59,7 @@ class NightlyConfig(TrainingSettings, BatterySettings, WorkerSettings):
     at_once: int = Field(1, ge=1, le=64, description="nights of a list that run at a time, each in its own process")
 
     def check(self) -> None:
-        """Refuse as well triggers that no image of this data can carry; of a list, every entry is checked."""
+        """Refuse as well triggers that this data cannot carry or that want nothing; of a list, in every entry."""
         from flows import nights
 
         if self.models:
@@ -60,9 +67,7 @@ class NightlyConfig(TrainingSettings, BatterySettings, WorkerSettings):
             return
         super().check()
         self.floors()
-        dataset = self.data()
-        for one in self.trigger:
-            one.check(dataset.input_shape, dataset.n_classes)
+        check_triggers(self.trigger, self.data())
 
     def floors(self) -> dict[str, float]:
         """Minimum share by condition; `SettingError` for what is no CONDITION=SHARE."""
@@ -209,8 +214,9 @@ class Night:
         return model
 
     def evaluated(self, role: str, model: str | None) -> Evaluated | None:
-        """Bank, battery, known triggers and detector on one model: the same weights are evaluated once."""
+        """Bank, battery, known triggers, detector and scan on one model: the same weights are evaluated once."""
         from tasks.attack import attack
+        from tasks.backdoor import backdoor
         from tasks.detect import detect
         from tasks.gate import Evaluated
         from tasks.replay import replay
@@ -221,6 +227,7 @@ class Night:
         if model is None:
             return None
         source, battery, known, detector = Source(model=model), self.battery, self.known, self.config.detector
+        searched = self.config.model_scan()
         weights, bank, fold = registry.digest_of(model), self.bank, self.where.fold
         name = model.removeprefix("models:/").removeprefix(f"gauntlet-{self.where.title}-")
 
@@ -236,7 +243,10 @@ class Night:
         seen = (
             run("detect", lambda w: detect(w, detector, source, battery), detector, battery, fold) if detector else None
         )
-        return Evaluated(model=model, attack=attacked, replay=replayed, triggers=triggered, detect=seen)
+        scanned = run("backdoor", lambda w: backdoor(w, source, searched, name), searched) if searched else None
+        return Evaluated(
+            model=model, attack=attacked, replay=replayed, triggers=triggered, detect=seen, backdoor=scanned
+        )
 
     def scan(self, champion: str | None) -> list[str]:
         """The code scan's findings that the champion's card did not have."""
@@ -247,6 +257,19 @@ class Night:
         if run_id:
             self.runs["scan"] = run_id
         return findings(run_id, champion, self.config.fail_on)
+
+    def suspicious(self, candidate: Evaluated | None, champion: Evaluated | None) -> list[str]:
+        """The classes of the candidate that became suspicious of a backdoor; what the scan cannot tell is remarked."""
+        from tasks.backdoor import row, suspicious
+
+        if candidate is None or candidate.backdoor is None:
+            self.remarks.append("no scan for unknown backdoors was made")
+            return []
+        told = row("candidate", candidate.backdoor)
+        if told["verdict"] != "BACKDOORED":
+            self.remarks.append(f"scan for unknown backdoors: {told['verdict']}: {told['why']}")
+        facts = self.where, self.config.model_scan(), candidate, champion
+        return self.problems.caught("backdoor comparison", suspicious, *facts) or []
 
     def card(self, judged: str, candidate: Evaluated | None, champion: Evaluated | None) -> str | None:
         """Write the candidate's card; its version, when it is to be promoted as far as the card allows."""

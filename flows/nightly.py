@@ -43,6 +43,7 @@ def _one(config: NightlyConfig) -> Any:
         findings = night.scan(champion)
         night.freeze(candidate, champion)
         both = night.evaluated("candidate", candidate), night.evaluated("champion", champion)
+        findings += night.suspicious(*both)
         told: dict[str, Any] = {"dead_canaries": dead, "failed": night.problems.lines, "findings": findings}
         judged = gate(night.where, *both, allowed=config.allowed, floors=config.floors(), **told)
         wanted = night.card(judged, *both)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 
 from flows.command import Settings
 from gauntlet.attacks import Attacks
+from gauntlet.backdoor.scan import FEWEST_CLASSES, FEWEST_IMAGES, ModelScan
 from gauntlet.certify import AnyCertifier
 from gauntlet.evaluation.battery import Battery
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
@@ -124,6 +126,32 @@ def check_poisoning(poisoning: Poisoning, dataset: Dataset) -> None:
     """`SettingError` when the trigger does not fit, its target does not exist, or too few images can be poisoned."""
     poisoning.check(dataset.input_shape, dataset.n_classes)
     poisoning.poisonable(dataset.y_train, dataset.n_classes)
+
+
+def check_triggers(known: Sequence[Poisoning], dataset: Dataset) -> None:
+    """`SettingError` when a trigger does not fit, its target does not exist, or nothing is wanted by it."""
+    for one in known:
+        one.check(dataset.input_shape, dataset.n_classes)
+        one.check_goal(dataset.y_test, dataset.n_classes)
+
+
+class BackdoorSettings(Settings):
+    """Whether models are scanned for backdoors that nobody has told of."""
+
+    backdoor_scan: Literal["none", "probes", "inversion"] = Field(
+        "probes",
+        description="unknown backdoors: none; probes try patches, seconds a model; inversion searches by gradients, "
+        "minutes a model",
+    )
+
+    def model_scan(self) -> ModelScan | None:
+        """How models are scanned, against their own other classes: no reference is trained. None: not at all."""
+        dataset = self.data()
+        few = len(dataset.x_test) < FEWEST_IMAGES or dataset.n_classes < FEWEST_CLASSES
+        if self.backdoor_scan == "none" or few:
+            return None
+        forms = ModelScan().forms if self.backdoor_scan == "inversion" else ()
+        return ModelScan(references=0, forms=forms)
 
 
 class GivenModel(Settings):

@@ -8,11 +8,18 @@ from pydantic import Field
 
 from flows.command import flow, main
 from flows.problems import Problems
-from flows.settings import BatterySettings, PoisoningSettings, TrainingSettings, WorkerSettings, context
+from flows.settings import (
+    BackdoorSettings,
+    BatterySettings,
+    PoisoningSettings,
+    TrainingSettings,
+    WorkerSettings,
+    context,
+)
 from gauntlet.defenses.training import AdversarialTraining, AnyDefense, OnTheFly
 
 
-class SuiteConfig(TrainingSettings, BatterySettings, PoisoningSettings, WorkerSettings):
+class SuiteConfig(TrainingSettings, BatterySettings, PoisoningSettings, BackdoorSettings, WorkerSettings):
     """Settings of the flow `suite`."""
 
     defense: tuple[AnyDefense, ...] = Field(
@@ -36,6 +43,7 @@ def suite(config: SuiteConfig) -> dict[str, Any]:
         below, problems = where.below(parent.id), Problems()
         baseline = train(below, config.training())
         attacked = problems.caught("attack", _attack, config, below, baseline, "baseline", save_images=True)
+        problems.caught("backdoor scan", _scan, config, below, baseline, "baseline")
         problems.caught("poison", _poison, config, below, baseline)
         for defense in config.defense:
             problems.caught(f"defend {defense.name}", _defend, config, below, baseline, attacked, defense)
@@ -59,8 +67,19 @@ def _poison(config: SuiteConfig, below: Any, baseline: str) -> None:
     from tasks.source import Source
     from tasks.store import registry
 
-    poisoned = poison(below, config.training(), config.poisoning, Source(model=registry.model_uri(baseline)))
+    poisoned: str = poison(below, config.training(), config.poisoning, Source(model=registry.model_uri(baseline)))
     _attack(config, below, poisoned, "poisoned")
+    _scan(config, below, poisoned, "poisoned")
+
+
+def _scan(config: SuiteConfig, below: Any, trained: str, role: str) -> None:
+    """Look for a backdoor without knowing of one."""
+    from tasks.backdoor import backdoor
+    from tasks.source import Source
+    from tasks.store import registry
+
+    if settings := config.model_scan():
+        backdoor(below, Source(model=registry.model_uri(trained)), settings, role)
 
 
 def _defend(config: SuiteConfig, below: Any, baseline: str, attacked: str | None, defense: Any) -> None:

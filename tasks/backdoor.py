@@ -16,7 +16,9 @@ from gauntlet.errors import ModelError
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
 from gauntlet.report import backdoors
+from gauntlet.roc import Rate
 from tasks.context import Context
+from tasks.gate import Evaluated
 from tasks.progress import shown
 from tasks.source import Source
 from tasks.store import tracking
@@ -68,7 +70,7 @@ def _log(run: tracking.Run, dataset: Dataset, result: scan.ScanResult, known: sc
     run.figure("triggers.png", backdoors.inverted_triggers(result, image, dataset.class_names, f"{about}, candidates"))
     title = f"{about}, compared with {len(known.accuracy)} clean models ({known.basis})"
     run.figure("classes.png", backdoors.class_values(result, known.values, dataset.class_names, title))
-    arrays = {f"{one.kind}_{name}": getattr(one, name) for one in result.found for name in ("mask", "pattern", "sizes")}
+    arrays = {f"{one.kind}_{name}": getattr(one, name) for one in result.found for name in PARTS}
     run.arrays("triggers.npz", **arrays)
     run.tags({"gauntlet.verdict": result.verdict})
     run.record(
@@ -78,12 +80,17 @@ def _log(run: tracking.Run, dataset: Dataset, result: scan.ScanResult, known: sc
         target=result.target,
         p_value=result.p_value,
         reasons=result.reasons,
+        accused=list(result.accused),
         basis=known.basis,
         reference_accuracy=list(known.accuracy),
         classes=[asdict(one) for one in result.classes],
     )
 
 
+PARTS = ("mask", "pattern", "sizes", "values")
+"""Of a kind of candidates, what is kept as arrays."""
+SUSPICIOUS = "suspicious of a backdoor"
+"""What a line of the gate says of a class."""
 FIELDS = ("statistic", "p_value", "success_rate", "low", "high")
 """Of a class, what is printed."""
 
@@ -94,6 +101,57 @@ def told(run_id: str, model: str) -> dict[str, Any]:
     classes = [{"class": one["label"]} | {name: one[name] for name in FIELDS} for one in kept["classes"]]
     whole = {name: kept[name] for name in ("verdict", "target", "p_value", "reasons")}
     return {"run_id": run_id, "model": model} | whole | {"classes": classes}
+
+
+def suspicious(
+    context: Context, settings: scan.ModelScan, candidate: Evaluated, champion: Evaluated | None
+) -> list[str]:
+    """The classes of the candidate that became suspicious, a line each.
+
+    Those that its scan accuses and the champion's does not; and those to which a probe sends most held-out images of
+    the candidate and clearly fewer of the champion.
+    """
+    kept = tracking.records(str(candidate.backdoor))
+    before = tracking.records(champion.backdoor)["accused"] if champion and champion.backdoor else []
+    accused = dict(zip(kept["accused"], kept["reasons"], strict=False))
+    new = {label: f"{SUSPICIOUS}: {reason}" for label, reason in accused.items() if label not in before}
+    return [*(new | _became(context, settings, candidate, champion)).values()] if champion else [*new.values()]
+
+
+def _became(context: Context, settings: scan.ModelScan, candidate: Evaluated, champion: Evaluated) -> dict[int, str]:
+    """A line for each class whose probe works on the candidate, where the champion's interval lies below."""
+    arrays = tracking.arrays(str(candidate.backdoor), "triggers.npz")
+    labels = scan.working_probes(arrays, settings)
+    if not labels:
+        return {}
+    load_tensorflow()
+    dataset = context.load()
+    held_out = scan.parts(dataset, settings, context.seed).held_out
+    with limits.within("comparing backdoors"):
+        models = [Source(model=one.model).load(dataset).classifier for one in (candidate, champion)]
+        rates = {label: [scan.replayed(one, arrays, "probe", label, held_out) for one in models] for label in labels}
+    told = {label: pair for label, pair in rates.items() if pair[0].low > max(settings.works, pair[1].high)}
+    return {label: _line(label, *pair) for label, pair in told.items()}
+
+
+def _line(label: int, now: Rate, before: Rate) -> str:
+    shares = [f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]" for value, low, high in (now, before)]
+    told = f"one patch sends {shares[0]} of the candidate's held-out images there, {shares[1]} of the champion's"
+    return f"class {label} became {SUSPICIOUS}: {told}"
+
+
+def row(role: str, run_id: str) -> dict[str, str]:
+    """A scan in a line of a report's table."""
+    kept = tracking.records(run_id)
+    target = "" if kept["target"] is None else str(kept["target"])
+    p = f"{kept['p_value']:.2g}"
+    return {"model": role, "verdict": kept["verdict"], "class": target, "p (corrected)": p, "why": kept["reasons"][0]}
+
+
+def picture(run_id: str) -> bytes | None:
+    """The candidate triggers of every class as a PNG."""
+    found = tracking.find(run_id, "triggers.png")
+    return found.read_bytes() if found else None
 
 
 def show(run_id: str) -> None:

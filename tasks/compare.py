@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from gauntlet.evaluation import effort
 from gauntlet.measurement import Measurement, table
 from gauntlet.report import document, figures
+from tasks import backdoor
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.recorded import recorded
@@ -76,6 +77,7 @@ def _report(
         "Cost": _cost(stages),
         effort.CAPTION: _efforts(stages),
         "Code scan (Bandit)": _scan(stages),
+        "Scan for unknown backdoors": _backdoors(stages),
         "Can the numbers be believed?": _verdicts(stages),
     }
     present = {caption: frame for caption, frame in tables.items() if len(frame)}
@@ -112,6 +114,13 @@ def _pictures(stages: list[dict[str, Any]]) -> dict[str, bytes]:
             if picture and not name.startswith("transfer") and stage["tags"].get("gauntlet.scenario") != "transfer":
                 pictures[f"Examples: {name}"] = picture.read_bytes()
     return pictures
+
+
+def _backdoors(stages: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    scans = [stage for stage in stages if stage["stage"] == "backdoor"]
+    return pd.DataFrame([backdoor.row(stage["model"], stage["id"]) for stage in scans])
 
 
 def _cost(stages: list[dict[str, Any]]) -> pd.DataFrame:

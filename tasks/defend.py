@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
 from gauntlet.defenses.training import AnyDefense
+from gauntlet.poisoning import AnyPoisoning
 from gauntlet.quiet import load_tensorflow
 from gauntlet.training import fit
+from tasks import mended
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
@@ -24,8 +28,12 @@ def defend(
     baseline: Source,
     baseline_run: str | None = None,
     role: str | None = None,
+    known: Sequence[AnyPoisoning] = (),
 ) -> str:
-    """Apply `defense`, log and register the model as `role`; its cost is compared with `baseline_run`; the run's id."""
+    """Apply `defense`, log and register the model as `role`; its cost is compared with `baseline_run`; the run's id.
+
+    Of a defense that mends, or where triggers are `known`, it is told what is left of them and what that cost.
+    """
     load_tensorflow()
     dataset = context.load()
     settings = training.resolved(len(dataset.x_train))
@@ -35,6 +43,7 @@ def defend(
         | settings.model_dump()
         | {"defense": defense.model_dump(), "baseline": baseline.model, "trust": baseline.trust}
     )
+    params |= {"trigger": [one.model_dump() for one in known]} if known else {}
     with limits.within("loading the model"):
         clean_model = baseline.load(dataset).keras
     with (
@@ -43,7 +52,11 @@ def defend(
     ):
         trained = defense.apply(dataset, settings, clean_model, progress)
         recorded = record(run, dataset, trained)
-        run.record([recorded.clean], recorded.metrics | cost_ratio(trained.seconds, baseline_run))
+        metrics, more = recorded.metrics | cost_ratio(trained.seconds, baseline_run), {}
+        if defense.mends or known:
+            more["mended"] = mended.mended(dataset, known, clean_model, recorded.classifier)
+            metrics |= mended.metrics(more["mended"])
+        run.record([recorded.clean], metrics, **more)
     registry.register(run.id)
     return run.id
 

@@ -30,6 +30,7 @@ class Evaluated(BaseModel):
     replay: str | None = None
     triggers: str | None = None
     detect: str | None = None
+    backdoor: str | None = None
 
     def outcomes(self) -> dict[str, pd.Series]:
         """Correct or not per image and condition."""

@@ -16,7 +16,7 @@ from gauntlet.gate import trend
 from gauntlet.gate.trend import Night
 from gauntlet.quiet import printable
 from gauntlet.report import document
-from tasks import gate
+from tasks import backdoor, gate
 from tasks.context import Context
 from tasks.gate import Evaluated
 from tasks.recorded import recorded
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from gauntlet.measurement import Measurement
 
+Sides = tuple[tuple[str, Evaluated | None], ...]
+"""Candidate and champion, with their roles."""
 FILE, GATE = "night.json", "Candidate against champion"
 SHOWN = ["verdict", "condition", "n", "champion %", "candidate %", "difference [90 %], points"]
 """Columns of the gate that fit a terminal."""
@@ -57,8 +59,11 @@ def page(
         f"Nightly: {found['verdict']}",
         _facts(context, candidate, champion, now),
         [m for role, one in sides for m in _measured(role, one)],
-        {"The last nights": trend.figure([*past, now], "Correct images, night by night")},
-        _tables(found, runs),
+        {
+            "The last nights": trend.figure([*past, now], "Correct images, night by night"),
+            **_scanned(sides, found["reasons"]),
+        },
+        _tables(found, runs, sides),
         [*found["reasons"], *drops, *notes, *remarks],
     )
     _log(opened, content, found, now)
@@ -97,10 +102,22 @@ def _facts(context: Context, candidate: Evaluated | None, champion: Evaluated | 
     return facts | {"commit": origin.git_commit()[:12] or "none", "at": now.started} | origin.versions()
 
 
-def _tables(found: dict[str, Any], runs: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+def _scanned(sides: Sides, reasons: Sequence[str]) -> dict[str, bytes]:
+    """The candidate triggers of both models, where one of them is accused or has become suspicious."""
+    runs = {role: one.backdoor for role, one in sides if one and one.backdoor}
+    accused = any(tracking.records(run_id)["accused"] for run_id in runs.values())
+    if not (accused or any(backdoor.SUSPICIOUS in line for line in reasons)):
+        return {}
+    drawn = {f"Backdoor scan: {role}": backdoor.picture(run_id) for role, run_id in runs.items()}
+    return {caption: png for caption, png in drawn.items() if png}
+
+
+def _tables(found: dict[str, Any], runs: Mapping[str, str], sides: Sides) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
     tables = {GATE: gate.frame(found["conditions"])}
+    scans = [backdoor.row(role, one.backdoor) for role, one in sides if one and one.backdoor]
+    tables["Scan for unknown backdoors"] = pd.DataFrame(scans)
     tables["Runs of this night"] = pd.DataFrame([{"stage": stage, "run": run_id} for stage, run_id in runs.items()])
     return {caption: table for caption, table in tables.items() if len(table)}
 

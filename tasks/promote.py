@@ -54,6 +54,7 @@ def card(
         threat_models=threat_models(battery, dataset.input_shape[-1], attacked.get("gauntlet.scenario", "")),
         triggers=[one.model_dump(mode="json") for one in triggers],
         poison_index_digests=registry.poison_digests(candidate.model),
+        backdoor_scan=candidate.backdoor and scan_of(candidate.backdoor),
         measurements=tracking.records(str(candidate.attack))["measurements"],
         validity=attacked["gauntlet.validity"],
         reasons=[reason for reason in attacked.get("gauntlet.reasons", "").split("; ") if reason],
@@ -69,6 +70,12 @@ def card(
     tracking.Run(night, "").text(FILE, made.to_json())
     versions.link(candidate.model, {"gauntlet.card": f"runs:/{night}/{FILE}", "gauntlet.card_seal": made.seal})
     return made
+
+
+def scan_of(run_id: str) -> dict[str, Any]:
+    """What a card says of a scan for unknown backdoors."""
+    kept = tracking.records(run_id)
+    return {name: kept[name] for name in ("verdict", "target", "p_value", "reasons")} | {"run": run_id}
 
 
 def threat_models(battery: Battery, channels: int, knowledge: str) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ def triggers(context: Context, target: Source, known: Sequence[AnyPoisoning], ro
     dataset = context.load()
     for one in known:
         one.check(dataset.input_shape, dataset.n_classes)
+        one.check_goal(dataset.y_test, dataset.n_classes)
     known = [one.aimed(dataset.n_classes) for one in known]
     with limits.within("loading the model"):
         loaded = target.load(dataset)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from gauntlet.backdoor.triggers import Found
 from gauntlet.errors import SettingError
 from gauntlet.measurement import wilson
 from gauntlet.progress import Progress, part, silent
+from gauntlet.roc import Rate, rate
 from gauntlet.threat import Images, Labels
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class ModelScan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     inversion: Inversion = Field(Inversion(), description="Search by gradients")
+    forms: tuple[Literal["patch", "perturbation"], ...] = Field(
+        ("patch", "perturbation"), description="Searched by gradients; none: patches tried everywhere are all"
+    )
     probes: Probes = Field(Probes(), description="Patches tried everywhere")
     images: int = Field(1_000, ge=20, description="Test images to search on, and as many to choose by; at most a third")
     held_out: int = Field(2_000, ge=20, description="Test images, of the rest, on which what was found is confirmed")
@@ -71,7 +75,7 @@ def candidates(
     """Of each kind the best candidate of every class; without gradients, of the kind that needs none."""
     from gauntlet.models.classifier import WhiteBox
 
-    forms = list(FORMS) if isinstance(model, WhiteBox) else []
+    forms = settings.forms if isinstance(model, WhiteBox) else ()
     share = 0.8 * bool(forms)
     found = []
     for number, form in enumerate(forms):
@@ -114,9 +118,12 @@ class ScanResult:
     target: int | None
     p_value: float
     reasons: list[str]
+    """Of a backdoored model one line for each of the classes that are accused."""
     classes: list[ClassResult]
     found: list[Found] = field(repr=False)
     tested: list[Tested] = field(repr=False)
+    accused: tuple[int, ...] = ()
+    """The classes, the clearest first."""
 
 
 def judge(
@@ -136,11 +143,26 @@ def judge(
     )
     if working:
         reasons = [_accusation(one, found) for one in working]
-        return ScanResult("BACKDOORED", working[0].label, working[0].p_value, reasons, classes, list(found), tested)
+        accused, first = tuple(one.label for one in working), working[0]
+        return ScanResult("BACKDOORED", first.label, first.p_value, reasons, classes, list(found), tested, accused)
     reasons = [_unconfirmed(one) for one in alarming] or _gaps(model, found, tested, references, settings)
     verdict: ScanVerdict = "INCONCLUSIVE" if reasons else "CLEAN"
     reasons = reasons or [_acquittal(found, tested, settings)]
     return ScanResult(verdict, None, least.p_value, reasons, classes, list(found), tested)
+
+
+def working_probes(arrays: Mapping[str, NDArray[Any]], settings: ModelScan) -> list[int]:
+    """The classes to which a probe sends more than the share that counts as working, of the images it was found on."""
+    return np.flatnonzero(-arrays["probe_values"] > np.log(settings.works / (1 - settings.works))).tolist()
+
+
+def replayed(
+    model: Target, arrays: Mapping[str, NDArray[Any]], kind: str, label: int, held_out: tuple[Images, Labels]
+) -> Rate:
+    """How many held-out images another model is sent to a class by a candidate kept in arrays (`KIND_mask`, ...)."""
+    parts = (arrays[f"{kind}_{name}"] for name in ("sizes", "values", "mask", "pattern"))
+    sent = Found(kind, "", *parts).success(model, *held_out, label)
+    return rate(int(sent.sum()), len(sent))
 
 
 def _tested(one: Found, references: References, level: float) -> Tested:
@@ -195,7 +217,8 @@ def _gaps(
     if model.nb_classes < FEWEST_CLASSES and references.basis != "same architecture":
         reasons.append(f"{model.nb_classes} classes are too few to compare one with the others{would}")
     elif "patch" not in {one.kind for one in found}:
-        reasons.append("only patches at some places were tried: a model that shows its gradients would tell")
+        would = "a model that shows its gradients" if settings.forms else "a search by gradients"
+        reasons.append(f"only patches at some places were tried: {would} would tell")
     else:
         least = _least(model, settings)
         for one, test in zip(found, tested, strict=True):

@@ -1,12 +1,14 @@
 """A training set looked at before anything is trained on it: what speaks for poisoned data, and what does not.
 
-Four checks, each held against something that needs no tuning by hand where there is such a thing: the test set.
+Four checks of images and labels alone, each held against something that needs no tuning by hand where there is such a
+thing: the test set.
 
 class balance   training labels against uniform and against the test set's (χ²): relabelling moves counts
 duplicates      the same image twice, with another label, or in the test set too
 labels          confident learning: images whose neighbours agree on another class (Northcutt et al. 2021)
 patches         a window that is pixel for pixel the same in many images of one class and in nothing like it elsewhere
 
+Those that need a model stand in `gauntlet/backdoor/suspects.py`; all are listed in `gauntlet/backdoor/inspections.py`.
 What they find and miss of our own poisonings is measured in docs/privacy.md.
 """
 
@@ -14,17 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from gauntlet.progress import Progress, part, silent
+from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
-
-if TYPE_CHECKING:
-    from gauntlet.data.datasets import Dataset
 
 Rows = NDArray[np.int64]
 NONE: Rows = np.zeros(0, np.int64)
@@ -69,16 +68,6 @@ class Window:
     elsewhere: int
     similar: int
     images: Rows = field(repr=False)
-
-
-def scan(dataset: Dataset, settings: DataScan, seed: int = 0, progress: Progress = silent) -> list[Check]:
-    """Every check of the data set's training images; about a minute for MNIST's 60,000 on one core."""
-    x, y, x_test, y_test = dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test
-    progress("counts and duplicates", 0.0)
-    found = [check_balance(y, y_test, dataset.n_classes, settings), check_duplicates(x, y, x_test)]
-    progress("neighbours", 0.05)
-    found.append(check_labels(x, y, x_test, y_test, settings, seed))
-    return [*found, check_patches(x, y, settings, part(progress, 0.4, 1.0))]
 
 
 def suspects(checks: Sequence[Check]) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,8 @@ class Defense(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    mends: ClassVar[bool] = False
+    """Whether it takes a backdoor out of the baseline: how much of it is left is told, where the trigger is known."""
 
     @abstractmethod
     def apply(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -38,6 +38,7 @@ class FinePruning(Defense):
     """
 
     name: Literal["fine-pruning"] = "fine-pruning"
+    mends: ClassVar[bool] = True
     tolerated: float = Field(0.04, ge=0, lt=1, description="Accuracy on clean images that pruning may cost")
     images: int = Field(2_000, ge=10, description="Training images that activity and accuracy are measured on")
     epochs: int = Field(1, ge=1, le=1_000, description="Passes of the fine-tuning")
@@ -81,6 +82,7 @@ class Unlearning(Defense):
     """Fine-tune on images that carry the inverted trigger under their true labels (Wang et al. 2019, section VI-B)."""
 
     name: Literal["unlearning"] = "unlearning"
+    mends: ClassVar[bool] = True
     suspect: int | None = Field(None, ge=0, description="Suspected class; that of the smallest patch if not given")
     share: float = Field(0.2, gt=0, le=1, description="Of the images that carry the trigger")
     images: int = Field(10_000, ge=10, description="Training images used")
@@ -112,6 +114,7 @@ class WithoutSuspects(Defense):
     """Train afresh without the images whose activations stand apart in their class (Chen et al. 2018)."""
 
     name: Literal["without-suspects"] = "without-suspects"
+    mends: ClassVar[bool] = True
     silhouette: float = Field(0.25, ge=-1, le=1, description="From which two clusters of a class count as apart")
     share: float = Field(0.35, gt=0, lt=0.5, description="Of a class that a cluster may have and be suspected")
 

@@ -35,6 +35,9 @@ class Card(BaseModel):
     threat_models: list[dict[str, Any]] = Field(description="norm, eps, goal, knowledge")
     triggers: list[dict[str, Any]] = Field(default_factory=list, description="known triggers that were tried")
     poison_index_digests: list[str] = Field(default_factory=list)
+    backdoor_scan: dict[str, Any] | None = Field(
+        None, description="verdict, class and p-value of the scan for unknown backdoors, and the MLflow run that has it"
+    )
     measurements: list[Measurement]
     validity: Literal["VALID", "SUSPECT", "INVALID"]
     reasons: list[str] = Field(default_factory=list, description="why the validity is not VALID")
@@ -89,5 +92,7 @@ class Card(BaseModel):
         return f"against the anchor {self.anchor} the gate says {self.anchor_verdict}" if lost else ""
 
     def _digest(self) -> str:
-        content = json.dumps(self.model_dump(mode="json", exclude={"seal", "signature"}), sort_keys=True)
+        left_out = {"seal", "signature"}
+        left_out |= {"backdoor_scan"} if self.backdoor_scan is None else set()  # sealed before there was a scan
+        content = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

@@ -95,9 +95,9 @@ def night_verdict(
 ) -> tuple[Verdict, list[str]]:
     """The night's verdict and its reasons: the instrument first, then losses, then whatever keeps it from passing.
 
-    `findings` are new ones of the code scan: as bad as a loss. `doubts` are evaluations that are not VALID, `failed`
-    stages that did not end, `missing` conditions that only one side has: with any of them the night cannot pass.
-    `needed` is the number of images that would tell. Doubts are always told.
+    `findings` are new ones of the code scan, and classes suspicious of a backdoor: as bad as a loss. `doubts` are
+    evaluations that are not VALID, `failed` stages that did not end, `missing` conditions that only one side has: with
+    any of them the night cannot pass. `needed` is the number of images that would tell. Doubts are always told.
     """
     if dead_canaries:
         return "INVALID", [f"the measuring instrument is broken: {line}" for line in dead_canaries]

@@ -95,6 +95,12 @@ class Poisoning(BaseModel, ABC):
         """`SettingError` unless images of `shape` (h, w, c) can carry the trigger and there are its classes."""
         self.aimed(n_classes).trigger(np.zeros((1, *shape), np.float32))
 
+    def check_goal(self, y: Labels, n_classes: int) -> None:
+        """`SettingError` where no image with labels `y` (n,) is meant to change its class: nothing can succeed."""
+        if not (self.goal(y, n_classes) != y).any():
+            what = "no image is meant to change its class, so nothing can succeed"
+            raise SettingError(what, where=self.name, fix=f"give a class: {self.name}:target=0")
+
     def poisonable(self, y: Labels, n_classes: int) -> Rows:
         """Which of the images with labels `y` (n,) may be poisoned; `SettingError` when they are too few."""
         victims, wanted = self.victims_of(y, n_classes), self.number(len(y))

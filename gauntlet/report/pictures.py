@@ -6,7 +6,7 @@ several times quicker than axes for each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,21 @@ def sample_images(images: Floats, labels: Ints, class_names: Sequence[str], titl
         return say_nothing(figure, "no images")
     for axes, row in zip(figure.subplots(len(rows), 1, squeeze=False).flat, rows, strict=True):
         show_row(axes, images[row], [_name(class_names, labels[index]) for index in row], room=wide)
+    return figure
+
+
+def suspected_images(
+    images: Floats, labels: Ints, suspects: Mapping[str, Ints], class_names: Sequence[str], title: str
+) -> Figure:
+    """A row of up to eight of the images (N, H, W, C) that each detector suspects, by the detector's name.
+
+    `suspects` are positions, drawn evenly over all of them; below each image the label that it has.
+    """
+    figure = new_figure(1.2 * PICTURES + 0.6, 1.45 * len(suspects) + 0.6, title)
+    grid: Any = figure.subplots(len(suspects), 1, squeeze=False)[:, 0]
+    for axes, (name, rows) in zip(grid, suspects.items(), strict=True):
+        some = rows[np.unique(np.linspace(0, len(rows) - 1, PICTURES).astype(int))]
+        show_row(axes, images[some], [_name(class_names, labels[one]) for one in some], label=name, room=PICTURES)
     return figure
 
 

@@ -51,6 +51,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Any:
         found: dict[str, Any] = nightly(dataset="digits", **BRIEF | told | settings)
         return found
 
+    run.uri = told["tracking_uri"]  # type: ignore[attr-defined]
     run.code = folder / "code"  # type: ignore[attr-defined]
     return run
 
@@ -111,6 +112,41 @@ def test_the_first_night_has_nothing_to_compare_with_and_crowns_on_request(first
     assert champion() == "1"
     tags = client().get_run(first["run_id"]).data.tags
     assert (tags["gauntlet.verdict"], tags["gauntlet.promoted"]) == ("INCONCLUSIVE", f"models:/{NAME}/1")
+
+
+def test_the_card_and_the_page_name_the_scan_for_unknown_backdoors(first: dict[str, Any]) -> None:
+    from gauntlet.gate.card import Card
+    from tasks.store import tracking
+
+    made = Card.model_validate_json(tracking.text(first["run_id"], "card.json"))
+    assert made.backdoor_scan is not None
+    assert made.backdoor_scan["verdict"] == "INCONCLUSIVE"
+    assert made.backdoor_scan["run"] == made.runs["backdoor candidate"]
+    rows = json.loads(tracking.text(first["run_id"], "metrics.json"))["tables"]["Scan for unknown backdoors"]
+    assert [(row["model"], row["verdict"]) for row in rows] == [("candidate", "INCONCLUSIVE")]
+    assert any("a search by gradients would tell" in note for note in first["notes"])
+
+
+@pytest.mark.usefixtures("first")
+def test_a_class_that_became_suspicious_fails_the_gate_with_its_picture(night: Any) -> None:
+    from flows.poison import poison
+    from tasks.store import tracking
+
+    uri, planted = night.uri, "corner-trigger:corner=top-left,target=3,rate=0.1"
+    poisoned = poison(dataset="digits", tracking_uri=uri, epochs=8, poisoning=planted, model=f"models:/{NAME}/1")
+    settings = {"candidate": poisoned["model_uri"], "champion": f"models:/{NAME}/1", "attack": ["noise-uniform"]}
+    with pytest.raises(GateError, match="class 3 became suspicious of a backdoor: one patch sends"):
+        night(**settings)
+    page = tracking.text(newest_night(), "report.html")
+    assert "Backdoor scan: candidate" in page
+    with pytest.raises(GateError) as caught:
+        night(**settings, backdoor_scan="none")
+    assert "suspicious" not in str(caught.value)
+
+
+def newest_night() -> str:
+    nights = [run for run in runs() if run.data.tags["gauntlet.stage"] == "nightly"]
+    return str(max(nights, key=lambda run: run.info.start_time).info.run_id)
 
 
 def test_the_card_is_bound_to_the_version(first: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from flows.datascan import datascan
 from flows.privacy import privacy
-from flows.train import train
+from flows.train import TrainConfig, train
+from gauntlet.data import dropping
 from gauntlet.data.datasets import read_dataset
-from gauntlet.errors import GateError, SettingError
+from gauntlet.errors import DataError, GateError, SettingError
 from tasks.store import tracking
 
 COPY = "extraction-copycat:epochs=1,queries=30"
@@ -83,19 +85,24 @@ def nearest_mean(x: np.ndarray) -> np.ndarray:
 
 
 def test_a_clean_training_set_passes(small_npz: str, store: str) -> None:
-    result = datascan(dataset=small_npz, tracking_uri=store, fail_on_suspects=True)
+    result = datascan(dataset=small_npz, tracking_uri=store, fail_on_suspects=True, epochs=8)
     assert tracking.read(result["run_id"]).data.tags["gauntlet.stage"] == "inspect"
     assert result["metrics"]["inspect/alarms"] == 0
     assert set(result["metrics"]) >= {f"inspect/{name}" for name in ("suspects", "patch_score", "duplicates", "leaked")}
-    assert [row["check"] for row in result["checks"]] == ["class balance", "duplicates", "labels", "patches"]
+    assert [row["check"] for row in result["checks"]] == [
+        *("class balance", "duplicates", "labels", "patches"),
+        *("spectral", "clusters", "isolation"),
+    ]
     assert "planted" not in result["checks"][0]
 
 
 def test_planted_poison_is_found_listed_and_fails_the_gate(small_npz: str, store: str, capsys: Any) -> None:
     settings = {"dataset": small_npz, "tracking_uri": store, "poisoning": "corner-trigger:rate=0.05"}
+    settings |= {"inspection": ["labels", "patches"]}
     result = datascan(**settings)
     patches = result["checks"][-1]
     assert (patches["alarm"], patches["recall"], patches["false_positives"]) == (True, 1.0, 0)
+    assert patches["precision"] == 1.0
     listed = pd.read_parquet(Path(str(tracking.find(result["run_id"], "suspects.parquet"))))
     assert (listed[listed["patches"]]["label"] == 9).all()
     assert listed["patches"].sum() == patches["planted"] == 24
@@ -103,3 +110,24 @@ def test_planted_poison_is_found_listed_and_fails_the_gate(small_npz: str, store
     assert "24 of 24" in capsys.readouterr().err
     with pytest.raises(GateError, match="patches: score"):
         datascan(**settings, fail_on_suspects=True)
+
+
+def test_training_drops_what_a_scan_suspected(small_npz: str, store: str) -> None:
+    settings = {"dataset": small_npz, "tracking_uri": store}
+    found = datascan(**settings, poisoning="corner-trigger:rate=0.05", inspection=["patches", "duplicates"])
+    file = Path(str(tracking.find(found["run_id"], "suspects.npz")))
+    with np.load(file, allow_pickle=False) as held:
+        assert sorted(held) == ["dataset_digest", "patches"]
+        assert len(held["patches"]) == 24
+    result = train(**settings, epochs=1, drop=str(file), role="without-suspects")
+    run = tracking.read(result["run_id"])
+    assert run.data.params["dropped"] == "24"
+    assert run.data.params["drop_digest"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert result["metrics"]["train/dropped"] == 24
+
+
+def test_suspects_of_other_data_are_refused_in_one_line(small_npz: str, store: str, tmp_path: Path) -> None:
+    file = tmp_path / "suspects.npz"
+    np.savez(file, allow_pickle=False, **dropping.as_arrays(read_dataset("digits"), {"patches": np.arange(3)}))
+    with pytest.raises(DataError, match="another data set than"):
+        TrainConfig(dataset=small_npz, tracking_uri=store, drop=str(file)).check()

@@ -12,7 +12,7 @@ from prefect.exceptions import ParameterTypeError
 from pydantic import ValidationError
 
 from flows.attack import attack
-from flows.defend import defend
+from flows.defend import DefendConfig, defend
 from flows.poison import poison
 from flows.scan import scan
 from flows.suite import suite
@@ -162,3 +162,23 @@ def test_a_failed_stage_fails_its_run_and_the_flow_and_the_rest_stays(small_npz:
     report = tracking.find(newest.info.run_id, "report.md")
     assert report
     assert "stage failed: poison" in report.read_text()
+
+
+def test_mending_tells_success_before_and_after_and_what_it_cost(small_npz: str, store: str, capsys: Any) -> None:
+    told = {"dataset": small_npz, "tracking_uri": store, "epochs": 2, "attack": ["fgsm"], "eps": [0.1], "n": 20}
+    result = defend(**told, defense="unlearning:steps=10,images=200", trigger=["corner-trigger:target=3"])
+    clean, success = result["mended"]
+    assert (clean["what"], success["what"]) == ("clean accuracy", "success of corner-trigger")
+    assert success["before"]["n"] == success["after"]["n"] < clean["after"]["n"] == 120
+    metrics = result["metrics"]
+    assert metrics["mend/accuracy_lost"] == pytest.approx(clean["before"]["value"] - metrics["clean/accuracy"])
+    assert metrics["backdoor/attack_success_rate"] == success["after"]["value"]
+    assert metrics["mend/success_rate_before"] == success["before"]["value"]
+    said = capsys.readouterr().err
+    assert "success of corner-trigger" in said
+    assert f"{metrics['train/seconds']:.1f} seconds" in said
+
+
+def test_a_trigger_that_wants_nothing_is_refused_before_any_work(small_npz: str) -> None:
+    with pytest.raises(SettingError, match="no image is meant to change its class"):
+        DefendConfig(dataset=small_npz, trigger=("label-flips",)).check()

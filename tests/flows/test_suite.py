@@ -66,7 +66,7 @@ def measured(suite_run: dict[str, Any]) -> list[Measurement]:
 def test_every_stage_is_a_finished_child_of_the_suite(stages: list[Any]) -> None:
     kinds = [stage.data.tags["gauntlet.stage"] for stage in stages]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        "train": 1, "attack": 6, "poison": 1, "defend": 2, "scan": 1, "compare": 1,
+        "train": 1, "attack": 6, "poison": 1, "defend": 2, "scan": 1, "compare": 1, "backdoor": 2,
     }  # fmt: skip
     assert all(stage.info.status == "FINISHED" for stage in stages)
 

@@ -81,6 +81,7 @@ def test_the_nights_own_battery_and_trigger_fit(two: str) -> None:
         (PoisonConfig, {"poisoning": "patch:size=40"}, "a square of 40 pixels does not fit"),
         (DataScanConfig, {"poisoning": "corner-trigger:target=2"}, "there is no class 2"),
         (NightlyConfig, {"trigger": ("corner-trigger:target=2",)}, "there is no class 2"),
+        (NightlyConfig, {"trigger": ("label-flips",)}, "no image is meant to change its class"),
         (PrivacyConfig, {"theft": ("extraction-knockoff:queries=100000",)}, "100,000 asked for"),
         (PrivacyConfig, {"n": 100_000}, "100000 members and as many non-members"),
     ],

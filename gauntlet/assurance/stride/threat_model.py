@@ -214,6 +214,12 @@ class Threat(_Data):
     adversary: tuple[str, ...] = Field(min_length=1)
     entry: tuple[str, ...] = Field(min_length=1)
     assets: tuple[str, ...] = Field(min_length=1)
+    atlas: tuple[Annotated[str, Field(pattern=r"^AML\.T\d{4}(\.\d{3})?$")], ...] = Field(
+        (), description="Techniques of MITRE ATLAS; none where none fits"
+    )
+    nist: tuple[Annotated[str, Field(pattern=r"^NISTAML\.\d{2,3}$")], ...] = Field(
+        (), description="Classes of attacks of NIST AI 100-2 (E2025); none where none fits"
+    )
     what: str = Field(min_length=1, description="What happens")
     mitigation: str = Field(min_length=1)
     status: Claimed
@@ -229,6 +235,11 @@ class Threat(_Data):
         if self.status == "open" and self.checks:
             raise ValueError("open means that nothing is checked: claim partial or enforced, or leave the checks out")
         return self
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """What others call it."""
+        return *self.atlas, *self.nist
 
     def found(self, outcomes: Sequence[str], today: Day) -> Status:
         """The status that the outcomes of the checks (passed, failed, missing) allow on a day."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gauntlet.backdoor.inspections import EVERY, Seen, inspect
 from gauntlet.data.datascan import (
     Check,
     DataScan,
@@ -15,13 +16,14 @@ from gauntlet.data.datascan import (
     check_labels,
     check_patches,
     find_patches,
-    scan,
     suspects,
 )
 from gauntlet.data.datasets import Dataset
 from gauntlet.poisoning import Poisoned, poisoning
+from gauntlet.training.fit import Training
 
 SETTINGS = DataScan()
+IMAGES_ALONE = [one for one in EVERY if not one.trains]
 
 
 def planted(digits: Dataset, text: str) -> Poisoned:
@@ -30,7 +32,7 @@ def planted(digits: Dataset, text: str) -> Poisoned:
 
 def test_clean_digits_do_not_alarm(digits: Dataset) -> None:
     told: list[float] = []
-    checks = scan(digits, SETTINGS, progress=lambda _, share: told.append(share))
+    checks = inspect(IMAGES_ALONE, Seen(digits, SETTINGS), lambda _, share: told.append(share))
     assert [check.name for check in checks if check.alarm] == []
     assert [check.name for check in checks] == ["class balance", "duplicates", "labels", "patches"]
     assert checks[-1].facts["patch_score"] < SETTINGS.patch_score / 2
@@ -156,5 +158,5 @@ def test_suspects_are_those_of_all_checks() -> None:
 
 def test_the_same_images_give_the_same_scan(digits: Dataset) -> None:
     few = replace(digits, x_train=digits.x_train[:300], y_train=digits.y_train[:300])
-    first, second = (scan(few, SETTINGS, seed=1) for _ in range(2))
+    first, second = (inspect(IMAGES_ALONE, Seen(few, SETTINGS, Training(seed=1))) for _ in range(2))
     assert [check.facts for check in first] == [check.facts for check in second]

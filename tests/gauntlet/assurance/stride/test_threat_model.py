@@ -89,6 +89,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "unknown field": (content(threat(severity="high")), "T-01.severity"),
     "unknown field of a check": (content(threat(checks=[SETTING | {"colour": 1}])), "T-01.checks.0.setting.colour"),
     "unknown kind": (content(threat(checks=[{"kind": "prayer"}])), "T-01.checks.0"),
+    "no technique of ATLAS": (content(threat(atlas=["T0020"])), "T-01.atlas.0"),
+    "no class of NIST": (content(threat(nist=["AML.T0020"])), "T-01.nist.0"),
     "unknown stride": (content(threat(stride="evil")), "T-01.stride"),
     "second id": (content(threat(), threat()), "two threats are called T-01"),
     "no id": (content(threat(id="first")), "first.id"),
@@ -414,7 +416,7 @@ def test_pages_show_every_threat_and_escape_what_they_show() -> None:
         assert said in text
     rows = [line for line in text.splitlines() if line.startswith("| T-")]
     assert len(rows) == 2
-    assert all(line.replace("\\|", "").count("|") == 8 for line in rows)
+    assert all(line.replace("\\|", "").count("|") == 9 for line in rows)
 
 
 def test_the_summary_counts_threats_by_class_and_status() -> None:
@@ -463,3 +465,18 @@ def test_every_package_is_pinned() -> None:
         assert pins
         assert [line for line in pins if line.count("==") != 1 or "*" in line] == []
     assert "-c constraints.txt" in (PROJECT_ROOT / "Makefile").read_text()
+
+
+def test_the_documentation_has_the_identifiers_of_every_threat() -> None:
+    text = (PROJECT_ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    for one in load(PROJECT_ROOT / "threat_model.yaml").threats:
+        assert f"| {one.id} | {one.title} | {', '.join(one.atlas)} | {', '.join(one.nist)} |" in text
+
+
+def test_reports_say_what_others_call_a_threat() -> None:
+    model = StrideModel.model_validate(content(threat(atlas=["AML.T0018.000"], nist=["NISTAML.051"], checks=[SETTING])))
+    judged = [threat_report.Judged(model.threats[0], "partial", ())]
+    assert "AML.T0018.000, NISTAML.051" in threat_report.to_html(model, judged, {})
+    rows = threat_report.to_markdown(model, judged, {}).replace("\\", "")
+    assert "| AML.T0018.000, NISTAML.051 |" in rows
+    assert threat_report.to_json(judged)[0]["atlas"] == ["AML.T0018.000"]
