@@ -62,9 +62,7 @@ def test_an_error_ends_the_run_failed_and_is_named(error: BaseException, own_sto
     assert ended.data.tags["gauntlet.error"].startswith(type(error).__name__)
 
 
-def test_a_tampered_model_is_tried_like_a_strangers_and_refused(
-    own_store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tampered_model_is_refused(own_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from gauntlet.data.datasets import read_dataset
     from gauntlet.models import trial
     from gauntlet.models.architectures import architecture
