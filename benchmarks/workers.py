@@ -3,16 +3,15 @@
     python -m benchmarks.workers --data-dir DIR [--model FILE.keras] [--n 2000] [--workers 2] [--rounds 3]
     python -m benchmarks.workers --simulate 100000 [--workers 2] [--sleep 0.01]
 
-The first prints seconds of the wall clock and two ratios: of the wall clock, and of the time that one image takes of
-one core. It says how busy the machine was with other work before: on a busy one the ratios mean nothing. The second
-prints what the scheduler of a cluster and the process that feeds it hold.
+The first prints seconds of the wall clock and of all processors, and the ratio of each to one process: the second ratio
+is that of the throughput per core. It says how busy the machine was with other work before: on a busy one the ratios
+mean nothing. The second prints what the scheduler of a cluster and the process that feeds it hold.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable
@@ -46,13 +45,14 @@ def cores() -> int:
 
 
 def processor_seconds() -> float:
-    """Of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    """Of this process and all below it."""
+    this = psutil.Process()
+    used = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return float(sum(one.user + one.system for one in used))
 
 
 def timed(hands: Hands, job: Job, eps: float) -> tuple[float, float, float]:
-    """Seconds of the wall clock, of this process's processors, and the accuracy that PGD-40 leaves."""
+    """Seconds of the wall clock, of the processors, and the accuracy that PGD-40 leaves."""
     told = Job(job.target, job.x, job.y, job.clean, job.seed, hands=hands)
     battery = Battery(attack=PGD, eps=(eps,), n=len(job.x))
     started, used = time.perf_counter(), processor_seconds()
@@ -69,15 +69,14 @@ def compared(job: Job, workers: int, eps: float, rounds: int) -> Table:
         for name, hands in contenders.items():
             measured = timed(hands, job, eps)
             found[name] += [measured] if turn else []
-    (wall, used, left), (others, _, same) = (tuple(np.median(rows, axis=0)) for rows in found.values())
+    medians = {name: np.median(rows, axis=0) for name, rows in found.items()}
+    wall, used, _ = next(iter(medians.values()))
     grid = Table(title=f"PGD-40 at L∞ {eps:g}, {len(job.x):,} images, {cores()} cores, median of {rounds}")
-    for heading in ("", "seconds", "images a second", "ratio", "ratio per core", "accuracy %"):
+    for heading in ("", "seconds", "processor s", "ratio", "ratio per core", "accuracy %"):
         grid.add_column(heading, justify="right" if heading else "left")
-    one = f"{wall:.1f}", f"{len(job.x) / wall:.1f}", "1.00", "1.00", f"{100 * left:.2f}"
-    per_core = used / (others * min(workers, cores()))
-    two = f"{others:.1f}", f"{len(job.x) / others:.1f}", f"{wall / others:.2f}", f"{per_core:.2f}", f"{100 * same:.2f}"
-    for name, cells in zip(contenders, (one, two), strict=True):
-        grid.add_row(name, *cells)
+    for name, (mine, processor, left) in medians.items():
+        ratios = f"{wall / mine:.2f}", f"{used / processor:.2f}"
+        grid.add_row(name, f"{mine:.1f}", f"{processor:.1f}", *ratios, f"{100 * left:.2f}")
     return grid
 
 
