@@ -127,7 +127,8 @@ def test_the_card_and_the_page_name_the_scan_for_unknown_backdoors(first: dict[s
     assert any("a search by gradients would tell" in note for note in first["notes"])
 
 
-def test_a_class_that_became_suspicious_fails_the_gate_with_its_picture(night: Any, first: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("first")
+def test_a_class_that_became_suspicious_fails_the_gate_with_its_picture(night: Any) -> None:
     from flows.poison import poison
     from tasks.store import tracking
 
