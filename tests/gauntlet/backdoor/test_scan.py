@@ -12,7 +12,7 @@ import pytest
 from gauntlet.backdoor import references
 from gauntlet.backdoor.inversion import Inversion
 from gauntlet.backdoor.probes import Probes
-from gauntlet.backdoor.scan import ModelScan, References, candidates, judge, parts
+from gauntlet.backdoor.scan import ModelScan, References, candidates, judge, parts, replayed, working_probes
 from gauntlet.backdoor.triggers import Found
 from gauntlet.errors import SettingError
 from gauntlet.models.blackbox import BlackBox
@@ -188,3 +188,15 @@ def test_without_references_none_are_made(state: Any) -> None:
     model = white(None)
     assert references.reference_models(model, blocks(), parts(blocks(), none, 0), none) == References("none")
     assert list(state.iterdir()) == []
+
+
+def test_a_working_probe_is_shown_to_another_model() -> None:
+    settings = SETTINGS.model_copy(update={"forms": ()})
+    images = parts(blocks(), settings, 0)
+    backdoored, clean = white(TARGET), white(None)
+    (found,) = candidates(backdoored, images, settings)
+    assert found.kind == "probe"
+    arrays = {f"probe_{name}": getattr(found, name) for name in ("sizes", "values", "mask", "pattern")}
+    assert working_probes(arrays, settings) == [TARGET]
+    now, before = (replayed(one, arrays, "probe", TARGET, images.held_out) for one in (backdoored, clean))
+    assert now.low > 0.5 > before.high

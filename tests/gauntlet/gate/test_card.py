@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ def test_a_card_verifies_and_survives_being_stored(card: Card) -> None:
 def test_a_card_of_something_else_is_refused(card: Card, model: str, data: str, reason: str) -> None:
     with pytest.raises(GateError, match=reason):
         card.verify(model, data)
+
+
+def test_a_scan_is_sealed_and_a_card_from_before_there_was_one_still_verifies(card: Card) -> None:
+    old = {name: value for name, value in json.loads(card.to_json()).items() if name != "backdoor_scan"}
+    Card.model_validate(old).verify("a" * 64, "d" * 64)
+    scanned = card.model_copy(update={"backdoor_scan": {"verdict": "BACKDOORED"}}).sealed()
+    scanned.verify("a" * 64, "d" * 64)
+    touched = scanned.model_copy(update={"backdoor_scan": {"verdict": "CLEAN"}})
+    for one in (touched, scanned.model_copy(update={"backdoor_scan": None})):
+        with pytest.raises(GateError, match="seal is broken"):
+            one.verify("a" * 64, "d" * 64)
 
 
 def test_a_card_that_was_touched_is_refused(card: Card) -> None:
