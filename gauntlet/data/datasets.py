@@ -331,10 +331,10 @@ def _dataset(name: str, found: Found, class_names: tuple[str, ...] | None, state
     for array in arrays:  # one stage's change in place must not reach the next
         array.flags.writeable = False
     names = class_names or tuple(str(k) for k in range(n_classes))
-    return Dataset(name, *arrays, names, _digest(arrays), found.source, official=False)
+    return Dataset(name, *arrays, names, digest_of(arrays), found.source, official=False)
 
 
-def _digest(arrays: tuple[NDArray[Any], ...]) -> str:
+def digest_of(arrays: tuple[NDArray[Any], ...]) -> str:
     """SHA-256 (hex) over the shapes and the little-endian contents."""
     digest = hashlib.sha256()
     for array in arrays:
