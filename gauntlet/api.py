@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from pydantic import TypeAdapter
 from gauntlet.attacks import Attacks
 from gauntlet.certify import AnyCertifier
 from gauntlet.data import arrays
+from gauntlet.data.datasets import digest_of
 from gauntlet.data.sources import Found
+from gauntlet.errors import SettingError
 from gauntlet.evaluation import effort
 from gauntlet.evaluation.battery import Battery, Job, run, spared
 from gauntlet.evaluation.clean import Clean, share
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 
 PROBE = 1_000
 """Images on which a model's input range, layout and outputs are found."""
+STORES = "gauntlet_stores"
+"""The group of entry points that name where a report can be kept: this package knows no store."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class Report:
     doubts: Sequence[Doubt]
     notes: Sequence[str]
     name: str = "model"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked for, with the budgets filled in."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Of the images and labels: SHA-256, how many, and how many of each class."""
 
     @property
     def robust_accuracy(self) -> float:
@@ -126,6 +135,16 @@ class Report:
         tables = {effort.CAPTION: effort.table(efforts)} if len(efforts) > 1 else {}
         return document.to_html(document.Report(self.name, facts, self.measurements, figures, tables, lines))
 
+    def log_to_mlflow(self, dataset: str = "arrays") -> str:
+        """Keep it in MLflow, with the metrics, steps and tags of `gauntlet attack`; returns the run's id.
+
+        It goes into the run that is open (`mlflow.start_run()`), which stays open and whose params are prefixed with
+        `gauntlet.`, else into a new run of the experiment `gauntlet-<dataset>`: in the store that MLflow was told of,
+        else in the one of the commands. Raises `SettingError`, before anything is logged, when the open run has ended
+        meanwhile, or holds an evaluation or a file of the same name already.
+        """
+        return str(_store("mlflow")(self, dataset))
+
     def _repr_html_(self) -> str:
         """For notebooks: the numbers, the verdict and its reasons."""
         from html import escape
@@ -177,7 +196,9 @@ def evaluate(
     first = np.sort(np.random.default_rng(seed).permutation(len(images))[:PROBE])
     loaded = Expected(**expected).opened(_read(model), images[first], labels[first], k)
     battery.check_access(loaded.classifier)
-    return _evaluated(loaded, battery, images, labels, seed, name, progress)
+    report = _evaluated(loaded, battery, images, labels, seed, name, progress)
+    filled = {"eps": battery.budgets(images.shape[-1]), "cascade": battery.is_cascade, "seed": seed}
+    return replace(report, settings=battery.model_dump() | filled | expected, data=_described(images, labels, k))
 
 
 def _evaluated(
@@ -193,6 +214,20 @@ def _evaluated(
     flags: dict[str, Any] = {"inverted": loaded.outputs.endswith(INVERTED), "accept_chance": loaded.accept_chance}
     evidence = Evaluation(results, loaded.classifier.nb_classes, found, certified=certified, **flags)
     return Report(loaded, clean, results, certified, doubts(evidence), [*battery.left_out, *notes(evidence)], name)
+
+
+def _described(x: Images, y: Labels, n_classes: int) -> dict[str, Any]:
+    """What a data set's summary says, of arrays."""
+    counts = {str(label): int(count) for label, count in enumerate(np.bincount(y, minlength=n_classes))}
+    return {"digest": digest_of((x, y)), "source": "arrays", "test_size": len(y), "test_label_counts": counts}
+
+
+def _store(name: str) -> Callable[[Report, str], Any]:
+    """What keeps a report there; `SettingError` when nothing that is installed does."""
+    for point in entry_points(group=STORES, name=name):
+        return point.load()
+    what = f"nothing that is installed keeps reports in {name}"
+    raise SettingError(what, where="report", fix="pip install gauntlet-robustness")
 
 
 def _subset(size: int, seed: int) -> Callable[[int | None], Any]:

@@ -89,7 +89,15 @@ def log(
             if (share_of_worst := optimality.get((mine[0].named, kind.norm))) is not None:
                 one.metrics({"robust/optimality": share_of_worst})
             _log_distances(one, mine[-1])
-    _log_summary(run, dataset, findings, several=len(kinds) > 1)
+    _log_summary(run, findings, several=len(kinds) > 1)
+
+
+def log_alone(run: tracking.Run, findings: AttackFindings) -> None:
+    """All of a battery in a run without children: of several attacks the worst case has the metrics."""
+    several = len({result.attack for result in findings.results}) > 1
+    for result in () if several else findings.results:
+        run.metrics(_metrics(result, findings), step=round(1_000 * result.eps))
+    _log_summary(run, findings, several)
 
 
 def _metrics(result: Attacked, findings: AttackFindings) -> dict[str, float]:
@@ -145,7 +153,7 @@ def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix:
     log_predictions(run, attacked, dataset, f"{title}, n = {len(result.index):,}", suffix)
 
 
-def _log_summary(run: tracking.Run, dataset: Dataset, findings: AttackFindings, several: bool) -> None:
+def _log_summary(run: tracking.Run, findings: AttackFindings, several: bool) -> None:
     """What concerns the whole battery: clean accuracy, worst case, verdict, outcomes, curve, records."""
     import pandas as pd
 
@@ -172,7 +180,7 @@ def _log_summary(run: tracking.Run, dataset: Dataset, findings: AttackFindings, 
     whole = {"label": clean.labels, "prediction": clean.predictions, "correct": clean.correct}
     run.table("clean.parquet", pd.DataFrame({"index": np.arange(len(clean.labels))} | whole))
     title = f"{run.model}: robust accuracy by budget"
-    run.figure("robustness_curve.png", figures.robustness_curves(measured, title, 1 / dataset.n_classes))
+    run.figure("robustness_curve.png", figures.robustness_curves(measured, title, 1 / loaded.classifier.nb_classes))
     metrics = {"clean/accuracy": measured[0].value} | loss_metrics("clean/loss", clean.losses)
     run.record(measured, metrics, **_summary(findings, verdict, reasons))
 

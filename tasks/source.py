@@ -75,7 +75,7 @@ class Source(Expected):
             raise ModelError(f"loading this model runs its code (flavor {flavor})", where=self.model, fix=fix)
         if flavor == "pytorch":
             return of_module(registry.load_torch(self.model))
-        return _of_images(registry.load_pyfunc(self.model))
+        return of_images(registry.load_pyfunc(self.model))
 
     @property
     def _is_uri(self) -> bool:
@@ -127,7 +127,7 @@ def imported(name: str) -> Function:
 # --- MLflow's signatures ------------------------------------------------------------------------------------
 
 
-def _of_images(model: Any) -> Function:
+def of_images(model: Any) -> Function:
     """An MLflow `PyFuncModel` as a function of images, given as its signature wants them."""
     schema = model.metadata.get_input_schema()
     if schema is None:

@@ -322,7 +322,7 @@ def _own(path: Path, stated: Stated) -> Dataset:
 def _tests_alone(dataset: Dataset, prepared: tuple[str, ...]) -> Dataset:
     """The data set without a training image."""
     none: dict[str, Any] = {"x_train": dataset.x_train[:0], "y_train": dataset.y_train[:0]}
-    digest = _digest((none["x_train"], none["y_train"], dataset.x_test, dataset.y_test))
+    digest = digest_of((none["x_train"], none["y_train"], dataset.x_test, dataset.y_test))
     return replace(dataset, **none, digest=digest, prepared=(*prepared, "test images alone"))
 
 
@@ -343,10 +343,10 @@ def _dataset(name: str, data: Found, class_names: tuple[str, ...] | None, stated
         array.flags.writeable = False
     given = class_names or ()
     names = checked_names((*given, *map(str, range(len(given), n_classes)))[:n_classes], name)
-    return Dataset(name, *arrays, names, _digest(arrays), data.source, official=False)
+    return Dataset(name, *arrays, names, digest_of(arrays), data.source, official=False)
 
 
-def _digest(arrays: tuple[NDArray[Any], ...]) -> str:
+def digest_of(arrays: tuple[NDArray[Any], ...]) -> str:
     """SHA-256 (hex) over the shapes and the little-endian contents."""
     digest = hashlib.sha256()
     for array in arrays:

@@ -60,12 +60,17 @@ def title(name: str) -> str:
     return path.stem if path.suffix.lower() in SUFFIXES and not os.path.isdir(name) else path.absolute().name
 
 
+def check_title(name: str) -> None:
+    """Raise `DataError` for a name that no experiment can have."""
+    if not _STEM.fullmatch(title(name)):
+        fix = "rename it: letters, digits, space and . + - _ ( ) only, 100 characters at most"
+        raise DataError("the data set's name becomes an experiment's, and cannot", where=one_line(name, 300), fix=fix)
+
+
 def check_path(name: str) -> Path:
     """The file or folder, which exists, is no pipe or device, and has a name that an experiment can have."""
     path = Path(name)
-    if not _STEM.fullmatch(title(name)):
-        fix = "rename it: letters, digits, space and . + - _ ( ) only, 100 characters at most"
-        raise DataError("the file's name becomes an experiment's, and cannot", where=one_line(path, 300), fix=fix)
+    check_title(name)
     if path.is_file() or (path.is_dir() and path.suffix.lower() not in SUFFIXES):
         return path
     raise DataError("not a file" if path.exists() else "no such file", where=one_line(path), fix="check the path")

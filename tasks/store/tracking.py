@@ -88,14 +88,13 @@ class Run:
 
     def dataset(self, dataset: Dataset, context: str) -> None:
         """Record the data set as an input: name, digest, sizes and label counts."""
+        self.input(dataset.summary(), context)
+
+    def input(self, summary: Mapping[str, Any], context: str) -> None:
+        """Record an input by its summary: at least `name`, `digest` and `source`."""
         # MLflow keeps 36 characters of a digest: the tag gauntlet.dataset_digest has all
-        entry = MlflowDataset(
-            dataset.name,
-            dataset.digest[:32],
-            "local",
-            json.dumps({"uri": dataset.source}),
-            profile=json.dumps(dataset.summary()),
-        )
+        source, profile = json.dumps({"uri": summary["source"]}), json.dumps(dict(summary))
+        entry = MlflowDataset(summary["name"], summary["digest"][:32], "local", source, profile=profile)
         self._client.log_inputs(self.id, [DatasetInput(entry, [InputTag("mlflow.data.context", context)])])
 
     def record(self, measurements: Sequence[Measurement], metrics: Mapping[str, float], **more: Any) -> None:
@@ -141,7 +140,9 @@ def run(
         description=f"{stage}: {name} on {title}",
         nested=True,
         parent_run_id=context.parent,
-        tags=_tags(stage, title, dataset, model, scenario) | ({KEY: context.key} if context.key else {}),
+        tags=tags_of(stage, title, model, scenario, dataset.digest if dataset else "")
+        | _made_by()
+        | ({KEY: context.key} if context.key else {}),
         log_system_metrics=False,
     ) as active:
         opened = Run(active.info.run_id, model)
@@ -168,18 +169,22 @@ TRAINS = ("train", "poison", "defend")
 """Stages whose run's name is the model they make."""
 
 
-def _tags(stage: str, title: str, dataset: Dataset | None, model: str, scenario: str) -> dict[str, str]:
+def tags_of(stage: str, title: str, model: str, scenario: str, digest: str) -> dict[str, str]:
+    """The contract's tags of a run on the data set `title` with this digest."""
     facts = {
         "stage": stage,
         "model": model,
         "scenario": scenario,
         "dataset": title,
+        "dataset_digest": digest,
         "git_commit": origin.git_commit(),
     }
-    facts |= {"host": socket.gethostname(), "process": origin.process()}
-    if dataset is not None:
-        facts["dataset_digest"] = dataset.digest
     return {f"gauntlet.{key}": value for key, value in facts.items() if value} | _prefect_tag()
+
+
+def _made_by() -> dict[str, str]:
+    """By these the run is ended for us when the process is killed."""
+    return {"gauntlet.host": socket.gethostname(), "gauntlet.process": origin.process()}
 
 
 def _prefect_tag() -> dict[str, str]:
