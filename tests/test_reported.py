@@ -101,11 +101,11 @@ def deleted(run_id: str) -> None:
 
 
 def evaluated(run_id: str) -> None:
-    mlflow.set_tag("gauntlet.stage", "train")
+    MlflowClient().set_tag(run_id, "gauntlet.stage", "train")
 
 
 def taken(run_id: str) -> None:
-    mlflow.log_text("mine", "report.html")
+    MlflowClient().log_text(run_id, "mine", "report.html")
 
 
 REFUSED = {
