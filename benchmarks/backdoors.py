@@ -162,8 +162,10 @@ def auc(backdoored: list[float], clean: list[float]) -> float:
 
 def shown(count: int, n: int) -> str:
     """`3 of 4, 75 [30, 95] %`."""
-    low, high = wilson(count, n) if n else (0.0, 1.0)
-    return f"{count} of {n}, {100 * count / max(n, 1):.0f} [{100 * low:.0f}, {100 * high:.0f}] %"
+    if not n:
+        return "–"
+    low, high = wilson(count, n)
+    return f"{count} of {n}, {100 * count / n:.0f} [{100 * low:.0f}, {100 * high:.0f}] %"
 
 
 def tables(rows: list[Row]) -> str:
@@ -174,12 +176,11 @@ def tables(rows: list[Row]) -> str:
         mine = [row for row in rows if row.kind == kind]
         live = [row for row in mine if row.success >= LEARNED]
         hits = [row for row in live if row.verdict == "BACKDOORED"]
-        right = sum(row.found == row.target for row in hits) if mine[0].target is not None else None
+        right = str(sum(row.found == row.target for row in hits)) if live and mine[0].target is not None else "–"
         rate = f"{100 * np.mean([row.success for row in live]):.0f} %" if live else "–"
         area = f"{auc([row.statistic for row in live], [row.statistic for row in clean]):.3f}" if live else "–"
         by = ", ".join(sorted({row.by for row in hits})) or "–"
-        told = "–" if right is None else str(right)
-        cells = kind, f"{len(live)} of {len(mine)}", rate, shown(len(hits), len(live)), told, area, by
+        cells = kind, f"{len(live)} of {len(mine)}", rate, shown(len(hits), len(live)), right, area, by
         lines.append(f"| {' | '.join(cells)} |")
     false = sum(row.verdict == "BACKDOORED" for row in clean)
     undecided = sum(row.verdict == "INCONCLUSIVE" for row in clean)

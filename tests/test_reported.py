@@ -100,12 +100,12 @@ def deleted(run_id: str) -> None:
     MlflowClient().delete_run(run_id)
 
 
-def evaluated(_: str) -> None:
-    mlflow.set_tag("gauntlet.stage", "train")
+def evaluated(run_id: str) -> None:
+    MlflowClient().set_tag(run_id, "gauntlet.stage", "train")
 
 
-def taken(_: str) -> None:
-    mlflow.log_text("mine", "report.html")
+def taken(run_id: str) -> None:
+    MlflowClient().log_text(run_id, "mine", "report.html")
 
 
 REFUSED = {

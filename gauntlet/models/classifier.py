@@ -107,7 +107,12 @@ class WhiteBox(TensorFlowV2Classifier):
         return tape.gradient(total, x, unconnected_gradients=ZERO)
 
     def predict(self, x: np.ndarray, batch_size: int = CHUNK, **_: Any) -> np.ndarray:
-        """Logits (n, n_classes) of images (n, h, w, c)."""
+        """Logits (n, n_classes) of images (n, h, w, c); `ModelError` for other shapes.
+
+        TensorFlow refuses those too, but never gives back the lock that it took: the next thread would wait for ever.
+        """
+        if not tf.TensorShape(x.shape[1:]).is_compatible_with(self.input_shape):
+            raise ModelError(f"expected images of shape {self.input_shape}, got {tuple(x.shape[1:])}")
         scores = np.asarray(_chunked(self._scores, batch_size, x))
         check_finite(scores)
         return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import keras
@@ -30,6 +31,18 @@ def test_predictions_are_arts(classifier: CompiledClassifier, plain: TensorFlowV
     ours, theirs = (c.predict(digits.x_test[:N]) for c in (classifier, plain))
     assert ours.shape == (N, 10)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(14, 56, 1), (28, 28, 3), (28, 28), (784,)])
+def test_other_shapes_are_refused_and_another_thread_does_not_wait(
+    shape: tuple[int, ...], classifier: CompiledClassifier
+) -> None:
+    with pytest.raises(ModelError, match=r"expected images of shape \(28, 28, 1\), got"):
+        classifier.predict(np.zeros((N, *shape), np.float32))
+    other = threading.Thread(target=classifier.predict, args=(np.zeros((N, 28, 28, 1), np.float32),), daemon=True)
+    other.start()
+    other.join(60)
+    assert not other.is_alive()
 
 
 def test_labels_are_the_largest_logits(classifier: CompiledClassifier, digits: Dataset) -> None:
