@@ -53,10 +53,10 @@ def processor_seconds() -> float:
 
 def timed(hands: Hands, job: Job, eps: float) -> tuple[float, float, float]:
     """Seconds of the wall clock, of the processors, and the accuracy that PGD-40 leaves."""
-    told = Job(job.target, job.x, job.y, job.clean, job.seed, hands=hands)
+    fresh = Job(job.target, job.x, job.y, job.clean, job.seed, hands=hands)
     battery = Battery(attack=PGD, eps=(eps,), n=len(job.x))
     started, used = time.perf_counter(), processor_seconds()
-    (found,) = run(battery, told, lambda _: np.arange(len(job.x)))
+    (found,) = run(battery, fresh, lambda _: np.arange(len(job.x)))
     return time.perf_counter() - started, processor_seconds() - used, float(found.robust.mean())
 
 

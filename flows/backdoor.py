@@ -47,7 +47,7 @@ def backdoor(config: BackdoorConfig) -> dict[str, Any]:
     target = Source(**{name: getattr(config, name) for name in Source.model_fields})
     run_id = backdoor.backdoor(context(config), target, config.settings())
     backdoor.show(run_id)
-    found = backdoor.told(run_id, config.model)
+    found = backdoor.summary(run_id, config.model)
     return found | {"exit_status": STATUS[found["verdict"]]}
 
 

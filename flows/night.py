@@ -111,13 +111,13 @@ class Night:
         """The run of a stage: one with the same inputs, else a fresh one; None when it fails."""
         from tasks.stage import reuse
 
-        told = f"{name} {role}".strip()
-        found = self.problems.caught(told, reuse, self.where, name, make, *inputs, about=about)
+        label = f"{name} {role}".strip()
+        found = self.problems.caught(label, reuse, self.where, name, make, *inputs, about=about)
         if found is None:
             return None
-        self.runs[told], again = found
-        self.again += [told] if again else []
-        return self.runs[told]
+        self.runs[label], again = found
+        self.again += [label] if again else []
+        return self.runs[label]
 
     def check_audit(self) -> None:
         """A night whose audit log is broken cannot pass."""
@@ -265,9 +265,9 @@ class Night:
         if candidate is None or candidate.backdoor is None:
             self.remarks.append("no scan for unknown backdoors was made")
             return []
-        told = row("candidate", candidate.backdoor)
-        if told["verdict"] != "BACKDOORED":
-            self.remarks.append(f"scan for unknown backdoors: {told['verdict']}: {told['why']}")
+        scan = row("candidate", candidate.backdoor)
+        if scan["verdict"] != "BACKDOORED":
+            self.remarks.append(f"scan for unknown backdoors: {scan['verdict']}: {scan['why']}")
         facts = self.where, self.config.model_scan(), candidate, champion
         return self.problems.caught("backdoor comparison", suspicious, *facts) or []
 

@@ -44,8 +44,8 @@ def _one(config: NightlyConfig) -> Any:
         night.freeze(candidate, champion)
         both = night.evaluated("candidate", candidate), night.evaluated("champion", champion)
         findings += night.suspicious(*both)
-        told: dict[str, Any] = {"dead_canaries": dead, "failed": night.problems.lines, "findings": findings}
-        judged = gate(night.where, *both, allowed=config.allowed, floors=config.floors(), **told)
+        known: dict[str, Any] = {"dead_canaries": dead, "failed": night.problems.lines, "findings": findings}
+        judged = gate(night.where, *both, allowed=config.allowed, floors=config.floors(), **known)
         wanted = night.card(judged, *both)
         page(night.where, parent.id, *both, judged, night.attacks, night.runs, config.nights, night.notes)
         night.promote(wanted)  # last of all: a night that is stopped before is repeated against the same champion
@@ -67,8 +67,8 @@ def _ended(run_id: str, config: NightlyConfig) -> Any:
         raise GateError(f"{verdict}: {'; '.join(reasons)}")
     if verdict == "PASS":
         return found
-    told = "; ".join(reasons)[:1_000]
-    return Completed(name="Inconclusive", message=told, data=found | {"exit_status": INCONCLUSIVE})
+    message = "; ".join(reasons)[:1_000]
+    return Completed(name="Inconclusive", message=message, data=found | {"exit_status": INCONCLUSIVE})
 
 
 def _several(config: NightlyConfig) -> Any:
@@ -97,13 +97,13 @@ def _worst(ended: Sequence[Judged], found: dict[str, Any]) -> Any:
 
     from tasks import nights
 
-    status, told = nights.worst(ended), nights.told(ended)
+    status, summary = nights.worst(ended), nights.summary(ended)
     if status == 1:
-        raise GateError(f"of {len(ended)} nights {told}")
+        raise GateError(f"of {len(ended)} nights {summary}")
     if status == 2:
-        raise SettingError(f"of {len(ended)} nights {told}", where="models")
+        raise SettingError(f"of {len(ended)} nights {summary}", where="models")
     if status == INCONCLUSIVE:
-        return Completed(name="Inconclusive", message=told, data=found | {"exit_status": INCONCLUSIVE})
+        return Completed(name="Inconclusive", message=summary, data=found | {"exit_status": INCONCLUSIVE})
     return found
 
 

@@ -66,9 +66,9 @@ def _night(file: str, number: int, entry: Any, common: dict[str, Any]) -> Nightl
     for key in entry:
         if key in OF_THE_LIST or not isinstance(key, str):
             raise SettingError("is no setting of one night", where=f"{where}: {one_line(key, 80)}", fix=FIX)
-    told = common | {"models": None, "at_once": 1}
+    given = common | {"models": None, "at_once": 1}
     try:
-        return checked(NightlyConfig, told | entry, lambda key: f"{where}: {key}", "see `gauntlet nightly --help`")
+        return checked(NightlyConfig, given | entry, lambda key: f"{where}: {key}", "see `gauntlet nightly --help`")
     except InputError as error:
         known = error.where if error.where.startswith(where) else f"{where}: {error.where}"
         raise type(error)(error.what, where=known, fix=error.fix) from error
@@ -110,12 +110,12 @@ def _start(night: NightlyConfig) -> subprocess.Popen[bytes]:
     """This module as a program, with the settings on its standard input: they may hold a store's password."""
     log_of(night.name).parent.mkdir(parents=True, exist_ok=True)
     # not part of the flow run that this process may be for a Prefect worker
-    told = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
-    told["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT_ROOT), told.get("PYTHONPATH"))))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT_ROOT), environment.get("PYTHONPATH"))))
     with log_of(night.name).open("wb") as log:
         words = [sys.executable, "-m", "flows.nights"]
         process = subprocess.Popen(  # nosec B603
-            words, env=told, stdin=subprocess.PIPE, stdout=log, stderr=log
+            words, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log
         )
     if process.stdin is not None:
         with suppress(BrokenPipeError), process.stdin:  # of one that has ended already

@@ -208,8 +208,8 @@ def context(config: Settings) -> Context:
     from tasks.store import connection
 
     connection.connect(config.tracking_uri)
-    told = [*Settings.model_fields, *(WorkerSettings.model_fields if isinstance(config, WorkerSettings) else ())]
-    return Context(**{name: getattr(config, name) for name in told})
+    fields = [*Settings.model_fields, *(WorkerSettings.model_fields if isinstance(config, WorkerSettings) else ())]
+    return Context(**{name: getattr(config, name) for name in fields})
 
 
 def result(run_id: str, config: Settings) -> dict[str, Any]:

@@ -121,8 +121,8 @@ def _checkpoint(models: Sequence[Any], dataset: Dataset) -> Checkpoint:
     facts = [identity(model) for model in models]
     if None in facts:
         return Checkpoint()
-    told = " ".join([*map(str, facts), dataset.digest, code_digest(), str(origin.versions())])
-    return Checkpoint(state_dir() / "unfinished" / hashlib.sha256(told.encode()).hexdigest()[:32])
+    key = " ".join([*map(str, facts), dataset.digest, code_digest(), str(origin.versions())])
+    return Checkpoint(state_dir() / "unfinished" / hashlib.sha256(key.encode()).hexdigest()[:32])
 
 
 def _saved(results: Sequence[Attacked]) -> dict[str, np.ndarray]:

@@ -95,7 +95,7 @@ FIELDS = ("statistic", "p_value", "success_rate", "low", "high")
 """Of a class, what is printed."""
 
 
-def told(run_id: str, model: str) -> dict[str, Any]:
+def summary(run_id: str, model: str) -> dict[str, Any]:
     """What `--json` prints of a scan."""
     kept = tracking.records(run_id)
     classes = [{"class": one["label"]} | {name: one[name] for name in FIELDS} for one in kept["classes"]]
@@ -130,14 +130,14 @@ def _became(context: Context, settings: scan.ModelScan, candidate: Evaluated, ch
     with limits.within("comparing backdoors"):
         models = [Source(model=one.model).load(dataset).classifier for one in (candidate, champion)]
         rates = {label: [scan.replayed(one, arrays, "probe", label, held_out) for one in models] for label in labels}
-    told = {label: pair for label, pair in rates.items() if pair[0].low > max(settings.works, pair[1].high)}
-    return {label: _line(label, *pair) for label, pair in told.items()}
+    risen = {label: pair for label, pair in rates.items() if pair[0].low > max(settings.works, pair[1].high)}
+    return {label: _line(label, *pair) for label, pair in risen.items()}
 
 
 def _line(label: int, now: Rate, before: Rate) -> str:
     shares = [f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]" for value, low, high in (now, before)]
-    told = f"one patch sends {shares[0]} of the candidate's held-out images there, {shares[1]} of the champion's"
-    return f"class {label} became {SUSPICIOUS}: {told}"
+    text = f"one patch sends {shares[0]} of the candidate's held-out images there, {shares[1]} of the champion's"
+    return f"class {label} became {SUSPICIOUS}: {text}"
 
 
 def row(role: str, run_id: str) -> dict[str, str]:

@@ -36,8 +36,8 @@ def canaries(context: Context, names: Sequence[str] | None = None, data: Context
         run.tags({"gauntlet.canaries": "alive" if caught == len(rows) else "dead"})
         facts = [{"name": r.name, "expected": r.expected, "verdict": r.verdict, "reason": r.reason} for r in rows]
         metrics = {"canaries/right": float(caught), "canaries/all": float(len(rows))}
-        told = [fact | {"ok": row.ok, "seconds": row.seconds} for fact, row in zip(facts, rows, strict=True)]
-        run.record([], metrics, canaries=told)
+        entries = [fact | {"ok": row.ok, "seconds": row.seconds} for fact, row in zip(facts, rows, strict=True)]
+        run.record([], metrics, canaries=entries)
     return run.id
 
 
@@ -52,10 +52,10 @@ def frame(rows: Sequence[zoo.Canary]) -> pd.DataFrame:
 
 def wrong(run_id: str) -> list[str]:
     """One line for each canary that was not judged as it must be."""
-    told = tracking.records(run_id).get("canaries", [])
+    entries = tracking.records(run_id).get("canaries", [])
     return [
         f"{row['name']}: expected {row['expected']!r}, got {row['verdict']} ({row['reason'] or 'no reason'})"
-        for row in told
+        for row in entries
         if not row["ok"]
     ]
 

@@ -86,15 +86,15 @@ def gate(
         ]
         gates = decide(found, allowed) if found else {}
         gates = rules.doubtful(gates) if doubts else gates
-        told: dict[str, Any] = {"dead_canaries": dead_canaries, "doubts": doubts, "failed": failed}
-        told |= {"findings": findings, "missing": rules.one_sided(before, after) if found else []}
-        told |= {"needed": rules.needed(before, after, allowed) if found else None}
-        verdict, reasons = rules.night_verdict(gates, champion=champion is not None, **told)
+        known: dict[str, Any] = {"dead_canaries": dead_canaries, "doubts": doubts, "failed": failed}
+        known |= {"findings": findings, "missing": rules.one_sided(before, after) if found else []}
+        known |= {"needed": rules.needed(before, after, allowed) if found else None}
+        verdict, reasons = rules.night_verdict(gates, champion=champion is not None, **known)
         run.tags({"gauntlet.verdict": verdict, "gauntlet.reasons": "; ".join(reasons)})
         if gates:
             run.table("gate.json", frame(rules.rows(gates)))
         first = rules.unmet(after, floors or {}, failed) if champion is None else []
-        facts = {"verdict": verdict, "reasons": reasons, "unmet": first, "needed": told["needed"]}
+        facts = {"verdict": verdict, "reasons": reasons, "unmet": first, "needed": known["needed"]}
         run.record([], {}, conditions=rules.rows(gates), **facts)
     return run.id
 

@@ -142,8 +142,8 @@ def _html(content: document.Report, found: dict[str, Any]) -> str:
     header = [list(rows.columns), rows.to_numpy().tolist()] if len(rows) else None
     last = [note for note in content.notes if note not in found["reasons"]]
     shown = replace(content, tables=below, notes=last)
-    told = {"verdict": found["verdict"], "reasons": found["reasons"], "gate": header}
-    return document.to_html(shown, "night.html.j2", **told)
+    top = {"verdict": found["verdict"], "reasons": found["reasons"], "gate": header}
+    return document.to_html(shown, "night.html.j2", **top)
 
 
 def _plain(condition: str) -> str:

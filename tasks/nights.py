@@ -49,8 +49,8 @@ class Judged(Ended):
     @property
     def line(self) -> str:
         """The night in a line."""
-        told = "; ".join(self.reasons) or "nothing was lost"
-        return printable(f"{self.verdict:<12} {self.name:<24} {self.seconds / 60:5.1f} min  {told}")
+        why = "; ".join(self.reasons) or "nothing was lost"
+        return printable(f"{self.verdict:<12} {self.name:<24} {self.seconds / 60:5.1f} min  {why}")
 
 
 def judged(parent: str, ended: Ended) -> Judged:
@@ -70,8 +70,8 @@ def reason(ended: Ended) -> str:
         return f"killed by signal {-ended.status}"
     path = Path(ended.log)
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    told = [line for line in lines if line.startswith(("error: ", "failed: "))]
-    return told[-1].partition(": ")[2] if told else f"exit status {ended.status}, see {ended.log}"
+    errors = [line for line in lines if line.startswith(("error: ", "failed: "))]
+    return errors[-1].partition(": ")[2] if errors else f"exit status {ended.status}, see {ended.log}"
 
 
 def worst(nights: Sequence[Ended]) -> int:
@@ -85,7 +85,7 @@ def counts(nights: Sequence[Judged]) -> dict[str, int]:
     return dict(Counter(one.verdict for one in nights))
 
 
-def told(nights: Sequence[Judged]) -> str:
+def summary(nights: Sequence[Judged]) -> str:
     """The same in words."""
     return ", ".join(f"{count} {verdict}" for verdict, count in counts(nights).items())
 
@@ -110,7 +110,7 @@ def _report(nights: Sequence[Judged]) -> document.Report:
     found = [m.model_copy(update={"model": one.name}) for one in nights if one.run_id for m in _candidate(one.run_id)]
     minutes = sum(one.seconds for one in nights) / 60
     facts: dict[str, str | int | float] = {"models": len(nights), "minutes, all together": f"{minutes:.1f}"}
-    return document.Report(f"Nightlies: {told(nights)}", facts, found, tables={"Nights": _frame(nights)})
+    return document.Report(f"Nightlies: {summary(nights)}", facts, found, tables={"Nights": _frame(nights)})
 
 
 def _candidate(run_id: str) -> list[Any]:

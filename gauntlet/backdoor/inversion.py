@@ -160,7 +160,7 @@ def invert(
     model: WhiteBox,
     form: str,
     train: tuple[Images, Labels],
-    held: tuple[Images, Labels],
+    held_out: tuple[Images, Labels],
     settings: Inversion,
     seed: int = 0,
     progress: Progress = silent,
@@ -169,7 +169,7 @@ def invert(
     rng = np.random.default_rng(seed)
     k, bounds = model.nb_classes, model.clip_values
     candidates = FORMS[form](k, model.input_shape, bounds, rng)
-    victims, looked = Victims(*train, k, rng), Victims(*held, k, rng).draw(settings.looked)
+    victims, looked = Victims(*train, k, rng), Victims(*held_out, k, rng).draw(settings.looked)
     search = _Search(candidates, settings)
     for step in range(1, settings.steps + 1):
         search.step(model, victims.draw(settings.batch))

@@ -251,5 +251,5 @@ def _acquittal(found: Sequence[Found], tested: Sequence[Tested], settings: Model
         for one, test in zip(found, tested, strict=True)
         if one.kind in FORMS
     ]
-    told = " and ".join(noticed)
-    return f"no class is unusual at {settings.p_value:g}, corrected; {told} to any class had been noticed"
+    changes = " and ".join(noticed)
+    return f"no class is unusual at {settings.p_value:g}, corrected; {changes} to any class had been noticed"

@@ -171,8 +171,8 @@ def run(
     for number, stage in stages:
         step = part(progress, number / count, (number + len(stage)) / count)
         plans = [_planned(battery, one, job, subset, survivors, proven) for one in stage]
-        told = ", ".join(one.name for one in stage)
-        with limits.within(f"the attack {told}", len(stage) * battery.max_seconds, battery.max_memory):
+        names = ", ".join(one.name for one in stage)
+        with limits.within(f"the attack {names}", len(stage) * battery.max_seconds, battery.max_memory):
             results += _gathered(plans, job, step)
         if battery.is_cascade:
             survivors |= {(r.attack.norm, r.eps): r for r in results[-len(plans[0].budgets) :] if r.attack.adversary}

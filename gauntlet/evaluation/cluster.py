@@ -70,9 +70,9 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=10).close()
     except (OSError, OverflowError) as error:
-        told = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         raise SettingError(
-            f"no scheduler answers: {told}", where=f"--cluster {address}", fix="dask scheduler"
+            f"no scheduler answers: {reason}", where=f"--cluster {address}", fix="dask scheduler"
         ) from error
 
 
@@ -106,7 +106,7 @@ def _started(workers: int) -> tuple[Client, str, Callable[[], None]]:
     from distributed import Client, LocalCluster
 
     threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
-    told = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
+    environment = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
     with dask.config.set(LOCAL):
         cluster = LocalCluster(
             n_workers=workers,
@@ -118,7 +118,7 @@ def _started(workers: int) -> tuple[Client, str, Callable[[], None]]:
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
-            env=told,
+            env=environment,
         )
         client = Client(cluster, set_as_default=False)
     return client, "this machine", cluster.close

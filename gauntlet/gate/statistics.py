@@ -302,11 +302,11 @@ def images_to_tell(
     """
     patterns, counts = np.unique(changes, axis=0, return_counts=True)
 
-    def told(n: int) -> bool:
+    def decides(n: int) -> bool:
         verdicts = resampled(patterns, counts / counts.sum(), n, allowed, alpha, seed)
         return verdicts["PASS"] + verdicts["FAIL"] >= target
 
-    return _smallest(told)
+    return _smallest(decides)
 
 
 def resampled(

@@ -32,15 +32,15 @@ class Judged:
 
     def problems(self, strict: bool) -> list[str]:
         """Why the claim does not stand, a line each; without `strict` only what is claimed enforced and failed."""
-        told, threat = [], self.threat
+        lines, threat = [], self.threat
         if threat.accepted:
             lapsed = strict and self.found == "open"
             return [f"{threat.id} was accepted until {threat.accepted.review_by}, which is over"] if lapsed else []
         if strict or threat.status == "enforced":
-            told += [f"{threat.id} is claimed {threat.status}: {e.says}: {e.detail}" for e in self.of("failed")]
+            lines += [f"{threat.id} is claimed {threat.status}: {e.says}: {e.detail}" for e in self.of("failed")]
         if strict:
-            told += [f"{threat.id} lacks evidence: {e.says}: {e.detail}" for e in self.of("missing")]
-        return told
+            lines += [f"{threat.id} lacks evidence: {e.says}: {e.detail}" for e in self.of("missing")]
+        return lines
 
 
 def assess(model: StrideModel, found: Mapping[Check, Evidence], today: date) -> list[Judged]:

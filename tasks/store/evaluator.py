@@ -110,14 +110,14 @@ def _libraries() -> tuple[type, ...]:
 def _images(rows: Any, model: Any, shape: Any) -> np.ndarray:
     """Rows as images (n, h, w) or (n, h, w, c); `DataError` when they do not fit."""
     table = np.asarray(rows)
-    told = tuple(shape) or tuple(getattr(model, "input_shape", None) or ())[1:]
-    if len(told) not in (2, 3) or not all(told):
+    size = tuple(shape) or tuple(getattr(model, "input_shape", None) or ())[1:]
+    if len(size) not in (2, 3) or not all(size):
         fix = 'state "shape": (height, width, channels)'
         raise DataError("the size of the images is not known", where="evaluator_config", fix=fix)
-    if table.ndim != 2 or table.shape[1] != np.prod(told):
-        what = f"rows of {table.shape[1:]} values, images of {told} have {np.prod(told)}"
+    if table.ndim != 2 or table.shape[1] != np.prod(size):
+        what = f"rows of {table.shape[1:]} values, images of {size} have {np.prod(size)}"
         raise DataError(what, where="data", fix="flatten the images to rows")
-    return table.reshape(-1, *told)
+    return table.reshape(-1, *size)
 
 
 def metrics_of(report: Report) -> dict[str, float]:

@@ -284,8 +284,8 @@ def command(check: CommandCheck, root: Path = PROJECT_ROOT, store: str = "") -> 
         there = False
     if not there:
         return evidence(check, "missing", f"no module {check.module}")
-    words, told = [sys.executable, *check.command[1:]], {"MLFLOW_TRACKING_URI": store} if store else {}
-    ended = run(words, root, check.timeout, os.environ | told)
+    words, environment = [sys.executable, *check.command[1:]], {"MLFLOW_TRACKING_URI": store} if store else {}
+    ended = run(words, root, check.timeout, os.environ | environment)
     if ended.status is None:
         return evidence(check, "failed", f"had not ended after {check.timeout:g} s")
     outcomes: dict[int | None, Outcome] = {check.nothing: "missing", check.exit_status: "passed"}
