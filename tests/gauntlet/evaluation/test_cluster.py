@@ -349,7 +349,7 @@ def test_what_is_no_address_of_a_scheduler_is_refused(address: str) -> None:
 
 
 @needs_dask
-@pytest.mark.parametrize("port", [free_port(), 99_999])
+@pytest.mark.parametrize("port", [free_port(), 99_999], ids=["free", "impossible"])
 def test_where_nobody_listens_no_scheduler_answers(port: int) -> None:
     with pytest.raises(SettingError, match="no scheduler answers"):
         check(None, f"tcp://{HOST}:{port}")
