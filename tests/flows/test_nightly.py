@@ -139,9 +139,9 @@ def test_a_class_that_became_suspicious_fails_the_gate_with_its_picture(night: A
         night(**settings)
     page = tracking.text(newest_night(), "report.html")
     assert "Backdoor scan: candidate" in page
-    with pytest.raises(GateError) as caught:
-        night(**settings, backdoor_scan="none")
-    assert "suspicious" not in str(caught.value)
+    unseen = night(**settings, backdoor_scan="none")
+    assert unseen["verdict"] != "FAIL"
+    assert "no scan for unknown backdoors was made" in unseen["notes"]
 
 
 def newest_night() -> str:
