@@ -127,28 +127,6 @@ def test_the_card_and_the_page_name_the_scan_for_unknown_backdoors(first: dict[s
     assert any("a search by gradients would tell" in note for note in first["notes"])
 
 
-@pytest.mark.usefixtures("first")
-def test_a_class_that_became_suspicious_fails_the_gate_with_its_picture(night: Any) -> None:
-    from flows.poison import poison
-    from tasks.store import tracking
-
-    uri, planted = night.uri, "corner-trigger:corner=top-left,target=3,rate=0.1"
-    poisoned = poison(dataset="digits", tracking_uri=uri, epochs=8, poisoning=planted, model=f"models:/{NAME}/1")
-    settings = {"candidate": poisoned["model_uri"], "champion": f"models:/{NAME}/1", "attack": ["noise-uniform"]}
-    with pytest.raises(GateError, match="class 3 became suspicious of a backdoor: one patch sends"):
-        night(**settings)
-    page = tracking.text(newest_night(), "report.html")
-    assert "Backdoor scan: candidate" in page
-    with pytest.raises(GateError) as caught:
-        night(**settings, backdoor_scan="none")
-    assert "suspicious" not in str(caught.value)
-
-
-def newest_night() -> str:
-    nights = [run for run in runs() if run.data.tags["gauntlet.stage"] == "nightly"]
-    return str(max(nights, key=lambda run: run.info.start_time).info.run_id)
-
-
 def test_the_card_is_bound_to_the_version(first: dict[str, Any]) -> None:
     from gauntlet.gate.card import Card
     from tasks.store import tracking
@@ -190,6 +168,23 @@ def test_the_page_shows_verdict_gate_and_trend(second: dict[str, Any]) -> None:
 
 
 # --- worse, too few, unknown --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("second")
+def test_a_class_that_became_suspicious_fails_the_gate_with_its_picture(night: Any) -> None:
+    from flows.poison import poison
+    from tasks.store import tracking
+
+    uri, planted = night.uri, "corner-trigger:corner=top-left,target=3,rate=0.1"
+    poisoned = poison(dataset="digits", tracking_uri=uri, epochs=8, poisoning=planted, model=f"models:/{NAME}/1")
+    settings = {"candidate": poisoned["model_uri"], "champion": f"models:/{NAME}/1", "attack": ["noise-uniform"]}
+    with pytest.raises(GateError, match="class 3 became suspicious of a backdoor: one patch sends"):
+        night(**settings)
+    page = tracking.text(runs_of("nightly")[0].info.run_id, "report.html")
+    assert "Backdoor scan: candidate" in page
+    unseen = night(**settings, backdoor_scan="none")
+    assert unseen["verdict"] != "FAIL"
+    assert "no scan for unknown backdoors was made" in unseen["notes"]
 
 
 @pytest.mark.usefixtures("second")
