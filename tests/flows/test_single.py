@@ -155,7 +155,7 @@ def test_a_failed_stage_fails_its_run_and_the_flow_and_the_rest_stays(small_npz:
     assert newest.info.status == "FAILED"
     below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{newest.info.run_id}'")
     status = {run.info.run_name: run.info.status for run in below}
-    finished = ("baseline", "attack baseline", "scan", "compare")
+    finished = ("baseline", "attack baseline", "backdoor scan of baseline", "scan", "compare")
     assert status == dict.fromkeys(finished, "FINISHED") | {"poisoned": "FAILED"}
     failed = next(run for run in below if run.info.status == "FAILED")
     assert "99 pixels" in failed.data.tags["gauntlet.error"]
