@@ -525,7 +525,7 @@ def test_unknown_names_list_the_known(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a\0b.npz", "a" * 999 + ".npz"])
 def test_impossible_paths(name: str) -> None:
-    refused(name, names="npz" if "b" in name else "aaa", says="the file's name becomes an experiment's, and cannot")
+    refused(name, names="npz" if "b" in name else "aaa", says="the data set's name becomes an experiment's, and cannot")
 
 
 def test_a_pipe_is_not_a_file(tmp_path: Path) -> None:
