@@ -45,6 +45,7 @@ def scanned(data: str, store: str, tmp_path_factory: pytest.TempPathFactory) -> 
     return result
 
 
+@pytest.mark.slow
 def test_a_backdoored_model_fails_with_its_class(scanned: dict[str, Any]) -> None:
     assert set(scanned) == KEYS
     assert (scanned["verdict"], scanned["target"], scanned["exit_status"]) == ("BACKDOORED", TARGET, 1)

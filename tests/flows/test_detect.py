@@ -53,6 +53,7 @@ def test_one_attack_is_one_run_with_rates_by_budget(small_npz: str, store: str) 
     assert result["n"] == 50
 
 
+@pytest.mark.slow
 def test_several_attacks_are_runs_below_the_hardest(classifier: str, small_npz: str, store: str) -> None:
     attacks = ["fgsm", "pgd:max_iter=3", "noise-gaussian:std=[0.3]"]
     settings = {"detector": BRIEF, "attack": attacks, "eps": [0.2], "n": 40}

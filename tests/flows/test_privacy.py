@@ -28,6 +28,7 @@ def victim(small_npz: str, store: str) -> str:
     return str(result["model_uri"])
 
 
+@pytest.mark.slow
 def test_several_thefts_are_runs_below_the_worst_of_each_kind(victim: str, small_npz: str, store: str) -> None:
     thefts = ["membership-gap", "membership-loss", COPY]
     result = privacy(model=victim, dataset=small_npz, tracking_uri=store, theft=thefts, n=50)
@@ -84,6 +85,7 @@ def nearest_mean(x: np.ndarray) -> np.ndarray:
     return np.asarray(distances.argmin(axis=1))
 
 
+@pytest.mark.slow
 def test_a_clean_training_set_passes(small_npz: str, store: str) -> None:
     result = datascan(dataset=small_npz, tracking_uri=store, fail_on_suspects=True, epochs=8)
     assert tracking.read(result["run_id"]).data.tags["gauntlet.stage"] == "inspect"

@@ -78,6 +78,7 @@ def test_the_combined_page_is_kept_and_written(first: dict[str, Any]) -> None:
     assert "### Published figures" in first["page"]
 
 
+@pytest.mark.slow
 def test_stages_are_shared_and_a_failed_one_fails_alone(
     small_npz: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

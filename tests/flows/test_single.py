@@ -70,6 +70,7 @@ def test_images_are_kept_when_asked(trained: dict[str, Any], small_npz: str, sto
     assert len(np.unique(saved[f"index {key}"])) == 30
 
 
+@pytest.mark.slow
 def test_source_makes_it_a_transfer(trained: dict[str, Any], small_npz: str, store: str) -> None:
     other = train(dataset=small_npz, tracking_uri=store, epochs=4, seed=1, role="other")
     settings = {"attack": ["pgd:max_iter=5"], "eps": [0.1], "n": 40, "source": other["model_uri"]}
@@ -145,6 +146,7 @@ def test_impossible_settings_are_one_line(
     assert says in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_failed_stage_fails_its_run_and_the_flow_and_the_rest_stays(small_npz: str, store: str) -> None:
     settings = QUICK | {"poisoning": "corner-trigger:size=99", "defense": [], "attack": ["fgsm"]}
     with pytest.raises(SettingError, match="99 pixels"):
@@ -164,6 +166,7 @@ def test_a_failed_stage_fails_its_run_and_the_flow_and_the_rest_stays(small_npz:
     assert "stage failed: poison" in report.read_text()
 
 
+@pytest.mark.slow
 def test_mending_tells_success_before_and_after_and_what_it_cost(small_npz: str, store: str, capsys: Any) -> None:
     told = {"dataset": small_npz, "tracking_uri": store, "epochs": 2, "attack": ["fgsm"], "eps": [0.1], "n": 20}
     result = defend(**told, defense="unlearning:steps=10,images=200", trigger=["corner-trigger:target=3"])

@@ -79,6 +79,7 @@ def test_the_tests_own_server_answers() -> None:
     check_server(address)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floatx", ["float64", "float16"])
 def test_other_settings_of_keras_are_for_other_code(floatx: str, tmp_path: Path, small_npz: str, own: str) -> None:
     settings: dict[str, Any] = {"image_data_format": "channels_first", "floatx": floatx, "backend": "jax"}

@@ -42,6 +42,7 @@ def suite_run(two: str, store: str) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.slow
 def test_a_suite_ends_with_every_stage(suite_run: dict[str, Any]) -> None:
     conditions = {row["condition"] for row in suite_run["measurements"]}
     assert any("apgd-ce" in one for one in conditions)
@@ -49,6 +50,7 @@ def test_a_suite_ends_with_every_stage(suite_run: dict[str, Any]) -> None:
     assert any(row["metric"] == "attack_success_rate" for row in suite_run["measurements"])
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_told_before_and_after(
     two: str, suite_run: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +95,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(
         config(dataset=two, **asked).check()
 
 
+@pytest.mark.slow
 def test_the_target_is_logged(two: str, store: str) -> None:
     from flows.poison import poison
 
