@@ -1,4 +1,4 @@
-"""Scan a model for a backdoor that nobody has told of."""
+"""Scan a model for unknown backdoors."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ class Settings(Stated, Chosen):
         if self.trains and not len(dataset.y_train):
             fix = "give training images too; gauntlet attack alone needs none"
             raise DataError("holds test images alone", where=self.dataset, fix=fix)
-        for line in filter(None, (*dataset.prepared, dataset.remark())):
+        remark = "" if self.classes else dataset.remark()  # who states the classes knows that some have no image
+        for line in filter(None, (*dataset.prepared, remark)):
             print(f"note: {line}", file=sys.stderr)
 
     def data(self) -> Dataset:

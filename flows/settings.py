@@ -136,7 +136,7 @@ def check_triggers(known: Sequence[Poisoning], dataset: Dataset) -> None:
 
 
 class BackdoorSettings(Settings):
-    """Whether models are scanned for backdoors that nobody has told of."""
+    """Whether models are scanned for unknown backdoors."""
 
     backdoor_scan: Literal["none", "probes", "inversion"] = Field(
         "probes",

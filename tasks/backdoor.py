@@ -1,4 +1,4 @@
-"""Scan a model for backdoors that nobody has told of."""
+"""Scan a model for unknown backdoors."""
 
 from __future__ import annotations
 

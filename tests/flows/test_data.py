@@ -106,3 +106,22 @@ def test_the_models_file_decides_how_large_images_are(model: Path, tmp_path: Pat
 def test_a_size_that_is_stated_stands(model: Path, tmp_path: Path) -> None:
     assert AttackConfig(model=str(model), dataset=str(larger(tmp_path)), image_size="9").data().input_shape[0] == 9
     assert AttackConfig(model=str(model), dataset="digits").image_size is None
+
+
+def test_test_images_alone_are_attacked_and_not_trained_on(tmp_path: Path) -> None:
+    tests = {name: array for name, array in shapes().items() if name.endswith("_test")}
+    path, model = str(m.npz(tmp_path, tests)), str(tmp_path / "m.keras")
+    assert not AttackConfig(dataset=path, model=model).trains
+    for config in (Settings(dataset=path), AttackConfig(dataset=path, canaries=True)):
+        with pytest.raises(DataError, match="holds test images alone"):
+            Settings.check(config)
+
+
+@pytest.mark.parametrize(("classes", "remarks"), [(None, 1), (4, 0)])
+def test_classes_that_are_stated_are_not_remarked(
+    classes: int | None, remarks: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shapes()
+    shifted = data | {name: data[name] + 1 for name in ("y_train", "y_test")}
+    Settings(dataset=str(m.npz(tmp_path, shifted)), classes=classes and classes + 1).check()
+    assert capsys.readouterr().err.count("has no training image of class") == remarks
