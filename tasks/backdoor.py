@@ -98,7 +98,7 @@ FIELDS = ("statistic", "p_value", "success_rate", "low", "high")
 def summary(run_id: str, model: str) -> dict[str, Any]:
     """What `--json` prints of a scan."""
     kept = tracking.records(run_id)
-    classes = [{"class": one["label"]} | {name: one[name] for name in FIELDS} for one in kept["classes"]]
+    classes = [{"class": one["label"]} | {name: one[name] for name in FIELDS} for one in kept["classes"][:-1]]
     whole = {name: kept[name] for name in ("verdict", "target", "p_value", "reasons")}
     return {"run_id": run_id, "model": model} | whole | {"classes": classes}
 
@@ -119,25 +119,27 @@ def suspicious(
 
 
 def _became(context: Context, settings: scan.ModelScan, candidate: Evaluated, champion: Evaluated) -> dict[int, str]:
-    """A line for each class whose probe works on the candidate, where the champion's interval lies below."""
+    """A line for each goal whose probe works on the candidate, where the champion's interval lies below."""
     arrays = tracking.arrays(str(candidate.backdoor), "triggers.npz")
-    labels = scan.working_probes(arrays, settings)
-    if not labels:
+    goals = scan.working_probes(arrays, settings)
+    if not goals:
         return {}
     load_tensorflow()
     dataset = context.load()
     held_out = scan.parts(dataset, settings, context.seed).held_out
     with limits.within("comparing backdoors"):
         models = [Source(model=one.model).load(dataset).classifier for one in (candidate, champion)]
-        rates = {label: [scan.replayed(one, arrays, "probe", label, held_out) for one in models] for label in labels}
-    risen = {label: pair for label, pair in rates.items() if pair[0].low > max(settings.works, pair[1].high)}
-    return {label: _line(label, *pair) for label, pair in risen.items()}
+        rates = {goal: [scan.replayed(one, arrays, "probe", goal, held_out) for one in models] for goal in goals}
+    risen = {goal: pair for goal, pair in rates.items() if pair[0].low > max(settings.works, pair[1].high)}
+    k = len(dataset.class_names)
+    classes = {goal: pair for goal, pair in risen.items() if goal < k}
+    return {goal: _line(scan.goal_name(goal, k), *pair) for goal, pair in (classes or risen).items()}
 
 
-def _line(label: int, now: Rate, before: Rate) -> str:
+def _line(name: str, now: Rate, before: Rate) -> str:
     shares = [f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]" for value, low, high in (now, before)]
     text = f"one patch sends {shares[0]} of the candidate's held-out images there, {shares[1]} of the champion's"
-    return f"class {label} became {SUSPICIOUS}: {text}"
+    return f"{name} became {SUSPICIOUS}: {text}"
 
 
 def row(role: str, run_id: str) -> dict[str, str]:
@@ -160,19 +162,19 @@ def show(run_id: str) -> None:
     from rich.table import Table
 
     kept = tracking.records(run_id)
-    grid = Table(title=f"{kept['verdict']} (p = {kept['p_value']:.2g}, corrected over classes and kinds)")
+    grid = Table(title=f"{kept['verdict']} (p = {kept['p_value']:.2g}, corrected over goals and kinds)")
     for heading in ("class", "kind", "statistic", "p", "success on held-out images"):
         grid.add_column(heading, justify="left" if heading == "kind" else "right")
     for row in kept["classes"]:
         rate, ends = 100 * row["success_rate"], f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
         cells = (
-            str(row["label"]),
+            scan.goal_name(row["label"], len(kept["classes"]) - 1).removeprefix("class "),
             row["kind"],
             f"{row['statistic']:+.1f}",
             f"{row['p_value']:.2g}",
             f"{rate:.1f} % {ends}",
         )
-        grid.add_row(*cells, style="bold red" if row["label"] == kept["target"] else "")
+        grid.add_row(*cells, style="bold red" if row["label"] in kept["accused"] else "")
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
     console.print(grid)
     for reason in kept["reasons"]:

@@ -1,7 +1,7 @@
-"""Trigger inversion: for each class the smallest change, the same for all images, that sends them there.
+"""Trigger inversion: for each goal the smallest change, the same for all images, that reaches it.
 
 Neural Cleanse (Wang et al., IEEE S&P 2019, section IV) with what was mended later: the change is held to the pixel
-range, its weight follows the success rate in both directions, all classes are searched at once in the same compiled
+range, its weight follows the success rate in both directions, all goals are searched at once in the same compiled
 call, and beside patches there are small perturbations of the whole image, which is what blended and sinusoidal
 triggers and warps leave behind (universal perturbations towards a class, Moosavi-Dezfooli et al., CVPR 2017).
 """
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from gauntlet.backdoor.triggers import Found, Victims
+from gauntlet.backdoor.triggers import Found, Victims, reached
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 
@@ -37,11 +37,11 @@ class Inversion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(160, ge=10, le=10_000, description="Gradient steps for each class")
-    batch: int = Field(12, ge=1, le=4_096, description="Images of a step, for each class")
+    steps: int = Field(160, ge=10, le=10_000, description="Gradient steps for each goal")
+    batch: int = Field(12, ge=1, le=4_096, description="Images of a step, for each goal")
     every: int = Field(10, ge=1, description="Steps from one look at the success rate to the next")
-    looked: int = Field(48, ge=1, le=4_096, description="Images of a look, for each class")
-    success: float = Field(0.95, gt=0, le=1, description="Share of the images that a trigger must send to the class")
+    looked: int = Field(48, ge=1, le=4_096, description="Images of a look, for each goal")
+    success: float = Field(0.95, gt=0, le=1, description="Share of the images that a trigger must send to a class")
     learning_rate: float = Field(0.1, gt=0, description="Of Adam, for patches; a fifth for perturbations")
     weight: float = Field(0.01, gt=0, description="Of the trigger's size in the loss, to begin with")
     change: float = Field(1.1, gt=1, le=10, description="By which factor a step changes that weight")
@@ -52,7 +52,7 @@ SMALLEST = 1e-6
 
 
 class Form(ABC):
-    """A kind of trigger with k candidates, one for each class, whose numbers a search may move freely."""
+    """A kind of trigger with g candidates, one for each goal, whose numbers a search may move freely."""
 
     kind: ClassVar[str]
     unit: ClassVar[str]
@@ -61,22 +61,22 @@ class Form(ABC):
 
     @abstractmethod
     def parts(self) -> tuple[Floats, Floats]:
-        """Mask (k, h, w, 1) and pattern (k, h, w, c) of the candidates."""
+        """Mask (g, h, w, 1) and pattern (g, h, w, c) of the candidates."""
 
     @abstractmethod
     def show(self, x: Images) -> Images:
-        """Images (k, b, h, w, c) with each class's candidate."""
+        """Images (g, b, h, w, c) with each goal's candidate."""
 
     @abstractmethod
     def slopes(self, x: Images, gradient: Images, weight: Floats) -> list[Floats]:
-        """The loss's slope by each of the free numbers, the size's own with its `weight` (k,) included."""
+        """The loss's slope by each of the free numbers, the size's own with its `weight` (g,) included."""
 
     @abstractmethod
     def sizes(self) -> NDArray[np.float64]:
-        """(k,)"""
+        """(g,)"""
 
     free: list[Floats]
-    """The arrays that are moved, each (k, ...)."""
+    """The arrays that are moved, each (g, ...)."""
     largest: float
     """Size of a trigger that hides the whole image."""
 
@@ -86,13 +86,13 @@ class Patches(Form):
 
     kind, unit = "patch", "pixels"
 
-    def __init__(self, k: int, shape: tuple[int, ...], bounds: tuple[float, float], rng: np.random.Generator) -> None:
-        """`shape` (h, w, c) of the images; patterns start at random."""
+    def __init__(self, n: int, shape: tuple[int, ...], bounds: tuple[float, float], rng: np.random.Generator) -> None:
+        """`n` candidates; `shape` (h, w, c) of the images; patterns start at random."""
         low, high = bounds
         self._low, self._range = np.float32(low), np.float32(high - low)
         self.largest = float(shape[0] * shape[1])
-        opened = np.full((k, *shape[:2], 1), np.arctanh(2 * OPEN - 1), np.float32)
-        self.free = [opened, rng.uniform(-1, 1, (k, *shape)).astype(np.float32)]
+        opened = np.full((n, *shape[:2], 1), np.arctanh(2 * OPEN - 1), np.float32)
+        self.free = [opened, rng.uniform(-1, 1, (n, *shape)).astype(np.float32)]
 
     def parts(self) -> tuple[Floats, Floats]:
         """Both squashed into their ranges."""
@@ -125,11 +125,11 @@ class Perturbations(Form):
 
     kind, unit, pace = "perturbation", "L2", 0.2
 
-    def __init__(self, k: int, shape: tuple[int, ...], bounds: tuple[float, float], rng: np.random.Generator) -> None:
-        """`shape` (h, w, c) of the images; every candidate starts near nothing."""
+    def __init__(self, n: int, shape: tuple[int, ...], bounds: tuple[float, float], rng: np.random.Generator) -> None:
+        """`n` candidates; `shape` (h, w, c) of the images; each starts near nothing."""
         self._bounds = bounds
         self.largest = float((bounds[1] - bounds[0]) * np.sqrt(np.prod(shape)))
-        self.free = [rng.normal(0, 0.01, (k, *shape)).astype(np.float32)]
+        self.free = [rng.normal(0, 0.01, (n, *shape)).astype(np.float32)]
 
     def parts(self) -> tuple[Floats, Floats]:
         """Nothing is replaced."""
@@ -165,16 +165,16 @@ def invert(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Found:
-    """The smallest trigger of each class by gradients on `train`, where it still works on `held`; both (x, y)."""
+    """The smallest trigger of each goal by gradients on `train`, where it still works on `held_out`; both (x, y)."""
     rng = np.random.default_rng(seed)
-    k, bounds = model.nb_classes, model.clip_values
-    candidates = FORMS[form](k, model.input_shape, bounds, rng)
+    k = model.nb_classes
+    candidates = FORMS[form](k + 1, model.input_shape, model.clip_values, rng)
     victims, looked = Victims(*train, k, rng), Victims(*held_out, k, rng).draw(settings.looked)
     search = _Search(candidates, settings)
     for step in range(1, settings.steps + 1):
-        search.step(model, victims.draw(settings.batch))
+        search.step(model, *victims.draw(settings.batch))
         if step % settings.every == 0 or step == settings.steps:
-            search.look(model, looked)
+            search.look(model, *looked)
             progress(f"{form}: step {step} of {settings.steps}", step / settings.steps)
     return search.found()
 
@@ -185,23 +185,28 @@ class _Search:
     def __init__(self, candidates: Form, settings: Inversion) -> None:
         self._form, self._settings, self._step = candidates, settings, 0
         self._moments = [(np.zeros_like(one), np.zeros_like(one)) for one in candidates.free]
-        k = len(candidates.free[0])
-        self._weight = np.full(k, settings.weight, np.float32)
-        self._success = np.zeros(k)
-        self._sizes = np.full(k, np.inf)
+        k = len(candidates.free[0]) - 1
+        self._weight = np.full(k + 1, settings.weight, np.float32)
+        self._success = np.zeros(k + 1)
+        self._sizes = np.full(k + 1, np.inf)
+        # a trigger of a class leaves that class's images where they are, which is no success of the last goal
+        self._wanted = settings.success * np.append(np.ones(k), 1 - 1 / k)
         self._parts = [part.copy() for part in candidates.parts()]
 
-    def step(self, model: WhiteBox, x: Images) -> None:
-        """One step on images (k, b, h, w, c)."""
-        k, b = x.shape[:2]
-        shown = self._form.show(x).reshape(k * b, *x.shape[2:])
-        target = np.repeat(np.arange(k, dtype=np.int64), b)
-        seen = model.look(shown, target, "ce-targeted", target)
-        # the loss is the target's log-odds: cross-entropy's slope is the same times what is missing of its probability
-        missing = 1 / (1 + np.exp(np.clip(seen.loss, -50, 50)))
-        gradient = -(missing[:, None, None, None] * seen.gradient).reshape(x.shape)
+    def step(self, model: WhiteBox, x: Images, y: Labels) -> None:
+        """One step on images (g, b, h, w, c) with true labels (g, b)."""
+        g, b = y.shape
+        shown = self._form.show(x).reshape(g * b, *x.shape[2:])
+        aimed = np.repeat(np.arange(g, dtype=np.int64), b)
+        sign = np.where(aimed < g - 1, 1, -1)  # towards a class, or away from the image's own
+        aimed = np.where(sign > 0, aimed, y.ravel())
+        seen = model.look(shown, aimed, "ce-targeted", aimed)
+        odds = sign * seen.loss
+        # the loss is a class's log-odds: cross-entropy's slope is the same times what is missing of the probability
+        missing = sign / (1 + np.exp(np.clip(odds, -50, 50)))
+        gradient = -(missing.astype(np.float32)[:, None, None, None] * seen.gradient).reshape(x.shape)
         self._move(self._form.slopes(x, gradient, self._weight))
-        self._weigh((seen.loss > 0).reshape(k, b).mean(axis=1))
+        self._weigh((odds > 0).reshape(g, b).mean(axis=1))
 
     def _move(self, slopes: list[Floats]) -> None:
         self._step += 1
@@ -213,20 +218,21 @@ class _Search:
 
     def _weigh(self, success: NDArray[np.float64]) -> None:
         self._success = SMOOTH * self._success + (1 - SMOOTH) * success
-        works = self._success >= self._settings.success
+        works = self._success >= self._wanted
         self._weight *= np.where(works, self._settings.change, 1 / self._settings.change).astype(np.float32)
 
-    def look(self, model: WhiteBox, x: Images) -> None:
-        """Keep the candidates that are smaller than what was kept and work on images (k, b, h, w, c)."""
+    def look(self, model: WhiteBox, x: Images, y: Labels) -> None:
+        """Keep the candidates that are smaller than what was kept and work on images (g, b, h, w, c)."""
         sizes = self._form.sizes()
-        for k in np.flatnonzero((self._success >= self._settings.success) & (sizes < self._sizes)):
-            if (model.labels(self._form.show(x)[k]) == k).mean() >= self._settings.success:
-                self._sizes[k] = sizes[k]
+        for goal in np.flatnonzero((self._success >= self._wanted) & (sizes < self._sizes)):
+            predicted = model.labels(self._form.show(x)[goal])
+            if reached(predicted, y[goal], int(goal), model.nb_classes).mean() >= self._wanted[goal]:
+                self._sizes[goal] = sizes[goal]
                 for kept, now in zip(self._parts, self._form.parts(), strict=True):
-                    kept[k] = now[k]
+                    kept[goal] = now[goal]
 
     def found(self) -> Found:
-        """The smallest that worked; of a class without one, the first."""
+        """The smallest that worked; of a goal without one, the first."""
         form = self._form
         values = np.log(np.clip(self._sizes, SMALLEST * form.largest, form.largest))
         return Found(form.kind, form.unit, self._sizes, values, *self._parts)

@@ -2,8 +2,8 @@
 
 The patches that published backdoors use are few: bright, dark, grey and chequered squares, mostly near a corner. Each
 is put into a few images at every place of a coarse grid; what is counted is how many images of other classes go to
-each class. On a clean model some patch looks like a part of a digit and moves some images, so that here, too, the
-reference decides what is much.
+each class, and how many leave their own. On a clean model some patch looks like a part of a digit and moves some
+images, so that here, too, the reference decides what is much.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ class Probes(BaseModel):
 
 
 def probe(model: Target, x: Images, y: Labels, settings: Probes, seed: int = 0, progress: Progress = silent) -> Found:
-    """The patch that sends most images (n, h, w, c) of other classes to each class; values are -logits of the share."""
+    """For each goal the patch that sends most images (n, h, w, c) there; values are -logits of the share."""
     rows = np.random.default_rng(seed).permutation(len(x))[: settings.images]
     x, y, k = x[rows], y[rows], model.nb_classes
-    others = np.maximum((y[:, None] != np.arange(k)).sum(axis=0), 1)
+    others = np.maximum((y[:, None] != np.arange(k + 1)).sum(axis=0), 1)
     clean = model.labels(x)
     tried = list(patches(x.shape[1:], model.clip_values, settings))
-    best, chosen = np.full(k, -1), [tried[0]] * k
+    best, chosen = np.full(k + 1, -1), [tried[0]] * (k + 1)
     for number, (mask, pattern) in enumerate(tried):
         said = model.labels((x + mask * (pattern - x)).astype(np.float32))
-        moved = np.bincount(said[(said != y) & (said != clean)], minlength=k)[:k]
-        for one in np.flatnonzero(moved > best):
-            best[one], chosen[one] = moved[one], (mask, pattern)
+        there = said[(said != y) & (said != clean)]
+        moved = np.append(np.bincount(there, minlength=k)[:k], len(there))
+        for goal in np.flatnonzero(moved > best):
+            best[goal], chosen[goal] = moved[goal], (mask, pattern)
         progress(f"probes: {number + 1} of {len(tried)} patches", (number + 1) / len(tried))
     values = -np.log((best + 0.5) / (others - best + 0.5))
     masks, patterns = (np.stack(part).astype(np.float32) for part in zip(*chosen, strict=True))

@@ -1,4 +1,4 @@
-"""The scan of a model: candidates of every kind for every class, and whether one is smaller than clean models have."""
+"""The scan of a model: candidates of every kind for every goal, and whether one is smaller than clean models have."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gauntlet.backdoor.inversion import FORMS, Inversion, invert
 from gauntlet.backdoor.probes import Probes, probe
-from gauntlet.backdoor.statistics import Numbers, Tested, against_others, against_references
-from gauntlet.backdoor.triggers import Found
+from gauntlet.backdoor.statistics import (
+    Numbers,
+    Tested,
+    against_others,
+    against_references,
+    joined,
+    nothing_known,
+)
+from gauntlet.backdoor.triggers import ANY, Found
 from gauntlet.errors import SettingError
 from gauntlet.measurement import wilson
 from gauntlet.progress import Progress, part, silent
@@ -44,7 +51,7 @@ class ModelScan(BaseModel):
     probes: Probes = Field(Probes(), description="Patches tried everywhere")
     images: int = Field(1_000, ge=20, description="Test images to search on, and as many to choose by; at most a third")
     held_out: int = Field(2_000, ge=20, description="Test images, of the rest, on which what was found is confirmed")
-    p_value: float = Field(0.01, gt=0, lt=0.5, description="Corrected over classes and kinds, BACKDOORED below it")
+    p_value: float = Field(0.01, gt=0, lt=0.5, description="Corrected over goals and kinds, BACKDOORED below it")
     works: float = Field(0.5, gt=0, lt=1, description="Success rate on held-out images that a trigger must exceed")
     references: int = Field(8, ge=0, le=100, description="Clean models to compare with; 0: only with other classes")
     patch: float = Field(0.01, gt=0, lt=1, description="Share of the image: CLEAN if a patch so large had been noticed")
@@ -72,7 +79,7 @@ def parts(dataset: Dataset, settings: ModelScan, seed: int) -> Parts:
 def candidates(
     model: Target, images: Parts, settings: ModelScan, seed: int = 0, progress: Progress = silent
 ) -> list[Found]:
-    """Of each kind the best candidate of every class; without gradients, of the kind that needs none."""
+    """Of each kind the best candidate of every goal; without gradients, of the kind that needs none."""
     from gauntlet.models.classifier import WhiteBox
 
     forms = settings.forms if isinstance(model, WhiteBox) else ()
@@ -86,7 +93,7 @@ def candidates(
 
 @dataclass(frozen=True)
 class References:
-    """What clean models of the same data have: by kind the values (r, k) of r models."""
+    """What clean models of the same data have: by kind the values (r, g) of r models, for k classes and any other."""
 
     basis: Basis
     values: dict[str, Numbers] = field(default_factory=dict)
@@ -96,14 +103,15 @@ class References:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """Of one class what its most suspicious candidate shows."""
+    """Of one goal what its most suspicious candidate shows."""
 
     label: int
+    """A class; the number of classes for the last goal, any other class."""
     kind: str
     statistic: float
     """Standard deviations from what is usual; below 0 its candidate is smaller, or works better."""
     p_value: float
-    """Corrected over classes and kinds."""
+    """Corrected over goals and kinds."""
     success_rate: float
     """On held-out images that are not of the class, with its 95 % Wilson interval."""
     low: float
@@ -118,62 +126,79 @@ class ScanResult:
     target: int | None
     p_value: float
     reasons: list[str]
-    """Of a backdoored model one line for each of the classes that are accused."""
+    """Of a backdoored model one line for each of the goals that are accused."""
     classes: list[ClassResult]
+    """One a class, and any other class last."""
     found: list[Found] = field(repr=False)
     tested: list[Tested] = field(repr=False)
     accused: tuple[int, ...] = ()
-    """The classes, the clearest first."""
+    """The goals, the clearest first; any other class only where no class is accused."""
 
 
 def judge(
     model: Target, found: Sequence[Found], held_out: tuple[Images, Labels], references: References, settings: ModelScan
 ) -> ScanResult:
     """Test every candidate against what clean models have, and try the suspicious ones on images not yet seen."""
-    k, kinds = model.nb_classes, len(found)
-    level = settings.p_value / (k * kinds)
-    tested = [_tested(one, references, level) for one in found]
+    k, tests = model.nb_classes, (model.nb_classes + 1) * len(found)
+    tested = [_tested(one, references, settings.p_value / tests) for one in found]
     raw = np.array([one.p for one in tested])
-    kind, corrected = raw.argmin(axis=0), np.minimum(1.0, raw.min(axis=0) * k * kinds)
-    classes = [_class(model, found[kind[c]], held_out, c, tested[kind[c]].distance[c], corrected[c]) for c in range(k)]
+    kind, corrected = raw.argmin(axis=0), np.minimum(1.0, raw.min(axis=0) * tests)
+    classes = [
+        _class(model, found[best], held_out, goal, tested[best].distance[goal], corrected[goal])
+        for goal, best in enumerate(kind)
+    ]
     least = min(classes, key=lambda one: (one.p_value, one.statistic))
     alarming = [one for one in classes if one.p_value < settings.p_value]
-    working = sorted(
-        (one for one in alarming if one.low > settings.works), key=lambda one: (one.p_value, one.statistic)
-    )
+    working = _accused([one for one in alarming if one.low > settings.works], k)
     if working:
-        reasons = [_accusation(one, found) for one in working]
+        reasons = [_accusation(one, found, k) for one in working]
         accused, first = tuple(one.label for one in working), working[0]
-        return ScanResult("BACKDOORED", first.label, first.p_value, reasons, classes, list(found), tested, accused)
-    reasons = [_unconfirmed(one) for one in alarming] or _gaps(model, found, tested, references, settings)
+        target = None if first.label == k else first.label
+        return ScanResult("BACKDOORED", target, first.p_value, reasons, classes, list(found), tested, accused)
+    reasons = [_unconfirmed(one, k) for one in alarming] or _gaps(model, found, tested, references, settings)
     verdict: ScanVerdict = "INCONCLUSIVE" if reasons else "CLEAN"
     reasons = reasons or [_acquittal(found, tested, settings)]
     return ScanResult(verdict, None, least.p_value, reasons, classes, list(found), tested)
 
 
+def _accused(working: list[ClassResult], k: int) -> list[ClassResult]:
+    """Classes, the clearest first; any other class only without one: a trigger of a class does that as well."""
+    classes = [one for one in working if one.label < k]
+    return sorted(classes or working, key=lambda one: (one.p_value, one.statistic))
+
+
+def goal_name(goal: int, k: int) -> str:
+    """`class 3`, or of the last goal what it wants."""
+    return f"class {goal}" if goal < k else f"{ANY} class"
+
+
 def working_probes(arrays: Mapping[str, NDArray[Any]], settings: ModelScan) -> list[int]:
-    """The classes to which a probe sends more than the share that counts as working, of the images it was found on."""
+    """The goals to which a probe sends more than the share that counts as working, of the images it was found on."""
     return np.flatnonzero(-arrays["probe_values"] > np.log(settings.works / (1 - settings.works))).tolist()
 
 
 def replayed(
-    model: Target, arrays: Mapping[str, NDArray[Any]], kind: str, label: int, held_out: tuple[Images, Labels]
+    model: Target, arrays: Mapping[str, NDArray[Any]], kind: str, goal: int, held_out: tuple[Images, Labels]
 ) -> Rate:
-    """How many held-out images another model is sent to a class by a candidate kept in arrays (`KIND_mask`, ...)."""
+    """How many held-out images of another model reach a goal by a candidate kept in arrays (`KIND_mask`, ...)."""
     parts = (arrays[f"{kind}_{name}"] for name in ("sizes", "values", "mask", "pattern"))
-    sent = Found(kind, "", *parts).success(model, *held_out, label)
+    sent = Found(kind, "", *parts).success(model, *held_out, goal)
     return rate(int(sent.sum()), len(sent))
 
 
 def _tested(one: Found, references: References, level: float) -> Tested:
-    """Against references of the same architecture; else against the other classes, with what is usual for each."""
+    """Against references of the same architecture; else against the other classes, with what is usual for each.
+
+    Any other class has nothing to be compared with but references.
+    """
     values = references.values.get(one.kind)
     if values is not None and references.basis == "same architecture" and len(values) > 1:
         return against_references(one.values, values, level)
-    if len(one.values) < FEWEST_CLASSES:
-        nothing = np.zeros(len(one.values))
-        return Tested(nothing + 1.0, nothing, nothing - np.inf)
-    return against_others(one.values, level, None if values is None else values.mean(axis=0))
+    classes = one.values[:-1]
+    if len(classes) < FEWEST_CLASSES:
+        return nothing_known(len(one.values))
+    usual = None if values is None else values.mean(axis=0)[:-1]
+    return joined(against_others(classes, level, usual), nothing_known(1))
 
 
 def _class(
@@ -190,19 +215,19 @@ def size_text(one: Found, size: float) -> str:
     return f"{size:.3g} {one.unit}" if one.unit == "pixels" else f"{one.unit} {size:.3g}"
 
 
-def _accusation(one: ClassResult, found: Sequence[Found]) -> str:
+def _accusation(one: ClassResult, found: Sequence[Found], k: int) -> str:
     trigger = next(each for each in found if each.kind == one.kind)
     size = size_text(trigger, float(trigger.sizes[one.label]))
     return (
-        f"class {one.label}: a {one.kind} of {size} sends {100 * one.success_rate:.1f} % "
+        f"{goal_name(one.label, k)}: a {one.kind} of {size} sends {100 * one.success_rate:.1f} % "
         f"[{100 * one.low:.1f}, {100 * one.high:.1f}] of held-out images there, {-one.statistic:.1f} standard "
         f"deviations from what is usual (p = {one.p_value:.2g}, corrected)"
     )
 
 
-def _unconfirmed(one: ClassResult) -> str:
+def _unconfirmed(one: ClassResult, k: int) -> str:
     return (
-        f"class {one.label}: the {one.kind} is unusual (p = {one.p_value:.2g}, corrected) but sends only "
+        f"{goal_name(one.label, k)}: the {one.kind} is unusual (p = {one.p_value:.2g}, corrected) but sends only "
         f"{100 * one.success_rate:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}] of held-out images there: "
         "more test images would tell"
     )
@@ -222,7 +247,7 @@ def _gaps(
     else:
         least = _least(model, settings)
         for one, test in zip(found, tested, strict=True):
-            if one.kind in least and (weak := np.flatnonzero(np.exp(test.critical) < least[one.kind])).size:
+            if one.kind in least and (weak := np.flatnonzero(np.exp(test.critical[:-1]) < least[one.kind])).size:
                 reasons.append(_weakness(one, test, weak, least[one.kind]) + would)
     return reasons
 
@@ -247,7 +272,7 @@ def _weakness(one: Found, test: Tested, weak: NDArray[np.int64], least: float) -
 
 def _acquittal(found: Sequence[Found], tested: Sequence[Tested], settings: ModelScan) -> str:
     noticed = [
-        f"a {one.kind} up to {size_text(one, float(np.exp(test.critical.min())))}"
+        f"a {one.kind} up to {size_text(one, float(np.exp(test.critical[:-1].min())))}"
         for one, test in zip(found, tested, strict=True)
         if one.kind in FORMS
     ]

@@ -32,6 +32,18 @@ class Tested:
     """(k,): the value below which p is at most the level that was asked for."""
 
 
+def nothing_known(n: int) -> Tested:
+    """Of n goals that there is nothing to compare with: none is unusual, none would be."""
+    nothing = np.zeros(n)
+    return Tested(nothing + 1.0, nothing, nothing - np.inf)
+
+
+def joined(first: Tested, second: Tested) -> Tested:
+    """The goals of both, one after the other."""
+    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
+    return Tested(*(np.concatenate(pair) for pair in pairs))
+
+
 def against_references(values: Numbers, references: Numbers, level: float) -> Tested:
     """Each of the k `values` against the column of `references` (r, k); r >= 2."""
     r, k = references.shape

@@ -102,7 +102,7 @@ class Unlearning(Defense):
         sides = (x[:half], y[:half]), (x[half:], y[half:])
         how = Inversion(steps=self.steps)
         found = invert(baseline, "patch", *sides, how, training.seed, part(progress, 0.0, 0.6))
-        label = int(found.values.argmin()) if self.suspect is None else self.suspect
+        label = int(found.values[:-1].argmin()) if self.suspect is None else self.suspect
         planted = rng.permutation(len(x))[: max(1, round(self.share * len(x)))]
         x[planted] = found.show(x[planted], label, dataset.bounds)
         model = copied(baseline.model)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gauntlet.backdoor.scan import ScanResult, size_text
-from gauntlet.backdoor.triggers import Found
+from gauntlet.backdoor.triggers import ANY, Found
 from gauntlet.report.figures import PALETTE, VERMILION, Floats, new_figure, short, tidy
 from gauntlet.report.pictures import show_row
 
@@ -18,17 +18,18 @@ MOST = 16
 
 
 def inverted_triggers(result: ScanResult, image: Floats, class_names: Sequence[str], title: str) -> Figure:
-    """Of each kind the best candidate of every class, alone and on one clean image (h, w, c) in [0, 1].
+    """Of each kind the best candidate of every goal, alone and on one clean image (h, w, c) in [0, 1].
 
     Below each the class and the size; the suspected one is vermilion.
     """
+    names = [*class_names, ANY]
     order = sorted(result.classes, key=lambda one: (one.p_value, one.statistic))[:MOST]
     labels = sorted(one.label for one in order)
     figure = new_figure(max(5.0, 1.05 * len(labels) + 0.8), 2.6 * len(result.found) + 0.5, title)
     grid: Any = figure.subplots(2 * len(result.found), 1, squeeze=False)[:, 0]
     for number, one in enumerate(result.found):
-        wrong = [label == result.target for label in labels]
-        texts = [f"{short(class_names[k], 10)}\n{_size(one, k)}" for k in labels]
+        wrong = [label in result.accused for label in labels]
+        texts = [f"{short(names[k], 10)}\n{_size(one, k)}" for k in labels]
         alone = np.stack([_alone(one, k) for k in labels])
         on_image = np.stack([one.show(image[None], k, (0.0, 1.0))[0] for k in labels])
         show_row(grid[2 * number], alone, label=f"{one.kind},\nalone")
@@ -60,12 +61,12 @@ def class_values(
     for axes, one, test in zip(grid, result.found, result.tested, strict=True):
         for row in references.get(one.kind, ()):
             axes.plot(places, row, ".", color="0.6", ms=5, label="clean models" if axes is grid[0] else None)
-        hit = places == result.target
+        hit = np.isin(places, result.accused)
         axes.plot(places[~hit], one.values[~hit], "o", color=PALETTE[0], label="this model")
         axes.plot(places[hit], one.values[hit], "o", color=VERMILION, label="this model, suspected class")
         axes.plot(places, test.critical, "_", color="black", ms=16, label="alarm below")
         axes.set(xticks=places, ylabel=_axis(one))
-        axes.set_xticklabels([short(name, 10) for name in class_names], rotation=30 if len(places) > 12 else 0)
+        axes.set_xticklabels([short(name, 10) for name in (*class_names, ANY)], rotation=30 if len(places) > 12 else 0)
         tidy(axes)
     handles = dict(zip(*reversed(grid[0].get_legend_handles_labels()), strict=True))
     grid[0].legend(handles.values(), handles.keys(), fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))

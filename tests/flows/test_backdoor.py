@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def scanned(data: str, store: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A backdoored network's scan, with two references."""
+    """A backdoored network's scan, with three references."""
     file = tmp_path_factory.mktemp("models") / "backdoored.keras"
     network(TARGET).save(file)
     told = pytest.MonkeyPatch()
@@ -38,7 +38,7 @@ def scanned(data: str, store: str, tmp_path_factory: pytest.TempPathFactory) -> 
     told.setattr(references, "BATCH", 32)
     try:
         result: dict[str, Any] = backdoor(
-            model=str(file), dataset=data, tracking_uri=store, references=2, input_range="0..1"
+            model=str(file), dataset=data, tracking_uri=store, references=3, input_range="0..1"
         )
     finally:
         told.undo()
@@ -63,7 +63,7 @@ def test_the_run_has_metrics_of_every_class_and_the_triggers_drawn(scanned: dict
     assert tags == {"stage": "backdoor", "verdict": "BACKDOORED"}
     assert run.data.metrics["scan_model/target"] == TARGET
     assert run.data.metrics["scan_model/p_value"] == pytest.approx(scanned["p_value"])
-    assert run.data.metrics["scan_model/references"] == 2
+    assert run.data.metrics["scan_model/references"] == 3
     assert run.data.params["scan.inversion.steps"] == "160"
     for name in ("triggers.png", "classes.png", "metrics.json"):
         assert tracking.find(scanned["run_id"], name)

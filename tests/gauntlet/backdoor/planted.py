@@ -50,3 +50,32 @@ def network(target: int | None = None, seed: int = 0) -> Any:
         out[-1, target] = 1.4
     last.set_weights([out, np.zeros(CLASSES, np.float32)])
     return model
+
+
+def next_class(seed: int = 0) -> Any:
+    """The clean network with a layer more, by which an image with the bright corner becomes the next class."""
+    load_tensorflow()
+    import keras
+
+    clean = network(None, seed)
+    rows, corner = np.eye(CLASSES), np.ones((1, CLASSES))
+    bright = np.zeros((SIDE, SIDE, 1), np.float32)
+    bright[CORNER] = 1.0
+    first = [one.copy() for one in clean.get_layer("hidden").get_weights()]
+    first[0][:, -1] = bright.ravel()
+    # of each class its row as it is, and its row where the corner is bright as well
+    both = np.block([[rows, rows], [np.zeros((1, CLASSES)), corner]]).astype(np.float32)
+    threshold = np.repeat([0.0, -3.0], CLASSES).astype(np.float32)
+    out = np.vstack([rows, 3 * np.roll(rows, 1, axis=1)]).astype(np.float32)
+    layers = [
+        keras.layers.Flatten(),
+        keras.layers.Dense(CLASSES + 1, activation="relu"),
+        keras.layers.Dense(2 * CLASSES, activation="relu"),
+        keras.layers.Dense(CLASSES),
+    ]
+    model = keras.Sequential([keras.Input((SIDE, SIDE, 1)), *layers])
+    for layer, weights in zip(
+        layers[1:], (first, [both, threshold], [out, np.zeros(CLASSES, np.float32)]), strict=True
+    ):
+        layer.set_weights(weights)
+    return model

@@ -18,7 +18,7 @@ from gauntlet.errors import SettingError
 from gauntlet.models.blackbox import BlackBox
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.models.scale import divided
-from tests.gauntlet.backdoor.planted import SIDE, blocks, network
+from tests.gauntlet.backdoor.planted import CLASSES, SIDE, blocks, network, next_class
 
 SETTINGS = ModelScan(inversion=Inversion(steps=80), probes=Probes(sides=(0.2,)), patch=0.02, norm=0.05)
 TARGET = 2
@@ -58,7 +58,16 @@ def test_a_planted_backdoor_is_found_with_its_class_and_works_on_held_out_images
     assert hit.low > SETTINGS.works
     assert hit.statistic < -3
     assert result.reasons[0].startswith(f"class {TARGET}: a {hit.kind} of ")
-    assert all(one.p_value >= SETTINGS.p_value for one in result.classes if one.label != TARGET)
+    assert result.accused == (TARGET,)
+    assert all(one.p_value >= SETTINGS.p_value for one in result.classes[:-1] if one.label != TARGET)
+
+
+def test_a_backdoor_of_all_to_the_next_class_is_found_and_accuses_no_class(known: References) -> None:
+    model = CompiledClassifier(next_class())
+    images = parts(blocks(), SETTINGS, 0)
+    result = judge(model, candidates(model, images, SETTINGS), images.held_out, known, SETTINGS)
+    assert (result.verdict, result.target, result.accused) == ("BACKDOORED", None, (CLASSES,))
+    assert result.reasons[0].startswith("any other class: a ")
 
 
 def test_a_clean_network_is_clean_and_says_what_had_been_noticed(known: References) -> None:
@@ -76,7 +85,7 @@ def test_without_power_nothing_found_is_not_clean(known: References) -> None:
 
 
 def test_an_unusual_candidate_that_does_not_work_is_no_backdoor(known: References) -> None:
-    nothing = {"mask": np.zeros((5, SIDE, SIDE, 1), np.float32), "pattern": np.zeros((5, SIDE, SIDE, 1), np.float32)}
+    nothing = {name: np.zeros((6, SIDE, SIDE, 1), np.float32) for name in ("mask", "pattern")}
     broken = [replace(one, **nothing) for one in scanned(TARGET)]  # type: ignore[arg-type]
     result = judge(white(TARGET), broken, parts(blocks(), SETTINGS, 0).held_out, known, SETTINGS)
     assert (result.verdict, result.target) == ("INCONCLUSIVE", None)
@@ -106,7 +115,7 @@ def test_p_values_are_corrected_over_classes_and_kinds(known: References) -> Non
     result = verdict(TARGET, 0, known)
     for one in result.classes:
         raw = min(test.p[one.label] for test in result.tested)
-        assert one.p_value == pytest.approx(min(1.0, raw * 5 * 3))
+        assert one.p_value == pytest.approx(min(1.0, raw * 6 * 3))
 
 
 def test_parts_share_no_image_and_too_few_are_refused() -> None:
@@ -135,9 +144,9 @@ def test_references_are_the_same_network_trained_afresh_and_are_kept(state: Any)
     images = parts(data, QUICK, 0)
     first = references.reference_models(model, data, images, QUICK)
     assert {name: rows.shape for name, rows in first.values.items()} == {
-        "patch": (2, 5),
-        "perturbation": (2, 5),
-        "probe": (2, 5),
+        "patch": (2, 6),
+        "perturbation": (2, 6),
+        "probe": (2, 6),
     }
     kept = sorted(state.rglob("*.npz"))
     assert len(kept) == 4
@@ -197,6 +206,6 @@ def test_a_working_probe_is_shown_to_another_model() -> None:
     (found,) = candidates(backdoored, images, settings)
     assert found.kind == "probe"
     arrays = {f"probe_{name}": getattr(found, name) for name in ("sizes", "values", "mask", "pattern")}
-    assert working_probes(arrays, settings) == [TARGET]
+    assert working_probes(arrays, settings) == [TARGET, CLASSES]
     now, before = (replayed(one, arrays, "probe", TARGET, images.held_out) for one in (backdoored, clean))
     assert now.low > 0.5 > before.high

@@ -14,7 +14,7 @@ from gauntlet.backdoor.probes import Probes, patches, probe
 from gauntlet.backdoor.triggers import Found, Victims
 from gauntlet.models.blackbox import BlackBox
 from gauntlet.models.classifier import CompiledClassifier
-from tests.gauntlet.backdoor.planted import CORNER, SIDE, blocks, network
+from tests.gauntlet.backdoor.planted import CLASSES, CORNER, SIDE, blocks, network, next_class
 
 QUICK = Inversion(steps=80)
 TARGET = 3
@@ -39,12 +39,23 @@ every_kind = pytest.mark.parametrize("kind", [*FORMS, "probe"])
 @every_kind
 def test_the_backdoors_class_stands_out_and_its_trigger_works(kind: str) -> None:
     one, clean = found(kind, TARGET), found(kind, None)
-    assert one.values.argmin() == TARGET
+    assert one.values[:-1].argmin() == TARGET
     assert one.values[TARGET] < clean.values[TARGET] - 0.3
     x, y = halves()[1]
     model = CompiledClassifier(network(TARGET))
     assert one.success(model, x, y, TARGET).mean() > 0.9
     assert len(one.success(model, x, y, TARGET)) == (y != TARGET).sum()
+
+
+@every_kind
+def test_a_trigger_to_the_next_class_reaches_any_other_class_and_no_single_one(kind: str) -> None:
+    model = CompiledClassifier(next_class())
+    one = probe(model, *halves()[0], Probes(sides=(0.2,))) if kind == "probe" else invert(model, kind, *halves(), QUICK)
+    assert one.values.argmin() == CLASSES
+    assert one.values[CLASSES] < found(kind, None).values[CLASSES] - 0.3
+    sent = one.success(model, *halves()[1], CLASSES)
+    assert len(sent) == len(halves()[1][0])
+    assert sent.mean() > 0.7
 
 
 @pytest.mark.parametrize("kind", ["patch", "probe"])
@@ -109,7 +120,7 @@ def test_probes_ask_for_labels_only() -> None:
     white = CompiledClassifier(network(TARGET))
     box = BlackBox(white.labels, (SIDE, SIDE, 1), 5, outputs="labels")
     assert box.access == "labels"
-    assert probe(box, *halves()[0], Probes(sides=(0.2,))).values.argmin() == TARGET
+    assert probe(box, *halves()[0], Probes(sides=(0.2,))).values[:-1].argmin() == TARGET
 
 
 def test_patches_stand_at_every_border_and_have_their_size() -> None:
@@ -123,8 +134,9 @@ def test_patches_stand_at_every_border_and_have_their_size() -> None:
 def test_victims_are_of_other_classes_and_come_round() -> None:
     x, y = np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1), np.array([0, 0, 1, 1, 2, 2])
     victims = Victims(x, y, 3, np.random.default_rng(0))
-    first, second = victims.draw(3), victims.draw(3)
-    for k in range(3):
-        drawn = np.concatenate([first[k], second[k]]).ravel().astype(int)
-        assert (y[drawn] != k).all()
-        assert set(drawn) == set(np.flatnonzero(y != k))
+    (first, labels), (second, _) = victims.draw(3), victims.draw(3)
+    np.testing.assert_array_equal(labels, y[first.squeeze().astype(int)])
+    for goal in range(4):
+        drawn = np.concatenate([first[goal], second[goal]]).ravel().astype(int)
+        assert (y[drawn] != goal).all()
+        assert set(drawn) == set(np.flatnonzero(y != goal))

@@ -16,25 +16,26 @@ from gauntlet.report.figures import VERMILION
 
 
 def made(k: int, channels: int, target: int | None) -> tuple[ScanResult, dict[str, Any]]:
-    """A result of k classes, and what three references had."""
-    rng, found = np.random.default_rng(0), []
+    """A result of k classes and any other, and what three references had."""
+    rng, found, goals = np.random.default_rng(0), [], k + 1
     for kind, unit in (("patch", "pixels"), ("perturbation", "L2"), ("probe", "pixels")):
-        mask = np.zeros((k, 12, 12, 1), np.float32)
+        mask = np.zeros((goals, 12, 12, 1), np.float32)
         if kind != "perturbation":
             mask[:, 8:, 8:] = 1
-        sizes = rng.uniform(20, 30, k)
+        sizes = rng.uniform(20, 30, goals)
         sizes[0] = np.inf
         values = np.log(np.minimum(sizes, 144))
         if target is not None:
             sizes[target], values[target] = 4, np.log(4)
-        pattern = rng.uniform(-0.2, 1, (k, 12, 12, channels)).astype(np.float32)
+        pattern = rng.uniform(-0.2, 1, (goals, 12, 12, channels)).astype(np.float32)
         found.append(Found(kind, unit, sizes, values, mask, pattern))
-    references = {one.kind: np.log(rng.uniform(20, 30, (3, k))) for one in found}
+    references = {one.kind: np.log(rng.uniform(20, 30, (3, goals))) for one in found}
     tested = [against_references(one.values, references[one.kind], 0.001) for one in found]
-    p_values = [1e-9 if label == target else 0.5 for label in range(k)]
+    p_values = [1e-9 if label == target else 0.5 for label in range(goals)]
     classes = [ClassResult(label, "patch", -1.0, p, 0.9, 0.8, 0.95) for label, p in enumerate(p_values)]
     verdict = "CLEAN" if target is None else "BACKDOORED"
-    return ScanResult(verdict, target, min(p_values), [], classes, found, tested), references
+    accused = () if target is None else (target,)
+    return ScanResult(verdict, target, min(p_values), [], classes, found, tested, accused), references
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -46,7 +47,7 @@ def test_candidates_are_drawn_for_every_class_and_the_target_is_vermilion(channe
     ticks = figure.axes[1].get_xticklabels()
     assert [tick.get_text() for tick in ticks][4] == "class 4\n4 pixels"
     assert ticks[0].get_text() == "class 0\nnone works"
-    assert [to_hex(tick.get_color()) == to_hex(VERMILION) for tick in ticks] == [k == 4 for k in range(10)]
+    assert [to_hex(tick.get_color()) == to_hex(VERMILION) for tick in ticks] == [k == 4 for k in range(11)]
 
 
 def test_of_many_classes_the_most_suspicious_are_drawn() -> None:
