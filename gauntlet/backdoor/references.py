@@ -1,8 +1,8 @@
 """Clean models to compare with: the same network trained afresh on the same data, kept with what was found in them.
 
-A Keras network is built again without its weights. Of others only the answers can be had: a network of ours stands in
-for them, which tells what is usual for each class but not for the model (`References.basis`). How a stranger's model
-was trained is not known; the references are trained by the settings below.
+A network of Keras or PyTorch is built again without its weights. Of others only the answers can be had: a network of
+ours stands in for them, which tells what is usual for each class but not for the model (`References.basis`). How a
+stranger's model was trained is not known; the references are trained by the settings below.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gauntlet.backdoor.fresh import Fresh, KerasFresh
 from gauntlet.backdoor.scan import Basis, ModelScan, Parts, References, candidates
 from gauntlet.checkpoint import Checkpoint
 from gauntlet.progress import Progress, part, silent
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from gauntlet.data.datasets import Dataset
     from gauntlet.models.access import Target
-    from gauntlet.models.classifier import CompiledClassifier
+    from gauntlet.models.classifier import WhiteBox
 
 STAND_IN = "cnn3x3"
 BATCH, RATE = 128, 0.001
@@ -42,7 +43,8 @@ LOST = 0.03
 class Recipe:
     """A network that can be trained afresh, and what its references depend on."""
 
-    build: Callable[[], keras.Model]
+    fresh: Callable[[int], Fresh]
+    """By a seed."""
     graph: Any
     basis: Basis
 
@@ -53,24 +55,48 @@ class Recipe:
 
 
 def recipe(model: Target, dataset: Dataset) -> Recipe:
-    """Of a Keras network its own, else a stand-in's."""
+    """Of a network of Keras or PyTorch its own, where it can be built again; else a stand-in's."""
+    from gauntlet.models.classifier import CompiledClassifier, WhiteBox
+
+    try:
+        if isinstance(model, CompiledClassifier):
+            return _of_keras(model.model, dataset)
+        if isinstance(model, WhiteBox):
+            return _of_torch(model)
+    except Exception:  # a stranger's layers may not be built twice
+        pass
+    return _stand_in(dataset)
+
+
+def _of_keras(model: keras.Model, dataset: Dataset) -> Recipe:
     import keras
 
-    from gauntlet.models.architectures import architecture
-    from gauntlet.models.classifier import CompiledClassifier
     from gauntlet.models.digest import graph
 
-    def stand_in() -> keras.Model:
+    network = _unscaled(model)
+    keras.models.clone_model(network)
+
+    def fresh(seed: int) -> Fresh:
+        return KerasFresh(lambda: keras.models.clone_model(network), seed, dataset.bounds)
+
+    return Recipe(fresh, graph(network), "same architecture")
+
+
+def _of_torch(model: Any) -> Recipe:
+    from gauntlet.models.pytorch.fresh import Fresh as TorchFresh
+
+    network = model.logits.network.copied()
+    shapes = {name: list(one.shape) for name, one in network.state.items()}
+    return Recipe(lambda seed: TorchFresh(model, seed), [network.text, shapes], "same architecture")
+
+
+def _stand_in(dataset: Dataset) -> Recipe:
+    from gauntlet.models.architectures import architecture
+
+    def build() -> keras.Model:
         return architecture(STAND_IN).build(dataset.input_shape, dataset.n_classes)
 
-    if not isinstance(model, CompiledClassifier):
-        return Recipe(stand_in, STAND_IN, "another architecture")
-    network = _unscaled(model.model)
-    try:
-        keras.models.clone_model(network)
-    except Exception:  # a stranger's layers may not be built twice
-        return Recipe(stand_in, STAND_IN, "another architecture")
-    return Recipe(lambda: keras.models.clone_model(network), graph(network), "same architecture")
+    return Recipe(lambda seed: KerasFresh(build, seed, dataset.bounds), STAND_IN, "another architecture")
 
 
 def _unscaled(network: keras.Model) -> keras.Model:
@@ -131,32 +157,16 @@ def _scan_digest(settings: ModelScan, seed: int) -> str:
     return digest.hexdigest()
 
 
-def _trained(how: Recipe, dataset: Dataset, kept: Checkpoint, number: int, progress: Progress) -> CompiledClassifier:
+def _trained(how: Recipe, dataset: Dataset, kept: Checkpoint, number: int, progress: Progress) -> WhiteBox:
     """The reference of that number: its weights as they are kept, or trained with the number for a seed."""
-    import keras
-
-    from gauntlet.models.classifier import CompiledClassifier
-    from gauntlet.models.scale import divided, temperature
-
-    keras.utils.set_random_seed(number)
-    network = how.build()
+    network, epochs = how.fresh(number), usual_epochs(len(dataset.x_train))
     if weights := kept.load(key := f"weights {number}"):
         network.set_weights([weights[str(place)] for place in range(len(weights))])
     else:
-        _fit(network, dataset, f"reference {number + 1}", progress)
-        kept.save(key, {str(place): one for place, one in enumerate(network.get_weights())})
-    divisor = temperature(CompiledClassifier(network, dataset.bounds).predict(dataset.x_test[:256]))
-    return CompiledClassifier(divided(network, divisor), dataset.bounds)
 
+        def begin(epoch: int) -> None:
+            progress(f"reference {number + 1}: epoch {epoch + 1} of {epochs}", epoch / epochs)
 
-def _fit(network: keras.Model, dataset: Dataset, name: str, progress: Progress) -> None:
-    import keras
-
-    epochs = usual_epochs(len(dataset.x_train))
-
-    class Tell(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            progress(f"{name}: epoch {epoch + 1} of {epochs}", epoch / epochs)
-
-    network.compile(keras.optimizers.Adam(RATE), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    network.fit(dataset.x_train, dataset.y_train, batch_size=BATCH, epochs=epochs, callbacks=[Tell()], verbose=0)
+        network.fit(dataset.x_train, dataset.y_train, epochs, BATCH, RATE, begin)
+        kept.save(key, {str(place): one for place, one in enumerate(network.weights())})
+    return network.classifier(dataset.x_test[:256])

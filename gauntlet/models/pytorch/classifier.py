@@ -76,7 +76,7 @@ class TorchClassifier(WhiteBox):
         self, logits: Logits, input_shape: tuple[int, ...], nb_classes: int, bounds: tuple[float, float] = (0.0, 1.0)
     ) -> None:
         """`logits` maps float32 images (n, *input_shape) within `bounds` to (n, nb_classes)."""
-        self._network = logits
+        self.logits = logits
         super().__init__(_Differentiable(logits), input_shape, nb_classes, bounds)
         self._scores = lambda x: tf.constant(predicted(logits, x.numpy()))
 
@@ -85,7 +85,7 @@ class TorchClassifier(WhiteBox):
         slope = tf.function(_slope(loss), reduce_retracing=True)
 
         def look(x: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            answer = _Answer(self._network, x.numpy())
+            answer = _Answer(self.logits, x.numpy())
             each, towards = slope(answer.scores, y, target)
             return answer.scores, each, tf.constant(answer.pulled(towards.numpy()))
 
@@ -93,7 +93,7 @@ class TorchClassifier(WhiteBox):
 
     def digest(self) -> str:
         """SHA-256 (hex) of graph or code, weights, and what stands around the network."""
-        return self._network.digest()
+        return self.logits.digest()
 
 
 def _slope(loss: Loss) -> Callable[..., Any]:

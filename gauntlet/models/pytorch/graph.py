@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gauntlet.errors import ModelError
 from gauntlet.models.outputs import keeps_order
-from gauntlet.models.pytorch.network import Answers, Network, named
+from gauntlet.models.pytorch.network import Answers, Network, named, state_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +30,8 @@ def of_program(program: Any) -> Network:
             raise ModelError(f"it was exported while training ({_name(node)})", where="model", fix=fix)
     names, example = _names(program), inputs[0].meta["val"]
     _stripped(module)
-    state = dict(module.named_parameters()) | dict(module.named_buffers())
     module.requires_grad_(False)
-    return _network(module, names, state, example)
+    return _network(module, names, state_of(module), example)
 
 
 def exported(network: Network, x: Any, output: str) -> Network | None:
@@ -57,11 +56,17 @@ def _network(module: Any, names: list[str], state: Any, example: torch.Tensor) -
         made = _without_last(module, names.index(output))
         return None if made is None else _network(made, names, state, example)
 
+    def again() -> Network:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch's own calls
+            made = copy.deepcopy(module)
+        return _network(made, names, state_of(made), example)
+
     shape = tuple(n if isinstance(n, int) else 32 for n in example.shape[1:])
     batch = example.shape[0] if isinstance(example.shape[0], int) else None
     run = _any_batch(module, batch)
     answers = lambda x: _answers(run, names, x, example)  # noqa: E731
-    return Network(answers, module.code, state, example.dtype, shorter, shape=shape)
+    return Network(answers, module.code, state, example.dtype, shorter, again, shape=shape)
 
 
 def _answers(run: Callable[..., Any], names: list[str], x: torch.Tensor, example: torch.Tensor) -> Answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -34,10 +35,18 @@ class Network:
     """Of the numbers it takes."""
     shorter: Callable[[str], Network | None] = lambda _: None
     """The same without the last step before an output; None where no step is known to keep the scores' order."""
+    again: Callable[[], Network] | None = None
+    """Makes the same with weights that are a copy; None where that is not possible."""
     module: Any = None
     """The module, where it may still be exported to a graph."""
     shape: tuple[int, ...] | None = None
     """Of an image, where the model says it."""
+
+    def copied(self) -> Network:
+        """The same with weights of its own; `ModelError` for TorchScript, whose weights are part of the program."""
+        if self.again is None:
+            raise ModelError("the weights are part of the program, so that they cannot be trained", where="model")
+        return self.again()
 
     def sizes(self, x: torch.Tensor) -> dict[str, int]:
         """The outputs that have a row per image, and how many numbers a row."""
@@ -103,8 +112,19 @@ def of_module(module: Any) -> Network:
     if not isinstance(module, torch.nn.Module):
         raise ModelError(f"it is a {type(module).__name__}, not a torch.nn.Module", where="model")
     module = module.cpu().eval().float().requires_grad_(False)
-    state = dict(module.named_parameters()) | dict(module.named_buffers())
-    return Network(lambda x: named(module(x)), _source(module), state, torch.float32, module=module)
+    return Network(
+        lambda x: named(module(x)),
+        _source(module),
+        state_of(module),
+        torch.float32,
+        again=lambda: of_module(copy.deepcopy(module)),
+        module=module,
+    )
+
+
+def state_of(module: Any) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
 def _source(module: Any) -> str:
