@@ -50,14 +50,24 @@ class Network:
 
     def sizes(self, x: torch.Tensor) -> dict[str, int]:
         """The outputs that have a row per image, and how many numbers a row."""
-        answer = self.answers(x.to(self.dtype))
+        answer = self.answers(self._plain(x))
         rows = {name: one for name, one in answer.items() if getattr(one, "ndim", 0) and len(one) == len(x)}
         return {name: int(np.prod(one.shape[1:])) for name, one in rows.items()}
 
     def scores(self, x: torch.Tensor, output: str) -> torch.Tensor:
         """One output, float32 (n, k)."""
-        answer: torch.Tensor = self.answers(x.to(self.dtype))[output]
+        answer: torch.Tensor = self.answers(self._plain(x))[output]
         return answer.float().reshape(len(x), -1)
+
+    def _plain(self, x: torch.Tensor) -> torch.Tensor:
+        """A copy in its own type and in PyTorch's usual order of memory.
+
+        Turned images of one channel count as contiguous, but PyTorch takes them for channels last, and so does what
+        convolutions make of them: a network that flattens by `view` then fails.
+        """
+        import torch
+
+        return x.to(self.dtype).clone(memory_format=torch.contiguous_format)
 
     def arrays(self, output: str, x: Images) -> Images:
         """The same from and to arrays, without gradients."""

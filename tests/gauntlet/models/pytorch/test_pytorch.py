@@ -190,3 +190,19 @@ def test_a_digest_is_of_graph_weights_and_what_stands_around(model: keras.Model)
     ]
     digests = {base, *(one.digest() for one in others)}
     assert len(digests) == 5
+
+
+def test_a_network_that_flattens_by_view_takes_grey_images(digits: Dataset) -> None:
+    class Viewed(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = torch.nn.Conv2d(1, 4, 3, padding=1)
+            self.dense = torch.nn.Linear(4 * 28 * 28, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.dense(torch.relu(self.convolution(x)).view(-1, 4 * 28 * 28))
+
+    x, y = digits.x_test[:32], digits.y_test[:32]
+    adapted = adapter.adapt_network(network.of_module(Viewed()), x, y, 10, accept_chance=True)
+    assert adapted.layout == "chw"
+    assert adapted.classifier.look(x, y).gradient.any()
