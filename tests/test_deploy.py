@@ -125,7 +125,7 @@ def test_prefects_app_is_there(words: list[str]) -> None:
 def test_the_image_is_of_locked_packages_and_runs_as_nobody_special() -> None:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001:10001"]
-    assert any("-r requirements.txt -r requirements-server.txt -c constraints.txt" in line for line in lines)
+    assert any("-r requirements-cluster.txt -c constraints.txt" in line for line in lines)
     named = next(line for line in lines if line.startswith("COPY requirements"))
     assert all((ROOT / file).is_file() for file in named.split()[1:-1])
     kept_out = (ROOT / ".dockerignore").read_text().splitlines()
