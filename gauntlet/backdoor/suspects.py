@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gauntlet.models.outputs import cross_entropies
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Labels
 from gauntlet.training.fit import Training, train
@@ -168,14 +169,8 @@ def early_losses(
     trained = train(dataset, short, objective=floored if floor else None, progress=progress)
     model = CompiledClassifier(trained.model, dataset.bounds)
     sides = (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)
-    own, tested = (_losses(model.predict(x), y) for x, y in sides)
+    own, tested = (cross_entropies(model.predict(x), y) for x, y in sides)
     return own, tested
-
-
-def _losses(logits: Features, y: Labels) -> Numbers:
-    from scipy.special import log_softmax
-
-    return np.asarray(-log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(y)), y])
 
 
 # --- against the test set -----------------------------------------------------------------------------------

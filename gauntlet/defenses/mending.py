@@ -1,4 +1,4 @@
-"""Defenses that take a backdoor out of a model that has one: pruning, unlearning, training without what is suspected.
+"""Defenses that take a backdoor out of a model that has one: pruning, unlearning, training without suspects.
 
 The baseline is the backdoored model. Each says what it costs by the same figures as any defense; how much of the
 backdoor is left is the trigger's success rate before and after.
@@ -149,10 +149,16 @@ def finetuned(
     epochs: int,
     learning_rate: float,
     training: Training,
-    repair: Repair | None,
-    progress: Progress,
+    repair: Repair | None = None,
+    progress: Progress = silent,
+    *,
+    loss: Any = None,
+    weights: list[float] | None = None,
 ) -> dict[str, list[float]]:
-    """Fit a model on from its weights; the history of loss and accuracy."""
+    """Fit a model on from its weights; the history of its losses.
+
+    `loss` is Keras' (the cross-entropy when not given), `weights` are those of several losses, one for each output.
+    """
     import keras
 
     class Tell(keras.callbacks.Callback):
@@ -162,19 +168,24 @@ def finetuned(
             progress(f"fine-tuning: epoch {epoch + 1} of {epochs}", (epoch + 1) / epochs)
 
     keras.utils.set_random_seed(training.seed)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
+    loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(learning_rate), loss, loss_weights=weights)
     history = model.fit(x, y, batch_size=training.batch_size, epochs=epochs, callbacks=[Tell()], verbose=0).history
     return {name: [float(value) for value in values] for name, values in history.items()}
 
 
-def _last_convolution(model: keras.Model) -> Any:
+def convolutions(model: keras.Model) -> list[Any]:
+    """Those of a model and of the models in it, in order."""
     import keras
 
-    convolutions = [layer for layer in layers(model) if isinstance(layer, keras.layers.Conv2D)]
-    if not convolutions:
+    return [layer for layer in layers(model) if isinstance(layer, keras.layers.Conv2D)]
+
+
+def _last_convolution(model: keras.Model) -> Any:
+    found = convolutions(model)
+    if not found:
         raise ModelError("fine-pruning needs a network with convolutions", where="model")
-    return convolutions[-1]
+    return found[-1]
 
 
 def _activity(model: keras.Model, layer: Any, x: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ from gauntlet.defenses.autoencoder import Autoencoder, Sampling, behind
 from gauntlet.defenses.base import Attacked, Defense
 from gauntlet.defenses.interval import IbpTraining
 from gauntlet.defenses.mending import FinePruning, Unlearning, WithoutSuspects
+from gauntlet.defenses.relearning import AntiBackdoorLearning, AttentionDistillation
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Images, Labels
 from gauntlet.training.fit import Trained, Training, train
@@ -203,6 +204,8 @@ DEFENSES = Registry(
     FinePruning,
     Unlearning,
     WithoutSuspects,
+    AntiBackdoorLearning,
+    AttentionDistillation,
 )
 defense, parse = DEFENSES.make, DEFENSES.parse
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gauntlet.measurement import Measurement, wilson
 from gauntlet.models.access import Target
+from gauntlet.models.outputs import cross_entropies
 from gauntlet.threat import Images, Labels
 
 Z = 1.959964
@@ -47,13 +48,6 @@ def predict(classifier: Target, x: Images, y: Labels) -> tuple[Labels, NDArray[n
     """Predicted classes (n,) of images (n, h, w, c), and their cross-entropies with `y` (n,) in nats."""
     logits = classifier.predict(x)
     return logits.argmax(axis=1).astype(np.int64), cross_entropies(logits, y)
-
-
-def cross_entropies(logits: Images, y: Labels) -> NDArray[np.float64]:
-    """Of each image's true class, in nats, (n,)."""
-    from scipy.special import log_softmax
-
-    return -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(y)), y]
 
 
 def loss_metrics(name: str, losses: NDArray[np.float64]) -> dict[str, float]:

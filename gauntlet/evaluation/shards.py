@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.attacks import Attack
-from gauntlet.evaluation.clean import cross_entropies
 from gauntlet.limits import GIB, SECONDS
 from gauntlet.models.access import Target
+from gauntlet.models.outputs import cross_entropies
 from gauntlet.threat import Images, Labels, lengths
 
 SHARD = 1_024

@@ -62,6 +62,13 @@ def inverted(scores: Scores, kind: str) -> Scores:
     return np.asarray(np.log(share) - np.log1p(-share))
 
 
+def cross_entropies(logits: Scores, y: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Of each image's true class `y` (n,) by logits (n, k), in nats, (n,)."""
+    from scipy.special import log_softmax
+
+    return -np.asarray(log_softmax(logits.astype(np.float64), axis=1))[np.arange(len(y)), y]
+
+
 # --- Keras --------------------------------------------------------------------------------------------------
 
 

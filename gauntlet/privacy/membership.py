@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.errors import SettingError
-from gauntlet.evaluation.clean import cross_entropies
 from gauntlet.models.access import Access, Target
+from gauntlet.models.outputs import cross_entropies
 from gauntlet.privacy.theft import Roc, Theft, TheftResult
 from gauntlet.progress import Progress, silent
 from gauntlet.roc import Rate, Scores, evaluate_detector, rate, sensitivity

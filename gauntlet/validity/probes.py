@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from gauntlet.attacks import ApgdCe, Attack, Pgd, Square
 from gauntlet.errors import ModelError
-from gauntlet.evaluation.clean import cross_entropies
 from gauntlet.evaluation.outcome import Attacked, WorstCase
 from gauntlet.models.access import Target
 from gauntlet.models.chance import informative
-from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, kind_of
+from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, cross_entropies, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 from gauntlet.validity.planted import Planted, planted

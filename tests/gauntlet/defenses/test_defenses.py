@@ -15,6 +15,7 @@ from gauntlet.attacks import Fgsm
 from gauntlet.data.datasets import Dataset
 from gauntlet.defenses.interval import IbpTraining, worst_logits
 from gauntlet.defenses.mending import FinePruning, Unlearning, WithoutSuspects
+from gauntlet.defenses.relearning import AntiBackdoorLearning, AttentionDistillation
 from gauntlet.defenses.training import (
     DEFENSES,
     AdversarialTraining,
@@ -30,7 +31,13 @@ from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.training.fit import Trained, Training, train
 
 EPS = 0.2
-MENDING: tuple[type[Defense], ...] = (FinePruning, Unlearning, WithoutSuspects)
+MENDING: tuple[type[Defense], ...] = (
+    FinePruning,
+    Unlearning,
+    WithoutSuspects,
+    AntiBackdoorLearning,
+    AttentionDistillation,
+)
 """They take backdoors out, see test_mending.py."""
 TRAINING = Training(epochs=4, batch_size=32, seed=1)
 

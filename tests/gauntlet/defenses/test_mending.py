@@ -13,6 +13,7 @@ from gauntlet.backdoor.features import hidden, layers
 from gauntlet.backdoor.suspects import activation_clusters, clustered, spectral_scores
 from gauntlet.data.datasets import Dataset
 from gauntlet.defenses.mending import FinePruning, Unlearning, WithoutSuspects, copied
+from gauntlet.defenses.relearning import UPHILL, AntiBackdoorLearning, AttentionDistillation, attentions, unlearned
 from gauntlet.errors import ModelError
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.poisoning import CornerTrigger, Poisoned
@@ -98,10 +99,47 @@ def test_training_without_suspects_suspects_poison_and_trains_without_it(
     np.testing.assert_array_equal(trained_on[0], data.x_train[kept])
 
 
+@pytest.mark.slow
+def test_attention_distillation_takes_the_backdoor_out_and_keeps_the_accuracy(
+    backdoored: CompiledClassifier, digits: Dataset
+) -> None:
+    mended = CompiledClassifier(AttentionDistillation().apply(digits, TRAINING, backdoored).model)
+    assert success(mended, digits) < 0.5
+    assert accuracy(mended, digits) > accuracy(backdoored, digits) - 0.05
+
+
+def test_attention_is_where_a_convolution_is_active(backdoored: CompiledClassifier, small: Any) -> None:
+    first, second = attentions(backdoored.model).predict(small.x_test[:6], verbose=0)
+    assert (first.shape, second.shape) == ((6, 14 * 14), (6, 7 * 7))
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
+    inner = keras.Model(backdoored.model.inputs, backdoored.model.layers[0].output)
+    maps = (inner.predict(small.x_test[:6], verbose=0) ** 2).mean(axis=-1).reshape(6, -1)
+    np.testing.assert_allclose(first, maps / np.linalg.norm(maps, axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_anti_backdoor_learning_needs_no_clean_image(
+    poisoned: tuple[Dataset, Poisoned], backdoored: CompiledClassifier, digits: Dataset
+) -> None:
+    data, _ = poisoned
+    learned = CompiledClassifier(AntiBackdoorLearning(isolated=0.03).apply(data, TRAINING, backdoored).model)
+    assert success(learned, digits) < success(backdoored, digits) - 0.1
+    assert accuracy(learned, digits) > 0.9
+
+
+def test_what_is_unlearned_loses_until_chance() -> None:
+    logits = np.array([[2.0, 0.0], [2.0, 0.0], [0.0, 9.0]], np.float32)
+    losses = np.asarray(unlearned(keras.ops.array([0, UPHILL - 0, UPHILL - 0]), logits))
+    right = np.log1p(np.exp(-2.0))
+    np.testing.assert_allclose(losses, [right, -right, -np.log(2)], rtol=1e-5)
+
+
 def test_a_network_without_convolutions_is_not_pruned(digits: Dataset) -> None:
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     with pytest.raises(ModelError, match="needs a network with convolutions"):
         FinePruning().apply(digits, TRAINING, CompiledClassifier(model))
+    with pytest.raises(ModelError, match="needs convolutions"):
+        attentions(model)
     with pytest.raises(ModelError, match="no hidden layer"):
         hidden(model, digits.x_test[:2])
 
