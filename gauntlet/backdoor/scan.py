@@ -132,7 +132,7 @@ class ScanResult:
     found: list[Found] = field(repr=False)
     tested: list[Tested] = field(repr=False)
     accused: tuple[int, ...] = ()
-    """The goals, the clearest first; any other class only where no class is accused."""
+    """The classes, the clearest first; or any other class alone."""
 
 
 def judge(
@@ -149,7 +149,7 @@ def judge(
     ]
     least = min(classes, key=lambda one: (one.p_value, one.statistic))
     alarming = [one for one in classes if one.p_value < settings.p_value]
-    working = _accused([one for one in alarming if one.low > settings.works], k)
+    working = clearest([one for one in alarming if one.low > settings.works], k)
     if working:
         reasons = [_accusation(one, found, k) for one in working]
         accused, first = tuple(one.label for one in working), working[0]
@@ -161,10 +161,15 @@ def judge(
     return ScanResult(verdict, None, least.p_value, reasons, classes, list(found), tested)
 
 
-def _accused(working: list[ClassResult], k: int) -> list[ClassResult]:
-    """Classes, the clearest first; any other class only without one: a trigger of a class does that as well."""
-    classes = [one for one in working if one.label < k]
-    return sorted(classes or working, key=lambda one: (one.p_value, one.statistic))
+def clearest(working: list[ClassResult], k: int) -> list[ClassResult]:
+    """Classes, the clearest first; or any other class alone, where that is the clearest.
+
+    A trigger of a class moves most images as well, and one of all classes to the next may make some class's smaller.
+    """
+    order = sorted(working, key=lambda one: (one.p_value, one.statistic))
+    if order and order[0].label == k:
+        return order[:1]
+    return [one for one in order if one.label < k]
 
 
 def goal_name(goal: int, k: int) -> str:

@@ -3,8 +3,10 @@
 Values are on a scale on which clean models scatter about evenly (logarithms of sizes, logits of shares), and a backdoor
 makes the target's small. Two tests, both of one new observation against a sample (Student's prediction interval):
 
-references   the class against the same class of r clean models of the same architecture and data; the scatter is
-             pooled over the k classes, k (r - 1) degrees of freedom
+references   the goal against the same goal of r clean models of the same architecture and data, less by how much all
+             of the model's goals are smaller than theirs (the median), since a model that was trained longer, or by
+             another loss, has smaller triggers of every class; the scatter is pooled over the g goals, g (r - 1)
+             degrees of freedom
 others       the class against the model's k - 1 other classes, each less what is usual for it, where that is known;
              k - 2 degrees of freedom
 """
@@ -17,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+MEDIAN = np.pi / 2
+"""Variance of a median of many, in those of their mean."""
 LEAST = 0.05
 """The standard deviation is taken to be at least this: 5 % of a size, and no scatter is no reason for certainty."""
 
@@ -45,11 +49,13 @@ def joined(first: Tested, second: Tested) -> Tested:
 
 
 def against_references(values: Numbers, references: Numbers, level: float) -> Tested:
-    """Each of the k `values` against the column of `references` (r, k); r >= 2."""
-    r, k = references.shape
+    """Each of the g `values` against the column of `references` (r, g), and the model's own shift; r >= 2."""
+    r, g = references.shape
     mean = references.mean(axis=0)
-    spread = np.sqrt(((references - mean) ** 2).sum() / (k * (r - 1)))
-    return _tested(values, mean, np.full(k, spread * np.sqrt(1 + 1 / r)), k * (r - 1), level)
+    spread = np.sqrt(((references - mean) ** 2).sum() / (g * (r - 1)))
+    usual = mean + min(0.0, float(np.median(values - mean)))
+    error = np.sqrt(1 + 1 / r + MEDIAN / g)
+    return _tested(values, usual, np.full(g, spread * error), g * (r - 1), level)
 
 
 def against_others(values: Numbers, level: float, usual: Numbers | None = None) -> Tested:

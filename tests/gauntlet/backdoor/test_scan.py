@@ -12,7 +12,17 @@ import pytest
 from gauntlet.backdoor import references
 from gauntlet.backdoor.inversion import Inversion
 from gauntlet.backdoor.probes import Probes
-from gauntlet.backdoor.scan import ModelScan, References, candidates, judge, parts, replayed, working_probes
+from gauntlet.backdoor.scan import (
+    ClassResult,
+    ModelScan,
+    References,
+    candidates,
+    clearest,
+    judge,
+    parts,
+    replayed,
+    working_probes,
+)
 from gauntlet.backdoor.triggers import Found
 from gauntlet.errors import SettingError
 from gauntlet.models.blackbox import BlackBox
@@ -68,6 +78,14 @@ def test_a_backdoor_of_all_to_the_next_class_is_found_and_accuses_no_class(known
     result = judge(model, candidates(model, images, SETTINGS), images.held_out, known, SETTINGS)
     assert (result.verdict, result.target, result.accused) == ("BACKDOORED", None, (CLASSES,))
     assert result.reasons[0].startswith("any other class: a ")
+
+
+def test_the_clearest_goal_decides_between_classes_and_any_other() -> None:
+    def one(label: int, p: float) -> ClassResult:
+        return ClassResult(label, "patch", -5.0, p, 0.9, 0.8, 0.95)
+
+    assert [each.label for each in clearest([one(1, 1e-3), one(2, 1e-9), one(5, 1e-5)], 5)] == [2, 1]
+    assert [each.label for each in clearest([one(1, 1e-3), one(5, 1e-5)], 5)] == [5]
 
 
 def test_a_clean_network_is_clean_and_says_what_had_been_noticed(known: References) -> None:
