@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ nn, ops = keras.layers, keras.ops
 DENSE, CONVOLUTIONS = 0.05, 0.1
 """L∞ budgets at which a good share of such networks' images is broken, and a good share is not."""
 EPOCHS = 6
-"""Of 10,000 images; as many steps on fewer."""
+"""Of 3,000 images and more; as many steps on fewer."""
 HOT = 20.0
 """Temperature of the distillation (Papernot et al. 2016)."""
 
@@ -46,7 +47,7 @@ class Home:
         model = keras.Sequential(stack)
         fitted = model if scale == 1 else keras.Sequential([model, nn.Rescaling(scale)])
         fitted.compile("adam", loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        epochs = max(EPOCHS, round(EPOCHS * 10_000 / len(data.x_train) / 2))
+        epochs = max(EPOCHS, round(EPOCHS * 3_000 / len(data.x_train)))
         labels = data.y_train if y is None else y
         fitted.fit(data.x_train, labels, batch_size=64, epochs=epochs, verbose=0)
         return model
@@ -186,11 +187,11 @@ class Winners(keras.Layer):
 
     def call(self, x: Any) -> Any:
         """With `bare`, the gradient reaches the losers as well."""
-        flat = ops.reshape(x, (ops.shape(x)[0], -1))
-        k = max(1, round(self.share * flat.shape[-1]))
+        units = math.prod(x.shape[1:])
+        flat, k = ops.reshape(x, (-1, units)), max(1, round(self.share * units))
         least = tf.math.top_k(flat, k).values[:, -1:]
         kept = flat * ops.stop_gradient(ops.cast(flat >= least, flat.dtype))
-        return ops.reshape(flat + ops.stop_gradient(kept - flat) if self.bare else kept, ops.shape(x))
+        return ops.reshape(flat + ops.stop_gradient(kept - flat) if self.bare else kept, (-1, *x.shape[1:]))
 
 
 def winners(home: Home, *, bare: bool = False) -> keras.Model:

@@ -24,7 +24,7 @@ from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Labels, default_budgets
 from gauntlet.training.fit import Training, train
 from gauntlet.validity import known, reference
-from gauntlet.validity.checks import Evaluation, Validity
+from gauntlet.validity.evidence import Evaluation, Validity
 from gauntlet.validity.probes import probe
 from gauntlet.validity.verdicts import doubts, verdict
 

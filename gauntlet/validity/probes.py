@@ -22,6 +22,7 @@ from gauntlet.models.chance import informative
 from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
+from gauntlet.validity.paths import Followed, followed
 from gauntlet.validity.planted import Planted, planted
 from gauntlet.validity.samples import FEW, Sample, Side, sample
 from gauntlet.validity.stakes import LEAST, at_stake, mine
@@ -47,6 +48,8 @@ SPREADS = (0.002, 0.03)
 first stays beside the images, as a network may be silent away from them; who is accused is accused at both."""
 ROUNDING = 3e-6
 """Of a logit as large as the largest: differences of float32 logits that are no larger say nothing."""
+BESIDE = 1 / 2_550
+"""A tenth of a grey level."""
 RESTARTS = 3
 """Of the attacks at half the range and beyond, on what their first run leaves."""
 
@@ -102,6 +105,8 @@ class Probes:
     stronger: tuple[Retry, ...] = ()
     square: tuple[Retry, ...] = ()
     planted: tuple[Planted, ...] = ()
+    unstable: float = 0.0
+    followed: tuple[Followed, ...] = ()
 
     def of_gradients(self, share: float) -> Sample:
         """A share of the images whose gradients were looked at."""
@@ -145,6 +150,8 @@ def probe(
             probes["stronger"] = tuple(strengthened(model, x, y, results, seed))
         progress("attacked with twice the steps", 0.8)
         probes["square"] = tuple(square_sample(model, x, y, results, seed))
+        if not probes["disagreement"]:  # else the model itself tells another thing each time
+            probes["followed"] = tuple(followed(model, x, y, results, seed))
         probes["planted"] = tuple(planted(model, x[rows], results, seed)) if plant else ()
     progress("probed", 1.0)
     return Probes(**probes)
@@ -153,8 +160,8 @@ def probe(
 def _gradients(model: Any, x: Images, y: Labels, *, random: bool) -> dict[str, Any]:
     """The probes of gradients; what is random has no finite differences."""
     shares: dict[str, Any] = {"probabilities": probabilities(model, x)}
-    shares |= {"zero_gradients": zero_gradients(model, x, y)}
-    return shares if random else shares | {"detached": detached(model, x, y), "disagreeing": disagreeing(model, x, y)}
+    steady = (zero_gradients,) if random else (zero_gradients, detached, disagreeing, unstable)
+    return shares | {share.__name__: share(model, x, y) for share in steady}
 
 
 # --- what the model answers -----------------------------------------------------------------------------------
@@ -215,6 +222,15 @@ def _disagreeing(slope: _Slope) -> NDArray[np.bool_]:
     return np.asarray(~_none(slope.gradient) & (errors > slope.rounding).all(axis=0))
 
 
+def unstable(model: WhiteBox, x: Images, y: Labels, draws: int = 4) -> float:
+    """Share of images beside which the margin jumps: by over a tenth of its median, and not as the gradient says."""
+    slope, rng = _Slope(model, x, y, SPREADS[0]), np.random.default_rng(0)
+    signs = [rng.choice(np.array([-1, 1], np.float32), x.shape) for _ in range(draws)]
+    changes = [slope.change(sign, BESIDE) for sign in signs]
+    jumps = np.max([np.abs(seen - promised) for seen, promised in changes], axis=0)
+    return float((jumps > max(float(np.median(slope.margins)) / 10, 1e-30)).mean())
+
+
 class _Change(NamedTuple):
     """Of the logits' difference along a line: what is seen, and what the gradient promises; float64 (n,)."""
 
@@ -233,6 +249,7 @@ class _Slope:
         logits = model.predict(self.x)
         self.rounding = ROUNDING * np.abs(logits).max(axis=1).astype(np.float64)
         self._model, self._y, self._other = model, y, _runner_up(logits, y)
+        self.margins = logits[np.arange(len(y)), y] - logits[np.arange(len(y)), self._other]
         self.gradient = model.look(self.x, y, "difference", self._other).gradient
 
     def change(self, towards: Images, step: float) -> _Change:
@@ -282,11 +299,10 @@ def half_range(model: WhiteBox, x: Images, y: Labels, seed: int) -> tuple[float,
     20 steps from the image itself get stuck where a network is flat; what they leave is tried again from random starts.
     """
     low, high = model.clip_values
-    again = Pgd(max_iter=100, num_random_init=RESTARTS), ApgdCe(num_random_init=RESTARTS)
+    again = Pgd(max_iter=20, num_random_init=RESTARTS), ApgdCe(max_iter=50, num_random_init=RESTARTS)
     half = _withstands(model, x, y, (high - low) / 2, seed, (Pgd(max_iter=20, num_random_init=0), *again))
     left = np.flatnonzero(half)
-    unbounded = (ApgdCe(max_iter=50), ApgdCe(num_random_init=RESTARTS))
-    whole = _withstands(model, x[left], y[left], high - low, seed, unbounded)
+    whole = _withstands(model, x[left], y[left], high - low, seed, (ApgdCe(max_iter=50), again[1]))
     return float(half.mean()), float(whole.sum() / len(x))
 
 

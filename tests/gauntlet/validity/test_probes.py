@@ -291,9 +291,10 @@ def test_an_honest_network_raises_nothing_and_the_same_twice(
     results, said = fight(job, digits, ApgdCe(max_iter=20)), list[float]()
     data = (job.target, job.x, job.y, job.clean)
     found = probe(*data, results=results, progress=lambda _, share: said.append(share))
-    more = {name: getattr(found, name) for name in ("stronger", "square", "looked", "sample")}
-    assert found == Probes(half_range=0.0, unbounded=0.0, **more)  # type: ignore[arg-type]
+    more = {name: getattr(found, name) for name in ("stronger", "square", "looked", "sample", "followed")}
+    assert found == Probes(half_range=0.0, unbounded=0.0, **more)
     assert [retry.attack.name for retry in (*found.stronger, *found.square)] == ["apgd-ce", "square"]
+    assert [(one.after.attack.name, one.silent) for one in found.followed] == [("apgd-ce", 0)]
     assert said == sorted(said)
     assert said[-1] == 1
     correct = int((job.clean == job.y).sum())
