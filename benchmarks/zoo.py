@@ -63,7 +63,7 @@ def judged(entry: Entry, data: Dataset, n: int) -> Judged:
     seconds = time.perf_counter() - started
     bare = Expected(accept_chance=True).opened(graph(entry.bare(home)), x, y, k).classifier if entry.bare else None
     truth = true_share(report.loaded.classifier, bare, x, y, entry.eps)
-    return Judged(report.verdict, (*report.reasons, *report.notes), report.robust_accuracy, truth, seconds)
+    return Judged(report.verdict, report.reasons, report.robust_accuracy, truth, seconds)
 
 
 def _images(data: Dataset, n: int) -> tuple[Images, Labels]:

@@ -219,12 +219,15 @@ def random_resize(home: Home) -> keras.Model:
 
 def committee(home: Home) -> keras.Model:
     """Three networks that hide their gradients and decide, and one that shows a gradient and hardly counts."""
-    images = keras.Input(home.dataset.input_shape)
-    others = [home.fit(convolutional(name)) for name in ("relu", "elu", "tanh")]
-    hidden = nn.Lambda(ops.stop_gradient, output_shape=home.dataset.input_shape)(images)
-    decoy = home.fit(dense(32, 1))
-    scores = [3.0 * other(hidden) for other in others]
-    return keras.Model(images, nn.Add()([*scores, 0.01 * decoy(images)]))
+    return committee_of([home.fit(convolutional(name)) for name in ("relu", "elu", "tanh")], home.fit(dense(32, 1)))
+
+
+def committee_of(members: Sequence[keras.Model], decoy: keras.Model) -> keras.Model:
+    """Three times each member's scores, without a gradient, and a hundredth of the decoy's."""
+    shape = decoy.input_shape[1:]
+    images = keras.Input(shape)
+    hidden = nn.Lambda(ops.stop_gradient, output_shape=shape)(images)
+    return keras.Model(images, nn.Add()([*(3.0 * member(hidden) for member in members), 0.01 * decoy(images)]))
 
 
 def committee_bare(home: Home) -> keras.Model:
