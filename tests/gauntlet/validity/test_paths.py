@@ -11,7 +11,10 @@ import pytest
 from gauntlet.attacks import ApgdCe, Attack, Pgd
 from gauntlet.evaluation.outcome import Attacked
 from gauntlet.validity import paths, probes
+from gauntlet.validity.evidence import Evaluation
+from gauntlet.validity.notes import across
 from gauntlet.validity.paths import Followed, rises
+from gauntlet.validity.probes import Probes
 
 if TYPE_CHECKING:
     import keras
@@ -103,3 +106,19 @@ def test_scores_that_jump_beside_the_images_are_seen(
     x, y = digits.x_test[rows], digits.y_test[rows]
     assert probes.unstable(jumpy, x, y) > 0.3
     assert probes.unstable(classifier, x, y) == 0
+
+
+def test_what_following_left_open_is_a_note() -> None:
+    zeros, nothing = np.zeros(N), np.zeros(N, np.int64)
+    facts: dict[str, Any] = {"index": np.arange(N), "labels": nothing, "clean_predictions": nothing}
+    facts |= {"predictions": nothing, "calls": nothing, "linf": zeros, "l2": zeros, "losses": zeros}
+    facts |= {"tried": nothing == 0, "distance": None, "seconds": 0.0, "images": np.zeros((N, 1, 1, 1), np.float32)}
+    after = Attacked(Pgd(), 0.1, "white-box", **facts)
+    one = Followed(after, 24, silent=3, rising=1, robust=0.5)
+    lines = list(across(Evaluation([], 10, Probes(followed=(one,), unstable=15 / 256))))
+    assert [line.split(" on ")[0] for line in lines] == [
+        "undecided: scores that jump beside the image",
+        "undecided: pgd at 0.1 came by adversarial images and returned others",
+        "undecided: 1 of 24 images that pgd at 0.1 leaves were",
+    ]
+    assert not list(across(Evaluation([], 10, Probes(followed=(Followed(after, 24, 0, 0, 0.5),)))))
