@@ -33,7 +33,7 @@ from gauntlet.models.adapter import INVERTED
 from gauntlet.models.loaded import Expected, Loaded, graph
 from gauntlet.progress import part, silent
 from gauntlet.quiet import load_tensorflow
-from gauntlet.validity.checks import Doubt, Evaluation, Validity
+from gauntlet.validity.evidence import Doubt, Evaluation, Validity
 from gauntlet.validity.notes import notes
 from gauntlet.validity.probes import probe
 from gauntlet.validity.verdicts import doubts, verdict, verdict_of

@@ -27,7 +27,8 @@ from gauntlet.models.loaded import Loaded
 from gauntlet.progress import part
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import state_dir
-from gauntlet.validity import checks, verdicts
+from gauntlet.validity import verdicts
+from gauntlet.validity.evidence import Evaluation
 from gauntlet.validity.notes import notes as notes_of
 from gauntlet.validity.probes import probe
 from tasks.attacked import AttackFindings, log
@@ -161,7 +162,7 @@ def _judge(
     """The results and what speaks against them."""
     asked: dict[str, Any] = {"better_range": loaded.better_range, "plant": battery.planted, "seed": job.seed}
     probes = probe(job.target, job.x, job.y, job.clean, results=results, **asked)
-    evidence = checks.Evaluation(
+    evidence = Evaluation(
         results,
         dataset.n_classes,
         probes,

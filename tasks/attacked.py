@@ -16,7 +16,7 @@ from gauntlet.evaluation.clean import Clean, loss_metrics, share, tables
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
 from gauntlet.models.loaded import Loaded
 from gauntlet.report import curves, figures, pictures
-from gauntlet.validity import checks, verdicts
+from gauntlet.validity import evidence, verdicts
 from tasks.context import Context
 from tasks.store import tracking
 from tasks.trained import log_predictions
@@ -38,7 +38,7 @@ class AttackFindings:
     clean: Clean
     loaded: Loaded
     results: Sequence[Attacked]
-    doubts: Sequence[checks.Doubt]
+    doubts: Sequence[evidence.Doubt]
     notes: Sequence[str] = ()
     certified: Sequence[Certified] = ()
 

@@ -24,7 +24,7 @@ from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Labels, default_budgets
 from gauntlet.training.fit import Training, train
 from gauntlet.validity import known, reference
-from gauntlet.validity.checks import Evaluation, Validity
+from gauntlet.validity.evidence import Evaluation, Validity
 from gauntlet.validity.probes import probe
 from gauntlet.validity.verdicts import doubts, verdict
 
@@ -62,14 +62,14 @@ def double_softmax(model: keras.Model) -> keras.Model:
     """Probabilities where logits are expected: the loss takes a second softmax."""
     import keras
 
-    return _behind(model, keras.ops.softmax)
+    return behind(model, keras.ops.softmax)
 
 
 def quantised_inputs(model: keras.Model) -> keras.Model:
     """Every pixel black or white: a gradient of zero (thermometer's kin, Athalye et al. 2018, section 4.1)."""
     import keras
 
-    return _before(model, lambda x: keras.ops.round(x) + 0.0 * x)
+    return before(model, lambda x: keras.ops.round(x) + 0.0 * x)
 
 
 def sign_activation(model: keras.Model) -> keras.Model:
@@ -83,28 +83,28 @@ def random_noise(model: keras.Model) -> keras.Model:
     """Fresh noise on every image it is shown (as random resizing, Athalye et al. 2018, section 5.3.2)."""
     import tensorflow as tf
 
-    return _before(model, lambda x: x + tf.random.normal(tf.shape(x), stddev=0.2))
+    return before(model, lambda x: x + tf.random.normal(tf.shape(x), stddev=0.2))
 
 
 def constant(model: keras.Model) -> keras.Model:
     """The same class whatever it sees: nothing is ever lost to an attack."""
     first = np.eye(1, model.output_shape[-1], dtype=np.float32)
-    return _behind(model, lambda logits: 0.0 * logits + first)
+    return behind(model, lambda logits: 0.0 * logits + first)
 
 
 def stopped_gradient(model: keras.Model) -> keras.Model:
     """Right in every answer, and no gradient comes through."""
     import keras
 
-    return _before(model, lambda x: keras.ops.stop_gradient(x) + 0.0 * x)
+    return before(model, lambda x: keras.ops.stop_gradient(x) + 0.0 * x)
 
 
 def other_range(model: keras.Model) -> keras.Model:
     """Trained on pixels from 0 to 255, fed 0 to 1: a budget of 0.1 is 25 times the image."""
-    return _before(model, lambda x: x / 255.0)
+    return before(model, lambda x: x / 255.0)
 
 
-def _before(model: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
+def before(model: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
     """`model` on changed images."""
     import keras
 
@@ -112,7 +112,7 @@ def _before(model: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
     return keras.Model(images, model(keras.layers.Lambda(change, output_shape=model.input_shape[1:])(images)))
 
 
-def _behind(model: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
+def behind(model: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
     """`model` with changed logits."""
     import keras
 
@@ -155,7 +155,7 @@ def _plain(name: str) -> Make:
 
 def _huge_logits(_dataset: Dataset, _training: Training, base: keras.Model, _progress: Progress) -> keras.Model:
     """A hundred times as large: the softmax is one-hot in float32, and no decision changes (Carlini & Wagner 2016)."""
-    return _behind(base, lambda logits: 100.0 * logits)
+    return behind(base, lambda logits: 100.0 * logits)
 
 
 def _defended(name: str, share: float = 1.0) -> Make:

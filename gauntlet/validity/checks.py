@@ -7,22 +7,15 @@ model itself was measured by `probes.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
-from gauntlet.attacks import Attack
-from gauntlet.certify import Certified
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
 from gauntlet.measurement import budget
 from gauntlet.threat import TOLERANCE
-from gauntlet.validity.probes import Probes
+from gauntlet.validity.evidence import Doubt, Evaluation, at, direct, key, name, setting
+from gauntlet.validity.indicators import incomplete, silent_success, unstable
 from gauntlet.validity.samples import FEW
-
-Validity = Literal["VALID", "SUSPECT", "INVALID"]
-ORDER: tuple[Validity, ...] = ("VALID", "SUSPECT", "INVALID")
-Key = tuple[Attack, float, str]
 
 SHARE = 0.05
 """Of the images: so many may have no gradient, or a wrong one."""
@@ -32,36 +25,6 @@ MISSED = 0.1
 """Of the planted images: so many may be missed."""
 CONVERGED, SQUARE = 1.0, 0.2
 """Points that twice the steps, and a search without gradients, may take."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation left behind."""
-
-    results: Sequence[Attacked]
-    n_classes: int
-    probes: Probes = field(default_factory=Probes)
-    inverted: bool = False
-    """Whether the logits are squashed outputs, inverted: the squashing could not be removed from the model."""
-    accept_chance: bool = False
-    """Whether a model at chance level is meant to be evaluated."""
-    expectation: bool = False
-    """Whether the attacks averaged over the draws of a random model (Athalye et al. 2018, EOT)."""
-    bounds: tuple[float, float] = (0.0, 1.0)
-    certified: Sequence[Certified] = ()
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """A reason not to believe; `about` names the result (attack, eps, knowledge), or None for all of them."""
-
-    verdict: Validity
-    reason: str
-    about: Key | None = None
-    whole: bool | None = None
-    """Whether it counts for the whole evaluation; where None, `doubts` decides."""
-    check: str = ""
-    """Who raised it; filled in by `doubts`."""
 
 
 def budget_broken(evidence: Evaluation) -> Iterator[Doubt]:
@@ -327,6 +290,9 @@ CHECKS: tuple[Callable[[Evaluation], Iterator[Doubt]], ...] = (
     weaker_than_noise,
     improved_by_square,
     not_converged,
+    unstable,
+    silent_success,
+    incomplete,
     misses_planted,
     misses_counterexamples,
     rises_with_budget,
@@ -357,35 +323,12 @@ def _above_chance(share: float, n: int, n_classes: int) -> bool:
     return share > chance + 3 * float(np.sqrt(chance * (1 - chance) / n))
 
 
-def key(result: Attacked) -> Key:
-    return result.attack, result.eps, result.knowledge
-
-
-def setting(result: Attacked) -> tuple[str, float]:
-    return result.attack.norm, result.eps
-
-
-def at(result: Attacked) -> str:
-    """The budget of a result, with its norm unless that is L∞."""
-    return budget(result.eps) if result.attack.norm == "inf" else f"L{result.attack.norm} {budget(result.eps)}"
-
-
-def name(result: Attacked) -> str:
-    """The attack and the budget of a result."""
-    return f"{result.named} at {at(result)}"
-
-
 def _mean(result: Attacked | WorstCase) -> float:
     return float(result.robust.mean())
 
 
 def _percent(result: Attacked | WorstCase) -> str:
     return f"{100 * _mean(result):.1f} %"
-
-
-def direct(results: Sequence[Attacked]) -> list[Attacked]:
-    """Those of adversaries that attack the very model that is scored."""
-    return [result for result in results if result.attack.adversary and result.knowledge != "transfer"]
 
 
 def _descents(results: Sequence[Attacked]) -> list[Attacked]:

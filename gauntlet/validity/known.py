@@ -132,7 +132,8 @@ class WrongSign(Interval):
 
 def wrong_sign(seed: int = 0) -> list[str]:
     """Nothing when an evaluation with a wrong certificate is INVALID for that reason, as it must be."""
-    from gauntlet.validity.checks import Evaluation, breaks_a_proof
+    from gauntlet.validity.checks import breaks_a_proof
+    from gauntlet.validity.evidence import Evaluation
 
     truth = known("dense")
     target, everyone = truth.target, np.arange(len(truth.y))

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from gauntlet.evaluation.outcome import worst_case
 from gauntlet.measurement import Measurement
-from gauntlet.validity.checks import CONVERGED, SHARE, SQUARE, UNBOUNDED, Evaluation, at, name
+from gauntlet.validity.checks import CONVERGED, SHARE, SQUARE, UNBOUNDED
+from gauntlet.validity.evidence import Evaluation, at, name
+from gauntlet.validity.indicators import SILENT, side
 from gauntlet.validity.probes import Retry
 
 WIDE = 5.0
@@ -50,9 +52,11 @@ def across(evidence: Evaluation) -> Iterator[str]:
         ("no loss gradient", probes.zero_gradients),
         ("output that changes where the gradient is zero", probes.detached),
         ("finite differences that disagree with the gradient", probes.disagreeing),
+        ("scores that jump beside the image", probes.unstable),
     ):
         if probes.of_gradients(share).side(SHARE) == "across":
             yield f"undecided: {what} on {probes.of_gradients(share)}; the limit is {100 * SHARE:g} %"
+    yield from _followed(evidence)
     left = probes.exposed(probes.unbounded)
     if left and left.side(UNBOUNDED) == "across":
         yield f"undecided: without a bound {left} are left; the limit is {100 * UNBOUNDED:g} %"
@@ -66,3 +70,14 @@ def across(evidence: Evaluation) -> Iterator[str]:
 def _not_excluded(how: str, retry: Retry) -> str:
     broke = f"{how} {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left at {at(retry.after)}"
     return f"undecided: {broke}; up to {retry.most:.1f} points may be lost"
+
+
+def _followed(evidence: Evaluation) -> Iterator[str]:
+    """What following the attacks left open; images of which none is so are not told."""
+    for one in evidence.probes.followed:
+        if one.silent and one.sample(one.silent).side(SILENT) == "across":
+            by = f"{name(one.after)} came by adversarial images and returned others"
+            yield f"undecided: {by} on {one.sample(one.silent)} that it left"
+        if one.rising and side(one) == "across":
+            by = f"{one.rising} of {one.n} images that {name(one.after)} leaves"
+            yield f"undecided: {by} were on their way to be broken"

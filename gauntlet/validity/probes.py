@@ -21,6 +21,7 @@ from gauntlet.models.chance import informative
 from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, cross_entropies, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
+from gauntlet.validity.paths import Followed, followed
 from gauntlet.validity.planted import Planted, planted
 from gauntlet.validity.samples import FEW, Sample, Side, sample
 from gauntlet.validity.stakes import LEAST, at_stake, mine
@@ -41,8 +42,15 @@ QUERIES, QUERIED = 300, 64
 """Of the search without gradients: queries an image, and images."""
 SMALL_STEPS, LARGE_STEPS = (1 / 10_200, 1 / 1_020, 1 / 255), (1 / 255, 1 / 16, 1 / 4)
 """Of finite differences: where there is a gradient, and where there is none."""
-SPREAD = 0.03
-"""Noise on the points of finite differences: on one even colour, maxima are ties and their gradient one of many."""
+SPREADS = (0.002, 0.03)
+"""Noise on the points of finite differences: on one even colour, maxima are ties and their gradient one of many. The
+first stays beside the images, as a network may be silent away from them; who is accused is accused at both."""
+ROUNDING = 3e-6
+"""Of a logit as large as the largest: differences of float32 logits that are no larger say nothing."""
+BESIDE = 1 / 2_550
+"""A tenth of a grey level."""
+RESTARTS = 3
+"""Of the attacks at half the range and beyond, on what their first run leaves."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,8 @@ class Probes:
     stronger: tuple[Retry, ...] = ()
     square: tuple[Retry, ...] = ()
     planted: tuple[Planted, ...] = ()
+    unstable: float = 0.0
+    followed: tuple[Followed, ...] = ()
 
     def of_gradients(self, share: float) -> Sample:
         """A share of the images whose gradients were looked at."""
@@ -139,6 +149,8 @@ def probe(
             probes["stronger"] = tuple(strengthened(model, x, y, results, seed))
         progress("attacked with twice the steps", 0.8)
         probes["square"] = tuple(square_sample(model, x, y, results, seed))
+        if not probes["disagreement"]:  # else the model itself tells another thing each time
+            probes["followed"] = tuple(followed(model, x, y, results, seed))
         probes["planted"] = tuple(planted(model, x[rows], results, seed)) if plant else ()
     progress("probed", 1.0)
     return Probes(**probes)
@@ -147,8 +159,8 @@ def probe(
 def _gradients(model: Any, x: Images, y: Labels, *, random: bool) -> dict[str, Any]:
     """The probes of gradients; what is random has no finite differences."""
     shares: dict[str, Any] = {"probabilities": probabilities(model, x)}
-    shares |= {"zero_gradients": zero_gradients(model, x, y)}
-    return shares if random else shares | {"detached": detached(model, x, y), "disagreeing": disagreeing(model, x, y)}
+    steady = (zero_gradients,) if random else (zero_gradients, detached, disagreeing, unstable)
+    return shares | {share.__name__: share(model, x, y) for share in steady}
 
 
 # --- what the model answers -----------------------------------------------------------------------------------
@@ -183,43 +195,75 @@ def zero_gradients(model: WhiteBox, x: Images, y: Labels) -> float:
 
 def detached(model: WhiteBox, x: Images, y: Labels) -> float:
     """Share of images whose logits have no gradient and yet change when all pixels move a little, at random."""
-    slope = _Slope(model, x, y, max(LARGE_STEPS))
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), x.shape)
-    changes = np.abs([slope.change(signs, step) for step in LARGE_STEPS]).max(axis=0)
-    return float((_none(slope.gradient) & (changes > 1e-3)).mean())
+    return float(np.logical_and.reduce([_detached(slope, signs) for slope in _slopes(model, x, y)]).mean())
+
+
+def _detached(slope: _Slope, signs: Images) -> NDArray[np.bool_]:
+    changes = np.abs([slope.change(signs, step).seen for step in LARGE_STEPS]).max(axis=0)
+    return np.asarray(_none(slope.gradient) & (changes > 1e-3))
 
 
 def disagreeing(model: WhiteBox, x: Images, y: Labels) -> float:
     """Share of images along whose gradient the logits' difference does not change as the gradient says, within half.
 
-    The better of two step sizes counts: a network of ReLUs and maxima has kinks.
+    The better of all step sizes counts: a network of ReLUs and maxima has kinks. A gradient so small that what it
+    promises is lost in rounding says nothing.
     """
-    slope = _Slope(model, x, y, max(SMALL_STEPS))
-    there, towards = ~_none(slope.gradient), np.nan_to_num(slope.gradient)
+    return float(np.logical_and.reduce([_disagreeing(slope) for slope in _slopes(model, x, y)]).mean())
+
+
+def _disagreeing(slope: _Slope) -> NDArray[np.bool_]:
+    towards = np.nan_to_num(slope.gradient)
     towards /= np.maximum(np.abs(towards).max(axis=(1, 2, 3), keepdims=True), 1e-30)
-    promised = (slope.gradient.astype(np.float64) * towards).sum(axis=(1, 2, 3))
-    seen = [slope.change(towards, step) / (2 * step) for step in SMALL_STEPS]
-    errors = np.abs(np.array(seen) - promised) / np.maximum(np.abs(promised), 1e-30)
-    return float((there & (errors.min(axis=0) > 0.5)).mean())
+    changes = [slope.change(towards, step) for step in SMALL_STEPS]
+    errors = np.array([np.abs(seen - promised) - np.abs(promised) / 2 for seen, promised in changes])
+    return np.asarray(~_none(slope.gradient) & (errors > slope.rounding).all(axis=0))
+
+
+def unstable(model: WhiteBox, x: Images, y: Labels, draws: int = 4) -> float:
+    """Share of images beside which the margin jumps: by over a tenth of its median, and not as the gradient says."""
+    slope, rng = _Slope(model, x, y, SPREADS[0]), np.random.default_rng(0)
+    signs = [rng.choice(np.array([-1, 1], np.float32), x.shape) for _ in range(draws)]
+    changes = [slope.change(sign, BESIDE) for sign in signs]
+    jumps = np.max([np.abs(seen - promised) for seen, promised in changes], axis=0)
+    return float((jumps > max(float(np.median(slope.margins)) / 10, 1e-30)).mean())
+
+
+class _Change(NamedTuple):
+    """Of the logits' difference along a line: what is seen, and what the gradient promises; float64 (n,)."""
+
+    seen: NDArray[np.float64]
+    promised: NDArray[np.float64]
 
 
 class _Slope:
     """The logits' difference between an image's class and the runner-up, around noisy points inside the bounds."""
 
-    def __init__(self, model: WhiteBox, x: Images, y: Labels, room: float) -> None:
+    def __init__(self, model: WhiteBox, x: Images, y: Labels, spread: float) -> None:
         low, high = model.clip_values
-        noise = np.random.default_rng(0).uniform(0, SPREAD, x.shape) * (high - low)
-        scale = 1 - (2 * room + SPREAD) / (high - low)
-        self.x = (low + room + scale * (x - low) + noise).astype(np.float32)
-        self._model, self._y, self._other = model, y, _runner_up(model, self.x, y)
+        noise = np.random.default_rng(0).uniform(-spread, spread, x.shape) * (high - low)
+        # What would leave the bounds goes inwards instead: cut off, an even colour stayed even.
+        self.x = np.where((x + noise < low) | (x + noise > high), x - noise, x + noise).astype(np.float32)
+        logits = model.predict(self.x)
+        self.rounding = ROUNDING * np.abs(logits).max(axis=1).astype(np.float64)
+        self._model, self._y, self._other = model, y, _runner_up(logits, y)
+        self.margins = logits[np.arange(len(y)), y] - logits[np.arange(len(y)), self._other]
         self.gradient = model.look(self.x, y, "difference", self._other).gradient
 
-    def change(self, towards: Images, step: float) -> NDArray[np.float64]:
-        """From `step` behind each point to `step` ahead of it, (n,)."""
-        ahead, behind = (self._model.predict(self.x + np.float32(s * step) * towards) for s in (1, -1))
-        difference = (ahead - behind).astype(np.float64)
-        rows = np.arange(len(self._y))
-        return difference[rows, self._other] - difference[rows, self._y]
+    def change(self, towards: Images, step: float) -> _Change:
+        """From `step` behind each point to `step` ahead of it, as far as the bounds let it."""
+        low, high = self._model.clip_values
+        ahead, behind = (np.clip(self.x + np.float32(s * step) * towards, low, high) for s in (1, -1))
+        difference = (self._model.predict(ahead) - self._model.predict(behind)).astype(np.float64)
+        rows, moved = np.arange(len(self._y)), (ahead - behind).astype(np.float64)
+        promised = (np.nan_to_num(self.gradient) * moved).sum(axis=(1, 2, 3))
+        return _Change(difference[rows, self._other] - difference[rows, self._y], promised)
+
+
+def _slopes(model: WhiteBox, x: Images, y: Labels) -> list[_Slope]:
+    """At each of the places that an image is looked at."""
+    return [_Slope(model, x, y, spread) for spread in SPREADS]
 
 
 def _none(gradient: Images) -> NDArray[np.bool_]:
@@ -228,9 +272,9 @@ def _none(gradient: Images) -> NDArray[np.bool_]:
     return np.asarray(~finite | ~some)
 
 
-def _runner_up(model: WhiteBox, x: Images, y: Labels) -> Labels:
+def _runner_up(logits: Images, y: Labels) -> Labels:
     """The likeliest wrong class of each image."""
-    logits = model.predict(x).copy()
+    logits = logits.copy()
     logits[np.arange(len(y)), y] = -np.inf
     return logits.argmax(axis=1).astype(np.int64)
 
@@ -249,14 +293,27 @@ def _beyond(model: WhiteBox, x: Images, y: Labels, seed: int) -> dict[str, Any]:
 
 
 def half_range(model: WhiteBox, x: Images, y: Labels, seed: int) -> tuple[float, float]:
-    """Accuracy at L∞ 0.5, and without a bound, tried on what is left; both should be nothing."""
+    """Accuracy at L∞ 0.5, and without a bound, tried on what is left; both should be nothing.
+
+    20 steps from the image itself get stuck where a network is flat; what they leave is tried again from random starts.
+    """
     low, high = model.clip_values
-    half = Pgd(max_iter=20, num_random_init=0).run(model, x, y, (high - low) / 2, seed)
-    left = np.flatnonzero(model.labels(half.images) == y)
-    if not len(left):
-        return 0.0, 0.0
-    whole = ApgdCe(max_iter=50).run(model, x[left], y[left], high - low, seed)
-    return len(left) / len(x), float((model.labels(whole.images) == y[left]).sum() / len(x))
+    again = Pgd(max_iter=20, num_random_init=RESTARTS), ApgdCe(max_iter=50, num_random_init=RESTARTS)
+    half = _withstands(model, x, y, (high - low) / 2, seed, (Pgd(max_iter=20, num_random_init=0), *again))
+    left = np.flatnonzero(half)
+    whole = _withstands(model, x[left], y[left], high - low, seed, (ApgdCe(max_iter=50), again[1]))
+    return float(half.mean()), float(whole.sum() / len(x))
+
+
+def _withstands(
+    model: WhiteBox, x: Images, y: Labels, eps: float, seed: int, attacks: Sequence[Attack]
+) -> NDArray[np.bool_]:
+    """Which images are still correct after all attacks, each of them on what the ones before left."""
+    correct = np.ones(len(x), bool)
+    for attack in attacks:
+        if len(left := np.flatnonzero(correct)):
+            correct[left] = model.labels(attack.run(model, x[left], y[left], eps, seed).images) == y[left]
+    return correct
 
 
 def strengthened(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Retry]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from gauntlet.evaluation.outcome import Attacked
-from gauntlet.validity.checks import CHECKS, ORDER, Doubt, Evaluation, Validity, direct, key, setting
+from gauntlet.validity.checks import CHECKS
+from gauntlet.validity.evidence import ORDER, Doubt, Evaluation, Validity, direct, key, setting
 
 
 def doubts(evidence: Evaluation) -> list[Doubt]:

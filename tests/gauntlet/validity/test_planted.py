@@ -13,7 +13,8 @@ from gauntlet.data.datasets import Dataset
 from gauntlet.evaluation.battery import Battery, Job, run
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.validity.canaries import quantised_inputs, stopped_gradient
-from gauntlet.validity.checks import Evaluation, misses_planted
+from gauntlet.validity.checks import misses_planted
+from gauntlet.validity.evidence import Evaluation
 from gauntlet.validity.planted import Planted, _draws, _separating, head_on, planted
 from gauntlet.validity.probes import Probes
 from tests.frozen import frozen

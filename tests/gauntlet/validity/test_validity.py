@@ -14,8 +14,10 @@ from gauntlet.certify import Certified, Certifier, Exact, Interval, Smoothing
 from gauntlet.evaluation.clean import share
 from gauntlet.evaluation.outcome import Attacked, Knowledge
 from gauntlet.models.access import Access
-from gauntlet.validity.checks import CHECKS, Doubt, Evaluation
+from gauntlet.validity.checks import CHECKS
+from gauntlet.validity.evidence import Doubt, Evaluation
 from gauntlet.validity.notes import half_width, notes
+from gauntlet.validity.paths import Followed
 from gauntlet.validity.planted import Planted
 from gauntlet.validity.probes import Probes, Retry
 from gauntlet.validity.verdicts import doubts, verdict, verdict_of
@@ -50,6 +52,11 @@ def evidence(*results: Attacked, expectation: bool = False, logs: bool = False, 
 def retry(tried: int, broken: int, robust: float, attack: Attack | None = None, **more: Any) -> Retry:
     """`broken` of `tried` images of the share `robust` that PGD left at 0.1."""
     return Retry(attacked(PGD, 0.1, 50), attack or PGD, tried, broken, robust, **more)
+
+
+def followed(silent: int = 0, rising: int = 0, robust: float = 0.5) -> Followed:
+    """24 of the images that PGD left at 0.1."""
+    return Followed(attacked(PGD, 0.1, 50), 24, silent, rising, robust)
 
 
 def proven(count: int, eps: float = 0.1, certifier: Certifier | None = None) -> dict[str, Any]:
@@ -258,6 +265,20 @@ CASES: dict[str, dict[str, tuple[Evaluation, str | None]]] = {
         ),
         "of a larger budget": (replace(evidence(attacked(PGD, 0.1, 50)), **disproven(50, eps=0.2)), None),
         "nothing broken": (replace(evidence(attacked(PGD, 0.1, 50)), **disproven(0)), None),
+    },
+    "unstable": {
+        "surely over 5 %": (evidence(unstable=20 / 256), "SUSPECT"),
+        "perhaps": (evidence(unstable=19 / 256), None),
+    },
+    "silent_success": {
+        "surely over 5 %": (evidence(followed=(followed(silent=4),)), "SUSPECT"),
+        "perhaps": (evidence(followed=(followed(silent=3),)), None),
+    },
+    "incomplete": {
+        "on their way": (evidence(followed=(followed(rising=3),)), "SUSPECT"),
+        "perhaps": (evidence(followed=(followed(rising=1),)), None),
+        "few are left": (evidence(followed=(followed(rising=3, robust=0.02),)), None),
+        "tried": (evidence(followed=(followed(rising=24),), stronger=(retry(100, 0, 0.5),)), None),
     },
     "breaks_a_proof": {
         "one more than is broken": (replace(evidence(attacked(PGD, 0.1, 50)), **proven(51)), "INVALID"),
