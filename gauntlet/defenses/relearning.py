@@ -54,9 +54,9 @@ class AntiBackdoorLearning(Defense):
         rest = np.setdiff1d(np.arange(len(x)), aside)
         trained = train(dataset, training, x=x[rest], y=y[rest], progress=part(progress, 0.2, 0.8))
         again = np.resize(aside, max(1, round(self.share * len(x))))
-        both = np.concatenate([x[rest], x[again]]), np.concatenate([y[rest], UPHILL - y[again]])
-        unlearning = self.epochs, self.learning_rate, whole
-        finetuned(trained.model, *both, *unlearning, loss=unlearned, progress=part(progress, 0.8, 1))
+        x, y = np.concatenate([x[rest], x[again]]), np.concatenate([y[rest], UPHILL - y[again]])
+        last = part(progress, 0.8, 1)
+        finetuned(trained.model, x, y, self.epochs, self.learning_rate, whole, loss=unlearned, progress=last)
         return Trained(trained.model, trained.history, time.perf_counter() - started)
 
 
