@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from gauntlet.data import readers, sources
 from gauntlet.data.arrays import check_labels, checked_names, count_classes, images, labels_of, renumbered
 from gauntlet.data.files import stamp
-from gauntlet.data.own import check_path, is_own, read_own, title
+from gauntlet.data.own import check_path, is_own, prepared, read_own, title
 from gauntlet.data.sources import KEYS, Found, Shapes
 from gauntlet.data.splits import checked_seed, stratified_split
 from gauntlet.data.stated import AS_FOUND, KNOWN, Stated
@@ -147,7 +147,7 @@ def read_dataset(name: str, data_dir: Path | None = None, stated: Stated = AS_FO
     Raises DataError: unknown name, missing file, or anything wrong with a file's content.
     """
     with readers.reading(one_line(name)):
-        path = _location(str(name), data_dir, stated)
+        path = _location(str(name), data_dir)
         return _load(str(name), path, _fingerprint(str(name), path), stated)
 
 
@@ -191,7 +191,7 @@ _SPECS = {
 }
 
 
-def _location(name: str, data_dir: Path | None, stated: Stated) -> Path | None:
+def _location(name: str, data_dir: Path | None) -> Path | None:
     """The file or folder to read, which exists (and is no pipe or device); None when none is needed."""
     if name not in DATASETS:
         if is_own(name):
@@ -200,9 +200,6 @@ def _location(name: str, data_dir: Path | None, stated: Stated) -> Path | None:
         hint = f"did you mean {close[0]}? " if close else ""
         fix = f"{hint}known: {', '.join(DATASETS)}, or {KNOWN}"
         raise DataError(f"unknown data set {one_line(name)!r}", where="dataset", fix=fix)
-    if stated.prepares():
-        what = f"{name} is read as it is: --image-size, --channels, --limit, --classes are for data of your own"
-        raise DataError(what, where="dataset", fix=f"leave them out, or give the files of {name} as --dataset PATH")
     if name == "digits" or data_dir is None:
         return None
     path = Path(data_dir)
@@ -223,11 +220,22 @@ def _fingerprint(name: str, path: Path | None) -> tuple[tuple[int, ...], ...]:
 
 @functools.lru_cache(maxsize=1)
 def _load(name: str, path: Path | None, _stamp: tuple[tuple[int, ...], ...], stated: Stated) -> Dataset:
-    if name == "digits":
-        return _digits()
     if name not in DATASETS:
         return _own(Path(name), stated)
-    return _built_in(name, _from_files(name, path) if path else _download(name))
+    if name == "digits":
+        data, official = _digits()
+        dataset = replace(_dataset("digits", data, None, Stated(pixel_max=255)), official=official)
+    else:
+        data = _from_files(name, path) if path else _download(name)
+        dataset = _built_in(name, data)
+    return _prepared(dataset, data, stated) if stated.prepares() else dataset
+
+
+def _prepared(dataset: Dataset, data: Found, stated: Stated) -> Dataset:
+    """A built-in data set with its images changed, or some of them; it is not the official one any more."""
+    read = prepared(data, dataset.class_names, stated)
+    white = stated.model_copy(update={"pixel_max": 255.0})
+    return replace(_dataset(dataset.name, read.found, read.names, white), prepared=read.prepared)
 
 
 def _from_files(name: str, path: Path) -> Found:
@@ -254,8 +262,8 @@ def _download(name: str) -> Found:
     return Found(arrays, {key: f"{name} from Keras: {key}" for key in KEYS}, "Keras download")
 
 
-def _digits() -> Dataset:
-    """scikit-learn's 1,797 digits at 28 x 28, split 80/20 by class."""
+def _digits() -> tuple[Found, bool]:
+    """scikit-learn's 1,797 digits at 28 x 28, split 80/20 by class; and whether they are the usual ones."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
@@ -266,9 +274,8 @@ def _digits() -> Dataset:
     images = np.stack([np.asarray(Image.fromarray(x).resize((28, 28), method)) for x in levels])
     train, test = stratified_split(labels, 0.2, seed=0)
     arrays = dict(zip(KEYS, (images[train], labels[train], images[test], labels[test]), strict=True))
-    data = Found(arrays, {key: f"digits: {key}" for key in KEYS}, "scikit-learn")
     official = hashlib.sha256(small.tobytes() + labels.tobytes()).hexdigest() == DIGITS_SHA256
-    return replace(_dataset("digits", data, None, Stated(pixel_max=255)), official=official)
+    return Found(arrays, {key: f"digits: {key}" for key in KEYS}, "scikit-learn"), official
 
 
 def _built_in(name: str, data: Found) -> Dataset:

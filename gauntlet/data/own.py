@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -83,6 +84,14 @@ def read_own(path: Path, stated: Stated) -> Read:
         return _read(parts, stated, path.stat().st_size)
     with files_of(path) as files:
         return _read(_parts(files).settled(files.where), stated, files.weight)
+
+
+def prepared(data: Found, names: tuple[str, ...], stated: Stated) -> Read:
+    """The four arrays of a built-in data set, its images resized, in other channels or fewer, as `stated`."""
+    sides = {side: (data.arrays[f"x_{side}"], data.arrays[f"y_{side}"]) for side in ("train", "test")}
+    parts = {side: of_arrays(x, y, data.where[f"x_{side}"], data.where[f"y_{side}"]) for side, (x, y) in sides.items()}
+    read = _read(Parts(parts, "", names), stated, sum(x.nbytes for x, _ in sides.values()))
+    return read._replace(found=replace(read.found, source=data.source))
 
 
 def _parts(files: Files) -> Parts:

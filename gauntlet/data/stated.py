@@ -26,18 +26,18 @@ class Stated(BaseModel):
     pixel_max: float | None = Field(None, gt=0, description="value of white in your data; else found by its values")
     labels: LabelsAs = Field("as-is", description="map: renumber the labels of your data from 0")
     classes: int | None = Field(
-        None, ge=2, le=MAX_CLASSES, description="number of classes, where your data have no image of the last ones"
+        None, ge=2, le=MAX_CLASSES, description="number of classes, where the data have no image of the last ones"
     )
     image_size: str | None = Field(
         None,
         pattern=r"^[0-9]{1,4}(x[0-9]{1,4})?$",
-        description="resize your images to SIDE or HEIGHTxWIDTH pixels (bilinear)",
+        description="resize images to SIDE or HEIGHTxWIDTH pixels (bilinear)",
     )
     keep_aspect: bool = Field(False, description="resize by one factor and keep the middle; else stretch")
-    channels: Channels | None = Field(None, description="make all your images grey, or rgb")
+    channels: Channels | None = Field(None, description="make all images grey, or rgb")
     background: Background | None = Field(None, description="what is behind transparent pixels: black or white")
     limit: int | None = Field(
-        None, ge=2, le=MAX_IMAGES, description="read at most so many of your training and of your test images"
+        None, ge=2, le=MAX_IMAGES, description="read at most so many training and so many test images"
     )
     split_seed: int = Field(0, ge=0, lt=2**32, description="splits your data by class where it has no test images")
 

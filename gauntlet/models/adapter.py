@@ -254,7 +254,7 @@ def _check_shapes(model: keras.Model, x: Images, outputs: Outputs, layout: Layou
 
 
 def _preparation(expected: tuple[int | None, ...], got: tuple[int, ...]) -> str:
-    """The flags that would make images (h, w, c) of one's own fit, if there are any."""
+    """The flags that would make images (h, w, c) fit, if there are any."""
     if len(expected) not in (2, 3):
         return ""
     height, width, channels = (*expected, 1)[:3]
@@ -262,8 +262,7 @@ def _preparation(expected: tuple[int | None, ...], got: tuple[int, ...]) -> str:
         channels, height, width = (*expected, 1)[:3]
     other = f"--channels {'rgb' if channels == 3 else 'grey'}" if channels != got[2] and channels in (1, 3) else ""
     size = f"--image-size {height}x{width}" if None not in (height, width) and (height, width) != got[:2] else ""
-    flags = " ".join(filter(None, (size, other)))
-    return f"for data of your own: {flags}" if flags else ""
+    return " ".join(filter(None, (size, other)))
 
 
 def _layouts(expected: tuple[int | None, ...], got: tuple[int, ...], layout: Layout) -> Iterator[str]:

@@ -29,7 +29,7 @@ KINDS = {
     "tflite": (".tflite",),
     "exported": (".pt2",),
     "torchscript": (".pt", ".pth"),
-    "pickled": (".pt", ".pth"),
+    "pickled": (".pt", ".pth", ".tar", ".bin", ".ckpt"),
     "safetensors": (".safetensors",),
 }
 """Formats, and how their files are called; `pickled` is what `torch.save` writes."""

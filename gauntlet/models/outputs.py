@@ -125,7 +125,7 @@ def _lacking(sizes: dict[str, int], n_classes: int) -> str:
     """What to do where a model knows more classes than the data."""
     if len(sizes) > 1 or (outputs := next(iter(sizes.values()))) <= n_classes:
         return ""
-    return f"--classes {outputs} if data of your own lack images of some classes"
+    return f"--classes {outputs} if the data lack images of some classes"
 
 
 def _misfit(sizes: dict[str, int], n_classes: int) -> str:

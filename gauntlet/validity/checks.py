@@ -24,7 +24,7 @@ UNBOUNDED = 0.01
 MISSED = 0.1
 """Of the planted images: so many may be missed."""
 CONVERGED, SQUARE = 1.0, 0.2
-"""Points that twice the steps, and a search without gradients, may take."""
+"""Points that twice the steps or another loss, and a search without gradients, may take."""
 
 
 def budget_broken(evidence: Evaluation) -> Iterator[Doubt]:
@@ -207,11 +207,11 @@ def random_model(evidence: Evaluation) -> Iterator[Doubt]:
 def not_converged(evidence: Evaluation) -> Iterator[Doubt]:
     """An attack that has not converged bounds nothing (Pintor et al. 2022: incomplete optimization).
 
-    Raised if twice the steps from another start surely take over 1 point of the images left.
+    Raised if twice the steps from another start, or another loss, surely take over 1 point of the images left.
     """
     for retry in evidence.probes.stronger:
         if retry.side(CONVERGED) == "above":
-            steps = f"with twice the steps {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
+            steps = f"{retry.how} {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
             reason = f"{steps} at {at(retry.after)}: {retry.points:.1f} points"
             yield Doubt("SUSPECT", f"{reason}, not converged", key(retry.after), True)
 

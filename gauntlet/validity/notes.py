@@ -60,11 +60,8 @@ def across(evidence: Evaluation) -> Iterator[str]:
     left = probes.exposed(probes.unbounded)
     if left and left.side(UNBOUNDED) == "across":
         yield f"undecided: without a bound {left} are left; the limit is {100 * UNBOUNDED:g} %"
-    for how, retries, points in (
-        ("with twice the steps", probes.stronger, CONVERGED),
-        ("in a short search", probes.square, SQUARE),
-    ):
-        yield from (_not_excluded(how, retry) for retry in retries if retry.side(points) == "across")
+    yield from (_not_excluded(one.how, one) for one in probes.stronger if one.side(CONVERGED) == "across")
+    yield from (_not_excluded("in a short search", one) for one in probes.square if one.side(SQUARE) == "across")
 
 
 def _not_excluded(how: str, retry: Retry) -> str:

@@ -22,7 +22,7 @@ from gauntlet.data import datasets, own, pictures
 from gauntlet.data.datasets import Dataset, read_dataset
 from gauntlet.data.splits import spread
 from gauntlet.data.stated import Stated
-from gauntlet.errors import DataError, GauntletError, SettingError
+from gauntlet.errors import GauntletError, SettingError
 from tests.gauntlet.data import making as m
 
 quick = settings(max_examples=40, deadline=None, database=None)
@@ -278,10 +278,25 @@ def test_sizes_have_bounds(text: str, tmp_path: Path) -> None:
         read(m.npz(tmp_path, m.fruit()), image_size=text)
 
 
-@pytest.mark.parametrize("stated", [{"image_size": "8"}, {"limit": 10}, {"channels": "rgb"}, {"classes": 12}])
-def test_built_in_data_is_left_as_it_is(stated: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="digits is read as it is"):
-        read_dataset("digits", stated=Stated(**stated))
+@pytest.mark.parametrize(
+    ("stated", "n", "shape", "classes"),
+    [
+        ({"image_size": "8"}, 1437, (8, 8, 1), 10),
+        ({"limit": 20}, 20, (28, 28, 1), 10),
+        ({"channels": "rgb"}, 1437, (28, 28, 3), 10),
+        ({"classes": 12}, 1437, (28, 28, 1), 12),
+    ],
+    ids=str,
+)
+def test_built_in_data_can_be_prepared_and_is_not_official_then(
+    stated: dict[str, Any], n: int, shape: tuple[int, ...], classes: int
+) -> None:
+    made, official = read_dataset("digits", stated=Stated(**stated)), read_dataset("digits")
+    assert (made.name, len(made.x_train), made.input_shape, made.n_classes) == ("digits", n, shape, classes)
+    assert official.official
+    assert not made.official
+    assert made.digest != official.digest or "classes" in stated
+    assert bool(made.prepared) == ("classes" not in stated)
 
 
 def test_images_are_held_as_bytes_until_they_are_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Square
+from gauntlet.attacks import ApgdCe, ApgdDlr, Attack, Fab, Fgsm, GaussianNoise, Pgd, Square
 from gauntlet.errors import ModelError
 from gauntlet.evaluation.battery import Battery, Job, run
 from gauntlet.evaluation.outcome import Attacked
@@ -262,7 +262,14 @@ def fight(job: Job, digits: Dataset, *attacks: Attack) -> list[Attacked]:
 
 def test_twice_the_steps_of_a_feeble_attack_break_more(job: Job, digits: Dataset) -> None:
     results = fight(job, digits, Fgsm(), Pgd(max_iter=2))
-    (found,) = probes.strengthened(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
+    found, another = probes.strengthened(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
+    assert (found.how, another.how, another.attack.name) == ("with twice the steps", "with another loss", "apgd-dlr")
+    assert another.broken > 0
+    with_dlr = [*results, attacked(ApgdDlr(), 0.1, 50)]
+    assert [one.how for one in probes.strengthened(job.target, job.x, job.y, with_dlr, seed=0)] in (  # type: ignore[arg-type]
+        ["with twice the steps"],
+        [],
+    )
     left = int((results[0].robust & results[1].robust).sum())
     assert isinstance(found.attack, Pgd)
     assert (found.attack.max_iter, found.tried) == (4, left)
@@ -293,7 +300,7 @@ def test_an_honest_network_raises_nothing_and_the_same_twice(
     found = probe(*data, results=results, progress=lambda _, share: said.append(share))
     more = {name: getattr(found, name) for name in ("stronger", "square", "looked", "sample", "followed")}
     assert found == Probes(half_range=0.0, unbounded=0.0, **more)
-    assert [retry.attack.name for retry in (*found.stronger, *found.square)] == ["apgd-ce", "square"]
+    assert [retry.attack.name for retry in (*found.stronger, *found.square)] == ["apgd-ce", "apgd-dlr", "square"]
     assert [(one.after.attack.name, one.silent) for one in found.followed] == [("apgd-ce", 0)]
     assert said == sorted(said)
     assert said[-1] == 1

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from gauntlet.attacks import ApgdCe, Attack, Fab, Fgsm, GaussianNoise, Pgd, Square, UniformNoise
+from gauntlet.attacks import ApgdCe, ApgdDlr, Attack, Fab, Fgsm, GaussianNoise, Pgd, Square, UniformNoise
 from gauntlet.certify import Certified, Certifier, Exact, Interval, Smoothing
 from gauntlet.evaluation.clean import share
 from gauntlet.evaluation.outcome import Attacked, Knowledge
@@ -51,7 +51,8 @@ def evidence(*results: Attacked, expectation: bool = False, logs: bool = False, 
 
 def retry(tried: int, broken: int, robust: float, attack: Attack | None = None, **more: Any) -> Retry:
     """`broken` of `tried` images of the share `robust` that PGD left at 0.1."""
-    return Retry(attacked(PGD, 0.1, 50), attack or PGD, tried, broken, robust, **more)
+    tried_again = attack or PGD.model_copy(update={"max_iter": 2 * PGD.max_iter})
+    return Retry(attacked(PGD, 0.1, 50), tried_again, tried, broken, robust, **more)
 
 
 def followed(silent: int = 0, rising: int = 0, robust: float = 0.5) -> Followed:
@@ -90,7 +91,7 @@ class Blind(Attack):
         raise NotImplementedError
 
 
-FGSM, PGD, APGD, SQUARE, UNIFORM = Fgsm(), Pgd(), ApgdCe(), Square(), UniformNoise()
+FGSM, PGD, APGD, SQUARE, UNIFORM, DLR = Fgsm(), Pgd(), ApgdCe(), Square(), UniformNoise(), ApgdDlr()
 NOISE, L2, BLIND = GaussianNoise(), Pgd(norm="2"), Blind()
 SOUND = evidence(
     attacked(FGSM, 0.1, 60), attacked(PGD, 0.1, 50), attacked(FGSM, 0.2, 30), attacked(PGD, 0.2, 20), half_range=0.1
@@ -236,6 +237,7 @@ CASES: dict[str, dict[str, tuple[Evaluation, str | None]]] = {
         "perhaps": (evidence(stronger=(retry(128, 3, 0.5),)), None),
         "of next to nothing": (evidence(stronger=(retry(16, 16, 0.01),)), None),
         "nothing more": (evidence(stronger=(retry(128, 0, 0.9),)), None),
+        "by another loss": (evidence(stronger=(retry(128, 0, 0.5), retry(64, 6, 0.5, DLR))), "SUSPECT"),
     },
     "single_step_only": {
         "FGSM alone": (evidence(attacked(FGSM, 0.1, 50), attacked(NOISE, 0.1, 90)), "SUSPECT"),
