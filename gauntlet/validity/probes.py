@@ -337,14 +337,15 @@ def strengthened(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attack
 
 
 def _another_loss(case: WorstCase, results: Sequence[Attacked], n_classes: int) -> Attack | None:
-    """Targeted APGD on differences of logits, where no attack looked at those: cross-entropy alone may be 8 points off.
+    """Targeted APGD on differences of logits, where no attack looked at those: cross-entropy alone may be 9 points off.
 
-    Measured on networks of squared error, whose logits are close together.
+    Measured on a network of squared error, whose logits are close together: of 97 images of MNIST that PGD-40 and
+    APGD-CE-50 left, 20 steps at nine targets leave 81, 50 steps at three 87, and all attacks together 78.
     """
     if case.norm not in ("inf", "2") or any(result.attack.name in DIFFERENCES for result in results):
         return None
     norm: Any = case.norm
-    return ApgdDlr(norm=norm, max_iter=50, targets=min(3, n_classes - 1)).fitted(n_classes)
+    return ApgdDlr(norm=norm, max_iter=20, targets=min(9, n_classes - 1)).fitted(n_classes)
 
 
 def square_sample(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Retry]:
