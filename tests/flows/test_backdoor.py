@@ -68,7 +68,7 @@ def test_the_run_has_metrics_of_every_class_and_the_triggers_drawn(scanned: dict
     for name in ("triggers.png", "classes.png", "metrics.json"):
         assert tracking.find(scanned["run_id"], name)
     arrays = tracking.arrays(scanned["run_id"], "triggers.npz")
-    assert arrays["patch_mask"].shape == (5, 10, 10, 1)
+    assert arrays["patch_mask"].shape == (6, 10, 10, 1)
 
 
 def test_a_model_that_is_fed_the_wrong_range_is_not_scanned(data: str, store: str, tmp_path: Path) -> None:
