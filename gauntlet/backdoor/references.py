@@ -58,14 +58,12 @@ def recipe(model: Target, dataset: Dataset) -> Recipe:
     """Of a network of Keras or PyTorch its own, where it can be built again; else a stand-in's."""
     from gauntlet.models.classifier import CompiledClassifier, WhiteBox
 
+    if not isinstance(model, WhiteBox):
+        return _stand_in(dataset)
     try:
-        if isinstance(model, CompiledClassifier):
-            return _of_keras(model.model, dataset)
-        if isinstance(model, WhiteBox):
-            return _of_torch(model)
+        return _of_keras(model.model, dataset) if isinstance(model, CompiledClassifier) else _of_torch(model)
     except Exception:  # a stranger's layers may not be built twice
-        pass
-    return _stand_in(dataset)
+        return _stand_in(dataset)
 
 
 def _of_keras(model: keras.Model, dataset: Dataset) -> Recipe:
