@@ -15,6 +15,7 @@ from gauntlet.measurement import budget
 from gauntlet.threat import TOLERANCE
 from gauntlet.validity.evidence import Doubt, Evaluation, at, direct, key, name, setting
 from gauntlet.validity.indicators import incomplete, silent_success, unstable
+from gauntlet.validity.probes import ANOTHER_LOSS, Retry
 from gauntlet.validity.samples import FEW
 
 SHARE = 0.05
@@ -23,8 +24,9 @@ UNBOUNDED = 0.01
 """Of the images: so many may be left without a bound."""
 MISSED = 0.1
 """Of the planted images: so many may be missed."""
-CONVERGED, SQUARE = 1.0, 0.2
-"""Points that twice the steps or another loss, and a search without gradients, may take."""
+CONVERGED, ANOTHER, SQUARE = 1.0, 3.0, 0.2
+"""Points that twice the steps, another loss, and a search without gradients may take. Against honest models another
+loss wins 1 to 3 points over PGD (Croce & Hein 2020, table 2)."""
 
 
 def budget_broken(evidence: Evaluation) -> Iterator[Doubt]:
@@ -207,13 +209,18 @@ def random_model(evidence: Evaluation) -> Iterator[Doubt]:
 def not_converged(evidence: Evaluation) -> Iterator[Doubt]:
     """An attack that has not converged bounds nothing (Pintor et al. 2022: incomplete optimization).
 
-    Raised if twice the steps from another start, or another loss, surely take over 1 point of the images left.
+    Raised if twice the steps from another start surely take over 1 point of the images left, or another loss over 3.
     """
     for retry in evidence.probes.stronger:
-        if retry.side(CONVERGED) == "above":
+        if retry.side(allowed(retry)) == "above":
             steps = f"{retry.how} {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
             reason = f"{steps} at {at(retry.after)}: {retry.points:.1f} points"
             yield Doubt("SUSPECT", f"{reason}, not converged", key(retry.after), True)
+
+
+def allowed(retry: Retry) -> float:
+    """Points that attacking again may take."""
+    return ANOTHER if retry.how == ANOTHER_LOSS else CONVERGED
 
 
 def misses_planted(evidence: Evaluation) -> Iterator[Doubt]:

@@ -40,6 +40,7 @@ GRADIENTS = 16_000
 """Gradients that attacking again may take, for each norm: 6 s of the 3×3 network."""
 QUERIES, QUERIED = 300, 64
 """Of the search without gradients: queries an image, and images."""
+ANOTHER_LOSS = "with another loss"
 DIFFERENCES = ("apgd-dlr", "fab", "cw-l2", "deepfool", "fmn")
 """Attacks on differences of logits, rather than on the cross-entropy."""
 SMALL_STEPS, LARGE_STEPS = (1 / 10_200, 1 / 1_020, 1 / 255), (1 / 255, 1 / 16, 1 / 4)
@@ -72,7 +73,7 @@ class Retry:
     @property
     def how(self) -> str:
         """What this attack has that those before had not."""
-        return "with twice the steps" if self.attack == self.after.attack.stronger() else "with another loss"
+        return "with twice the steps" if self.attack == self.after.attack.stronger() else ANOTHER_LOSS
 
     @property
     def points(self) -> float:

@@ -237,7 +237,8 @@ CASES: dict[str, dict[str, tuple[Evaluation, str | None]]] = {
         "perhaps": (evidence(stronger=(retry(128, 3, 0.5),)), None),
         "of next to nothing": (evidence(stronger=(retry(16, 16, 0.01),)), None),
         "nothing more": (evidence(stronger=(retry(128, 0, 0.9),)), None),
-        "by another loss": (evidence(stronger=(retry(128, 0, 0.5), retry(64, 6, 0.5, DLR))), "SUSPECT"),
+        "by another loss": (evidence(stronger=(retry(128, 0, 0.5), retry(64, 8, 0.5, DLR))), "SUSPECT"),
+        "little by another loss": (evidence(stronger=(retry(128, 0, 0.5), retry(64, 7, 0.5, DLR))), None),
     },
     "single_step_only": {
         "FGSM alone": (evidence(attacked(FGSM, 0.1, 50), attacked(NOISE, 0.1, 90)), "SUSPECT"),
