@@ -100,11 +100,15 @@ def test_workers_end_with_the_command_however_it_ends(model: Path, tmp_path: Pat
         command = [sys.executable, "-m", "flows", *words]
         process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=told, stdout=log, stderr=log, start_new_session=True)
     busy: list[psutil.Process] = []
-    wait_until(lambda: process.poll() is not None or at_work(busy, process.pid), tmp_path / "log", 200)
-    assert process.poll() is None, (tmp_path / "log").read_text()
-    started = below(process.pid)
-    process.send_signal(end)
-    status = process.wait(120)
+    try:
+        wait_until(lambda: process.poll() is not None or at_work(busy, process.pid), tmp_path / "log", 200)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        started = below(process.pid)
+        process.send_signal(end)
+        status = process.wait(120)
+    finally:
+        process.kill()
+        process.wait()
     assert status == (1 if end == signal.SIGTERM else -9)
     _, alive = psutil.wait_procs(started, timeout=60)
     assert not alive
