@@ -25,8 +25,8 @@ UNBOUNDED = 0.01
 MISSED = 0.1
 """Of the planted images: so many may be missed."""
 CONVERGED, ANOTHER, SQUARE = 1.0, 3.0, 0.2
-"""Points that twice the steps, another loss, and a search without gradients may take. Against honest models another
-loss wins 1 to 3 points over PGD (Croce & Hein 2020, table 2)."""
+"""Points that twice the steps, another loss, and a search without gradients may take. At 1 point for another loss the
+honest PGD-trained canary was doubted."""
 
 
 def budget_broken(evidence: Evaluation) -> Iterator[Doubt]:
