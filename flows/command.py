@@ -27,7 +27,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, TypeVar, get_origin
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -303,14 +304,26 @@ def _plain(value: Any) -> str:
 
 
 def _metavar(key: str, field: FieldInfo) -> str:
-    kind = str(field.annotation)
-    return (
-        "INT"
-        if "int" in kind and "Literal" not in kind and "point" not in kind
-        else "FLOAT"
-        if "float" in kind
-        else key.upper()
-    )
+    """What stands for a flag's value in its help: the kind of number, the choices, or the flag's own name."""
+    kinds = _kinds(field.annotation)
+    if kinds <= {int, float}:
+        return "INT" if kinds == {int} else "FLOAT"
+    if kinds == {bool}:
+        return "{true,false}"
+    if all(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds):
+        return "NAME:KEY=VALUE"
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    return f"{{{','.join(choices)}}}" if choices and len(kinds) == 1 else key.upper()
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that one value of a field may have."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (tuple, Union, UnionType):
+        parts = [part for part in get_args(annotation) if part not in (..., NoneType)]
+        return set().union(*map(_kinds, parts))
+    return {annotation}
 
 
 def _explain(error: BaseException, debug: bool) -> int:

@@ -54,8 +54,10 @@ class Run:
         self._client.log_batch(self.id, tags=[RunTag(k, mask(str(v))[:8_000]) for k, v in tags.items()])
 
     def figure(self, name: str, figure: Figure) -> None:
-        """Keep a figure as `name` at the run's root."""
-        self._client.log_figure(self.id, figure, name)
+        """Keep a figure as the PNG file `name`."""
+        from gauntlet.report.figures import png
+
+        self.file(name, png(figure))
 
     def file(self, name: str, content: bytes) -> None:
         """Keep a file's content."""

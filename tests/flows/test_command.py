@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -32,6 +33,32 @@ def test_help_needs_none_of_the_slow_imports(flow: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--tracking-uri" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "--n INT",
+        "--eps FLOAT",
+        "--cascade {true,false}",
+        "--attack NAME:KEY=VALUE",
+        "--certify NAME:KEY=VALUE",
+        "--precision {auto,float32,bfloat16}",
+        "--model MODEL",
+    ],
+)
+def test_help_shows_what_a_flag_takes(shown: str) -> None:
+    from flows.command import _parser, declared
+
+    importlib.import_module("flows.defend")
+    command = declared("flows.defend")
+    assert command is not None
+    assert f"  {shown}" in _parser(command).format_help()
+
+
+def test_the_package_is_a_program_too() -> None:
+    done = run("gauntlet", "--help")
+    assert (done.returncode, done.stdout) == (0, run("flows", "--help").stdout)
 
 
 @pytest.mark.parametrize(
