@@ -280,7 +280,7 @@ def png(figure: Figure) -> bytes:
         layout.execute(figure)
         figure.set_layout_engine("none")
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
