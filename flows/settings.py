@@ -21,6 +21,7 @@ from gauntlet.models.architectures import ARCHITECTURES
 from gauntlet.models.files import FUNCTION, check_name
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger, Poisoning
 from gauntlet.threat import Budget
+from gauntlet.training.augment import Augmentation
 from gauntlet.training.fit import Training
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ class TrainingSettings(Settings):
         None, ge=0, lt=1, description="share held out; above 0 the best validation weights are kept"
     )
 
+    schedule: Literal["constant", "cosine"] | None = Field(
+        None, description="learning rate: constant, or down to 0 by a cosine; else the architecture's own"
+    )
+    augment: Augmentation | None = Field(
+        None, description="move training images, or mirror and move them (no digits!); else the architecture's own"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="while training; bfloat16 where the processor computes in it"
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -11,6 +14,7 @@ from gauntlet import limits
 from gauntlet.certify.bounds import Bounds, Region, intervals
 from gauntlet.certify.linear import elided, lowest
 from gauntlet.certify.network import Network
+from gauntlet.models.digest import digest
 from gauntlet.threat import Images, Labels, Norm
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 NUMBERS = 8_000_000
 """Float64 numbers of one tensor at most: bounds the memory, whatever the number of images."""
+KEPT = 4
+"""Provers whose compiled functions are kept."""
 SLACK = 1e-9
 """Relative to a margin's terms: what float64 itself may be off by, with room."""
 
@@ -129,3 +135,22 @@ class Prover:
         mine = tf.gather(last.error, y, axis=1, batch_dims=1)[:, None]
         most = tf.reduce_max(tf.maximum(tf.abs(last.low), tf.abs(last.high)), axis=1, keepdims=True)
         return tf.transpose(low) - mine - last.error - SLACK * (1 + most)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A model that equals every other of the same graph and weights."""
+
+    digest: str
+    model: keras.Model = field(compare=False)
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Weighed:
+        """The model as it is now: one whose weights are trained on equals itself no more."""
+        return cls(digest(model) if isinstance(model, keras.Model) else "", model)
+
+
+@lru_cache(KEPT)
+def prover(weighed: Weighed, norm: Norm, bounds: tuple[float, float], refine: int = 0) -> Prover:
+    """The prover of a model; kept, since what it compiles serves every budget. `ModelError` names a layer it lacks."""
+    return Prover(Network(weighed.model), norm, bounds, refine)

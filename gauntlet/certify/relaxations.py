@@ -32,10 +32,10 @@ class Interval(Certifier):
         return self._prover(target).margins(x, y, eps, lines=False) > 0
 
     def _prover(self, target: Any, refine: int = 0) -> Prover:
-        from gauntlet.certify.network import Network
-        from gauntlet.certify.prover import Prover
+        from gauntlet.certify.prover import Weighed, prover
 
-        return Prover(Network(target.model), self.norm, target.clip_values, refine)
+        low, high = target.clip_values
+        return prover(Weighed.of(target.model), self.norm, (float(low), float(high)), refine)
 
 
 class Crown(Interval):

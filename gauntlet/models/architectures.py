@@ -26,6 +26,8 @@ class Architecture:
     momentum: float = 0.0
     validation_share: float = 0.0
     """Share of the training set held out; when it is positive the best validation weights are kept."""
+    schedule: str = "constant"
+    augment: str = "none"
 
     def build(self, input_shape: Shape, n_classes: int) -> keras.Model:
         """A fresh model: float32 images (n, *input_shape) to logits (n, n_classes)."""
@@ -131,7 +133,9 @@ ARCHITECTURES = {
         Architecture(
             "cnn3x3-deep", _sequence(_cnn3x3_deep), optimizer="adam", learning_rate=0.001, validation_share=0.2
         ),
-        Architecture("resnet-small", _resnet_small, optimizer="adam", learning_rate=0.002),
+        Architecture(
+            "resnet-small", _resnet_small, "adam", learning_rate=0.002, schedule="cosine", augment="flip-shift"
+        ),
     )
 }
 

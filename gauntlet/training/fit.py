@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gauntlet.models.architectures import ARCHITECTURES, architecture
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
+from gauntlet.training.augment import Augmentation, augmented
 
 if TYPE_CHECKING:
     import keras
@@ -41,6 +42,13 @@ class Training(BaseModel):
     validation_share: float | None = Field(
         None, ge=0, lt=1, description="Share held out; above 0 the best validation weights are kept"
     )
+    schedule: Literal["constant", "cosine"] | None = Field(
+        None,
+        description="Learning rate over the steps: as it is, or down to 0 by a cosine; else the architecture's own",
+    )
+    augment: Augmentation | None = Field(
+        None, description="Move training images, or mirror and move them (no digits!); else the architecture's own"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the arithmetic while training; bfloat16 where the processor computes in it"
     )
@@ -58,6 +66,8 @@ class Training(BaseModel):
             "learning_rate": own.learning_rate if same else {"adam": 0.001, "sgd": 0.01}[optimizer],
             "momentum": own.momentum if same else 0.0,
             "validation_share": own.validation_share,
+            "schedule": own.schedule,
+            "augment": own.augment,
         }
         if mine["precision"] == "auto":
             mine["precision"] = "bfloat16" if computes_in_bfloat16() else "float32"
@@ -117,15 +127,15 @@ def train(
     network = _network(training, dataset)
     if start is not None and [w.shape for w in start.weights] == [w.shape for w in network.weights]:
         network.set_weights(start.get_weights())
-    fitted = _fitted(network, perturb, objective)
     x, y = (dataset.x_train, dataset.y_train) if x is None or y is None else (x, y)
+    x, y, held_out = _hold_out(x, y, training)
+    fitted = _fitted(network, *_on_augmented(training, perturb, objective))
     losses = {1: keras.losses.SparseCategoricalCrossentropy, 2: keras.losses.CategoricalCrossentropy}
     fitted.compile(
-        optimizer=_optimizer(training),
+        optimizer=_optimizer(training, len(x)),
         loss=losses[y.ndim](from_logits=True),
         metrics=["accuracy"],
     )
-    x, y, held_out = _hold_out(x, y, training)
     started = time.perf_counter()
     history = fitted.fit(
         x,
@@ -162,12 +172,28 @@ def _in_float32(network: keras.Model, training: Training, dataset: Dataset) -> k
     return exact
 
 
-def _optimizer(training: Training) -> keras.optimizers.Optimizer:
+def _optimizer(training: Training, n: int) -> keras.optimizers.Optimizer:
     import keras
 
+    rate: Any = training.learning_rate
+    if training.schedule == "cosine":
+        steps = (training.epochs or 1) * -(-n // training.batch_size)
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     if training.optimizer == "adam":
-        return keras.optimizers.Adam(training.learning_rate)
-    return keras.optimizers.SGD(training.learning_rate, momentum=training.momentum)
+        return keras.optimizers.Adam(rate)
+    return keras.optimizers.SGD(rate, momentum=training.momentum)
+
+
+def _on_augmented(
+    training: Training, perturb: Perturb | None, objective: Objective | None
+) -> tuple[Perturb | None, Objective | None]:
+    """The same on augmented images; a fit without either gets a change of batches that does nothing else."""
+    kind = training.augment or "none"
+    if kind == "none":
+        return perturb, objective
+    if objective is not None:
+        return None, lambda network, x, y, step: objective(network, augmented(x, kind), y, step)
+    return lambda network, x, y: perturb(network, augmented(x, kind), y) if perturb else augmented(x, kind), None
 
 
 def _hold_out(x: Images, y: Any, training: Training) -> tuple[Images, Any, tuple[Images, Any] | None]:

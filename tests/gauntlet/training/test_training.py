@@ -83,6 +83,7 @@ def test_what_is_not_given_is_the_architectures_own(name: str) -> None:
     assert None not in resolved.model_dump().values()
     assert (resolved.optimizer, resolved.learning_rate) == (own.optimizer, own.learning_rate)
     assert (resolved.momentum, resolved.validation_share) == (own.momentum, own.validation_share)
+    assert (resolved.schedule, resolved.augment) == (own.schedule, own.augment)
     assert (resolved.epochs, resolved.seed) == (3, 3)
 
 
@@ -94,6 +95,8 @@ def test_what_is_given_stands() -> None:
         momentum=0.0,
         validation_share=0.3,
         optimizer="sgd",
+        schedule="cosine",
+        augment="shift",
         precision="float32",
     )
     assert given.resolved(60_000) == given
@@ -242,3 +245,43 @@ def test_the_precision_is_of_the_training_and_not_of_the_model(tiny: Dataset, pr
 def test_the_precision_is_chosen_and_recorded() -> None:
     chosen = Training().resolved(60_000).precision
     assert chosen == ("bfloat16" if computes_in_bfloat16() else "float32")
+
+
+# --- augmentation and schedule ------------------------------------------------------------------------------
+
+
+def test_augmented_images_are_the_same_moved_by_whole_pixels_some_of_them_mirrored() -> None:
+    from gauntlet.training.augment import augmented
+
+    tf.random.set_seed(0)
+    image = np.arange(16 * 24, dtype=np.float32).reshape(1, 16, 24, 1)
+    moved = augmented(np.repeat(image, 200, axis=0), "flip-shift").numpy()
+    padded = np.pad(image[0, :, :, 0], ((2, 2), (3, 3)), mode="symmetric")
+    ways = {
+        (padded[top : top + 16, left : left + 24][:, ::step]).tobytes()
+        for top in range(5)
+        for left in range(7)
+        for step in (1, -1)
+    }
+    seen = {one[:, :, 0].tobytes() for one in moved}
+    assert seen <= ways
+    assert len(seen) > 50  # of 70
+    shifted = {one[:, :, 0].tobytes() for one in augmented(np.repeat(image, 200, axis=0), "shift").numpy()}
+    assert all(np.diff(np.frombuffer(one, np.float32).reshape(16, 24), axis=1)[:, 12].min() > 0 for one in shifted)
+    assert np.array_equal(augmented(image, "none"), image)
+
+
+@pytest.mark.parametrize("perturbed", [False, True])
+def test_a_fit_on_augmented_images_learns_and_repeats(perturbed: bool, tiny: Dataset) -> None:
+    seen: list[float] = []
+
+    def same(network: Any, x: Any, y: Any) -> Any:
+        seen.append(float(x.shape[1]))
+        return x
+
+    settings = Training(epochs=6, batch_size=20, augment="shift", schedule="cosine")
+    first, second = (train(tiny, settings, perturb=same if perturbed else None) for _ in range(2))
+    assert first.history["loss"][-1] < first.history["loss"][0]
+    assert bool(seen) == perturbed
+    pairs = zip(first.model.get_weights(), second.model.get_weights(), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
