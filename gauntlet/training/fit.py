@@ -44,7 +44,7 @@ class Training(BaseModel):
     )
     schedule: Literal["constant", "cosine"] | None = Field(
         None,
-        description="Learning rate over the steps: as it is, or down to 0 by a cosine; else the architecture's own",
+        description="Learning rate: constant, or down to 0 by a cosine; else the architecture's own",
     )
     augment: Augmentation | None = Field(
         None, description="Move training images, or mirror and move them (no digits!); else the architecture's own"

@@ -275,7 +275,7 @@ def test_augmented_images_are_the_same_moved_by_whole_pixels_some_of_them_mirror
 def test_a_fit_on_augmented_images_learns_and_repeats(perturbed: bool, tiny: Dataset) -> None:
     seen: list[float] = []
 
-    def same(network: Any, x: Any, y: Any) -> Any:
+    def same(_network: Any, x: Any, _y: Any) -> Any:
         seen.append(float(x.shape[1]))
         return x
 
