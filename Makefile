@@ -35,7 +35,8 @@ serve: $(VENV)/.installed ## MLflow, Prefect and a worker in this terminal: [ARG
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Without these the tests of PyTorch, ONNX, workers and the shared stores say why they are skipped.
-EXTRAS := -r requirements-torch.txt -r requirements-onnx.txt -r requirements-server.txt -r requirements-cluster.txt --extra-index-url $(TORCH_INDEX)
+TORCH := -r requirements-torch.txt --extra-index-url $(TORCH_INDEX)
+EXTRAS := -r requirements-onnx.txt -r requirements-server.txt -r requirements-cluster.txt
 NUMERIC := tests/gauntlet/attacks tests/gauntlet/evaluation tests/gauntlet/models
 
 test: $(VENV)/.installed-dev ## Run the quick tests, a file to a processor: [ARGS="-k name"]
@@ -58,7 +59,7 @@ lock: ## Write constraints.txt from what all requirements resolve to in a fresh 
 	@rm -rf $(VENV)-lock
 	@$(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/python -m pip --quiet --disable-pip-version-check install \
-	  -r requirements-dev.txt $(EXTRAS)
+	  -r requirements-dev.txt $(TORCH) $(EXTRAS)
 	@{ echo '# Every package at the version the tests ran with. Written by `make lock`.'; \
 	   $(VENV)-lock/bin/python -m pip --disable-pip-version-check freeze | sed 's/+cpu$$//'; } > $(VENV)-lock/constraints.txt
 	@mv $(VENV)-lock/constraints.txt constraints.txt
@@ -91,6 +92,7 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 $(VENV)/.installed-extras: requirements-torch.txt requirements-onnx.txt requirements-server.txt requirements-cluster.txt \
   $(VENV)/.installed-dev
 	@echo "Installing PyTorch, ONNX, Dask and the clients of Postgres and S3 into $(VENV)"
+	@$(PIP) install -c constraints.txt --retries 1 $(TORCH)
 	@$(PIP) install -c constraints.txt $(EXTRAS)
 	@touch $@
 

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gauntlet.errors import GateError, ModelError, SettingError, TrackingError
-from gauntlet.validity import canaries
+from gauntlet.validity import canaries, reference
 from tasks.store import registry, versions
 
 pytestmark = pytest.mark.slow
@@ -24,6 +24,7 @@ BRIEF: dict[str, Any] = {
     "n": 300,
     "eps": [0.1],
     "attack": ["noise-uniform", "fgsm", "pgd:max_iter=20", "apgd-ce:max_iter=40"],
+    "planted": False,
 }
 
 
@@ -33,6 +34,7 @@ def _few_canaries() -> Iterator[None]:
     few = pytest.MonkeyPatch()
     few.setattr(canaries, "CANARIES", {"constant": canaries.CANARIES["constant"]})
     few.setattr(canaries, "HONEST", {})
+    few.setattr(canaries, "FROZEN", {reference.NAME: canaries.FROZEN[reference.NAME]})
     yield
     few.undo()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,23 @@ from tests.test_servers import free_port, wait_until
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("GAUNTLET_KILLS", "1"))
-"""Moments tried; more by hand."""
+"""How often a night is killed, at moments spread over its work; more by hand."""
 OUTAGE = float(os.environ.get("GAUNTLET_OUTAGE", "5"))
 """Seconds that the server is away; more by hand."""
 
-# The flow as `python -m flows.nightly` runs it, with one canary of fourteen.
+LOGGED = ("runs", "metrics", "params", "tags")
+"""Tables whose rows are a night's work."""
+
+# The flow as `python -m flows.nightly` runs it, with one canary of fourteen and one frozen model of five.
 PROGRAM = """
 import runpy
-from gauntlet.validity import canaries
+from gauntlet.validity import canaries, reference
 canaries.CANARIES = {"constant": canaries.CANARIES["constant"]}
 canaries.HONEST = {}
+canaries.FROZEN = {reference.NAME: canaries.FROZEN[reference.NAME]}
 runpy.run_module("flows.nightly", run_name="__main__", alter_sys=True)
 """
-WORDS = ["--epochs", "2", "--n", "280", "--eps", "0.2", "--promote"]
+WORDS = ["--epochs", "2", "--n", "280", "--eps", "0.2", "--promote", "--no-planted"]
 WORDS += ["--attack", "noise-uniform", "--attack", "fgsm", "--attack", "pgd", "--attack", "apgd-ce:max_iter=30"]
 
 
@@ -106,34 +110,51 @@ def tables(folder: Path) -> dict[str, Any]:
     }
 
 
+def work(folder: Path) -> int:
+    """How much a night has logged: rows of the store, of whichever run; what was killed stays and counts."""
+    store = folder / "mlflow.db"
+    if not store.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=30)) as rows:
+        try:
+            return sum(rows.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in LOGGED)
+        except sqlite3.OperationalError:  # the tables are being made
+            return 0
+
+
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Two nights that nobody disturbed, and the seconds of the first."""
-    folder, begun = tmp_path_factory.mktemp("calm"), time.monotonic()
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """Two nights that nobody disturbed, and the work of the first."""
+    folder = tmp_path_factory.mktemp("calm")
     assert start(folder).wait(300) == 3, (folder / "log.txt").read_text()[-3_000:]
-    whole = time.monotonic() - begun
+    whole = work(folder)
     assert start(folder).wait(300) == 0, (folder / "log.txt").read_text()[-3_000:]
     return folder, whole
 
 
-def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, calm: tuple[Path, float]) -> None:
+def wait(share: float, folder: Path, night: subprocess.Popen[bytes], whole: int) -> None:
+    """Return once the night has logged this share of the whole; it must not be over by then."""
+    while work(folder) < share * whole and night.poll() is None:
+        time.sleep(0.05)
+    assert night.poll() is None, f"it was over before {share:.0%} of the work: {(folder / 'log.txt').read_text()}"
+
+
+def test_killed_at_moments_spread_over_its_work_it_ends_the_same(tmp_path: Path, calm: tuple[Path, int]) -> None:
     undisturbed, whole = calm
-    draw = random.Random(0)
-    for _ in range(KILLS):
+    for number in range(1, KILLS + 1):
         process = start(tmp_path)
-        time.sleep(draw.uniform(0.2, 1.0) * whole)
+        wait(number / (KILLS + 1), tmp_path, process, whole)
         kill(process)
     statuses = [start(tmp_path).wait(300) for _ in range(2)]
     assert statuses[-1] == 0, (tmp_path / "log.txt").read_text()[-3_000:]
     assert tables(tmp_path) == tables(undisturbed)
 
 
-def test_a_server_that_goes_away_is_waited_for(tmp_path: Path, calm: tuple[Path, float]) -> None:
+def test_a_server_that_goes_away_is_waited_for(tmp_path: Path, calm: tuple[Path, int]) -> None:
     port, (undisturbed, whole) = free_port(), calm
     with server(tmp_path, port):
         night = start(tmp_path, f"http://127.0.0.1:{port}")
-        time.sleep(0.6 * whole)
-        assert night.poll() is None, "it was over before the server went away"
+        wait(0.5, tmp_path, night, whole)
     time.sleep(OUTAGE)
     with server(tmp_path, port):
         assert night.wait(300) == 3, (tmp_path / "log.txt").read_text()[-3_000:]
