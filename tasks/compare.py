@@ -6,9 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet.evaluation import effort
 from gauntlet.measurement import Measurement, table
@@ -17,6 +15,7 @@ from tasks import backdoor
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.recorded import recorded
+from tasks.stage import step
 from tasks.store import connection, origin, tracking
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 BARS, CURVES = "Accuracy by condition", "Robust accuracy by budget"
 
 
-@task(name="compare", cache_policy=NO_CACHE)
+@step("compare")
 def compare(context: Context, suite: str, title: str, problems: Sequence[str] = ()) -> str:
     """Compare all finished stages of the run `suite`; logs to a run of its own and to the suite's; its run's id."""
     with tracking.run("compare", context, None, name="compare") as run, shown("compare"):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.assurance.scan.findings import Severity
@@ -14,6 +12,7 @@ from gauntlet.gate import verdict as rules
 from gauntlet.gate.statistics import decide
 from gauntlet.measurement import budget
 from tasks.context import Context
+from tasks.stage import step
 from tasks.store import registry, tracking
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Evaluated(BaseModel):
         return [f"{role}: {note}" for note in tracking.records(self.attack)["notes"]] if self.attack else []
 
 
-@task(name="gate", cache_policy=NO_CACHE)
+@step("gate")
 def gate(
     context: Context,
     candidate: Evaluated | None,

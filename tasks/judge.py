@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.gate.verdict import FLOORS
@@ -21,6 +19,7 @@ from gauntlet.studies.comparison import Comparison, definition
 from gauntlet.studies.conclusions import RULES, Measured, conclude
 from gauntlet.studies.study import Figure, Study
 from tasks.context import Context
+from tasks.stage import step
 from tasks.store import origin, tracking
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Outcome(BaseModel):
     problem: str = ""
 
 
-@task(name="judge", cache_policy=NO_CACHE)
+@step("judge")
 def judge_study(context: Context, run_id: str, study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """Judge `study` by its stages and log the report to its run `run_id`; returns the rows of its two tables."""
     measured = {name: read(outcome.run) if outcome.run else None for name, outcome in outcomes.items()}

@@ -7,9 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet.evaluation.provenance import code_digest
 from gauntlet.gate import trend
@@ -20,6 +18,7 @@ from tasks import backdoor, gate
 from tasks.context import Context
 from tasks.gate import Evaluated
 from tasks.recorded import recorded
+from tasks.stage import step
 from tasks.store import connection, origin, registry, tracking
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ SHOWN = ["verdict", "condition", "n", "champion %", "candidate %", "difference [
 MARKS = {"FAIL": "[bold red]✗[/bold red]", "INCONCLUSIVE": "[yellow]?[/yellow]"}
 
 
-@task(name="page", cache_policy=NO_CACHE)
+@step("page")
 def page(
     context: Context,
     night: str,

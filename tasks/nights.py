@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.quiet import printable
 from gauntlet.report import document
 from tasks.recorded import recorded
+from tasks.stage import step
 from tasks.store import connection, tracking
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def summary(nights: Sequence[Judged]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts(nights).items())
 
 
-@task(name="nights", cache_policy=NO_CACHE)
+@step("nights")
 def page(run_id: str, nights: Sequence[Judged]) -> None:
     """Write `report.html`, `report.md` and `metrics.json` of the run of a list of nights, and tell Prefect."""
     opened, content = tracking.Run(run_id, ""), _report(nights)
