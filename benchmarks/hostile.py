@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-payloads: Any = import_module("tests.gauntlet.assurance.scan.test_modelscan")
+payloads: Any = import_module("tests.gauntlet.assurance.scan.payloads")
 cases: Any = import_module("tests.hostile.corpus").CASES
 
 

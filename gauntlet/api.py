@@ -132,7 +132,7 @@ class Report:
         lines = [*self.reasons, *self.notes]
         figures = {"Robust accuracy by budget": self.figure()}
         efforts = [asdict(one) for one in effort.efforts(self.results)]
-        tables = {effort.CAPTION: effort.table(efforts)} if len(efforts) > 1 else {}
+        tables = document.tables({effort.CAPTION: effort.shown(efforts) if len(efforts) > 1 else []})
         return document.to_html(document.Report(self.name, facts, self.measurements, figures, tables, lines))
 
     def log_to_mlflow(self, dataset: str = "arrays") -> str:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
 from gauntlet.attacks import Attack
@@ -36,6 +34,7 @@ from tasks.context import Context
 from tasks.progress import shown
 from tasks.replay import deposit
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import origin, tracking
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 TRUSTED = "trusted: code that came with the model was run; what it measured is only as honest as that code"
 
 
-@task(name="attack", cache_policy=NO_CACHE)
+@step("attack")
 def attack(
     context: Context,
     target: Source,

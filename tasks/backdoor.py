@@ -7,9 +7,6 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from gauntlet import limits
 from gauntlet.backdoor import references, scan
 from gauntlet.errors import ModelError
@@ -21,6 +18,7 @@ from tasks.context import Context
 from tasks.gate import Evaluated
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import tracking
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from gauntlet.models.loaded import Loaded
 
 
-@task(name="backdoor", cache_policy=NO_CACHE)
+@step("backdoor")
 def backdoor(context: Context, target: Source, settings: scan.ModelScan, role: str = "model") -> str:
     """Search a trigger for every class, compare with clean models, and judge; returns the run's id."""
     load_tensorflow()

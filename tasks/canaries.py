@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from gauntlet.quiet import load_tensorflow
 from gauntlet.validity import canaries as zoo
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.stage import step
 from tasks.store import tracking
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@task(name="canaries", cache_policy=NO_CACHE)
+@step("canaries")
 def canaries(context: Context, names: Sequence[str] | None = None, data: Context | None = None) -> str:
     """Evaluate the canaries, all or those of `names`, on `data` where that is not the context's; returns the run's id.
 

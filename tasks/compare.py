@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet.evaluation import effort
 from gauntlet.measurement import Measurement, table
@@ -17,16 +15,15 @@ from tasks import backdoor
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.recorded import recorded
+from tasks.stage import step
 from tasks.store import connection, origin, tracking
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
+Rows = list[dict[str, Any]]
+"""Of a table: the cells by column."""
 BARS, CURVES = "Accuracy by condition", "Robust accuracy by budget"
 
 
-@task(name="compare", cache_policy=NO_CACHE)
+@step("compare")
 def compare(context: Context, suite: str, title: str, problems: Sequence[str] = ()) -> str:
     """Compare all finished stages of the run `suite`; logs to a run of its own and to the suite's; its run's id."""
     with tracking.run("compare", context, None, name="compare") as run, shown("compare"):
@@ -73,15 +70,14 @@ def _report(
         lines = figures.robustness_curves(curves, "Robust accuracy by budget", chance)
         shown_figures |= {BARS: figures.png(bars), CURVES: figures.png(lines)}
     shown_figures |= _pictures(stages)
-    tables = {
+    rows = {
         "Cost": _cost(stages),
         effort.CAPTION: _efforts(stages),
         "Code scan (Bandit)": _scan(stages),
         "Scan for unknown backdoors": _backdoors(stages),
         "Can the numbers be believed?": _verdicts(stages),
     }
-    present = {caption: frame for caption, frame in tables.items() if len(frame)}
-    return document.Report(title, _facts(context), measured, shown_figures, present, list(problems))
+    return document.Report(title, _facts(context), measured, shown_figures, document.tables(rows), list(problems))
 
 
 def _largest(measured: list[Measurement]) -> list[Measurement]:
@@ -116,16 +112,11 @@ def _pictures(stages: list[dict[str, Any]]) -> dict[str, bytes]:
     return pictures
 
 
-def _backdoors(stages: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    scans = [stage for stage in stages if stage["stage"] == "backdoor"]
-    return pd.DataFrame([backdoor.row(stage["model"], stage["id"]) for stage in scans])
+def _backdoors(stages: list[dict[str, Any]]) -> Rows:
+    return [backdoor.row(stage["model"], stage["id"]) for stage in stages if stage["stage"] == "backdoor"]
 
 
-def _cost(stages: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
+def _cost(stages: list[dict[str, Any]]) -> Rows:
     columns = {
         "train/seconds": "training (s)",
         "train/cost_ratio": "ratio to baseline",
@@ -134,27 +125,23 @@ def _cost(stages: list[dict[str, Any]]) -> pd.DataFrame:
     }
     trained = [stage for stage in stages if "train/seconds" in stage["metrics"]]
     rows = [{"model": s["model"]} | {name: s["metrics"].get(key) for key, name in columns.items()} for s in trained]
-    return pd.DataFrame([{k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+    return [{k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 
-def _efforts(stages: list[dict[str, Any]]) -> pd.DataFrame:
+def _efforts(stages: list[dict[str, Any]]) -> Rows:
     """Of every white-box stage with more than one attack."""
     several = [stage for stage in stages if len(stage.get("efforts", ())) > 1]
-    return effort.table([{"evaluation": stage["name"]} | row for stage in several for row in stage["efforts"]])
+    return effort.shown([{"evaluation": stage["name"]} | row for stage in several for row in stage["efforts"]])
 
 
-def _scan(stages: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
+def _scan(stages: list[dict[str, Any]]) -> Rows:
     scans = [stage["metrics"] for stage in stages if stage["stage"] == "scan"]
-    return pd.DataFrame([{key.removeprefix("scan/"): int(value) for key, value in row.items()} for row in scans])
+    return [{key.removeprefix("scan/"): int(value) for key, value in row.items()} for row in scans]
 
 
-def _verdicts(stages: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
+def _verdicts(stages: list[dict[str, Any]]) -> Rows:
     judged = [stage for stage in stages if "gauntlet.validity" in stage["tags"]]
-    rows = [
+    return [
         {
             "evaluation": stage["name"],
             "verdict": stage["tags"]["gauntlet.validity"],
@@ -163,7 +150,6 @@ def _verdicts(stages: list[dict[str, Any]]) -> pd.DataFrame:
         }
         for stage in judged
     ]
-    return pd.DataFrame(rows)
 
 
 def _log(run: tracking.Run, content: document.Report) -> None:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
 from gauntlet.backdoor import inspections
@@ -22,6 +20,7 @@ from gauntlet.training import fit
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import tracking
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ METRICS = {
 """Of each check the metrics (`inspect/NAME`) and the facts that they are."""
 
 
-@task(name="inspect", cache_policy=NO_CACHE)
+@step("inspect")
 def inspect(
     context: Context,
     settings: datascan.DataScan,

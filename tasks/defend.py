@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from gauntlet import limits
 from gauntlet.defenses.training import AnyDefense
 from gauntlet.poisoning import AnyPoisoning
@@ -16,11 +13,12 @@ from tasks import mended
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import registry, tracking
 from tasks.trained import record
 
 
-@task(name="defend", cache_policy=NO_CACHE)
+@step("defend")
 def defend(
     context: Context,
     training: fit.Training,

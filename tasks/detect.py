@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
 from gauntlet.defenses.detection import AnyDetector, FittedDetector
@@ -23,6 +21,7 @@ from gauntlet.roc import Detection, Rate, Scores, after_rejection, evaluate_dete
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import tracking
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class DetectorFindings:
         return list(hardest.values())
 
 
-@task(name="detect", cache_policy=NO_CACHE)
+@step("detect")
 def detect(
     context: Context,
     detector: AnyDetector,

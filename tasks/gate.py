@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.assurance.scan.findings import Severity
 from gauntlet.gate import verdict as rules
 from gauntlet.gate.statistics import decide
 from gauntlet.measurement import budget
+from gauntlet.report import document
 from tasks.context import Context
+from tasks.stage import step
 from tasks.store import registry, tracking
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Evaluated(BaseModel):
         return [f"{role}: {note}" for note in tracking.records(self.attack)["notes"]] if self.attack else []
 
 
-@task(name="gate", cache_policy=NO_CACHE)
+@step("gate")
 def gate(
     context: Context,
     candidate: Evaluated | None,
@@ -92,7 +92,7 @@ def gate(
         verdict, reasons = rules.night_verdict(gates, champion=champion is not None, **known)
         run.tags({"gauntlet.verdict": verdict, "gauntlet.reasons": "; ".join(reasons)})
         if gates:
-            run.table("gate.json", frame(rules.rows(gates)))
+            run.table("gate.json", document.frame(shown(rules.rows(gates))))
         first = rules.unmet(after, floors or {}, failed) if champion is None else []
         facts = {"verdict": verdict, "reasons": reasons, "unmet": first, "needed": known["needed"]}
         run.record([], {}, conditions=rules.rows(gates), **facts)
@@ -115,25 +115,20 @@ def findings(scan: str | None, champion: str | None, least: Severity) -> list[st
     return rules.new_findings(tracking.table(before, "findings.json"), tracking.table(scan, "findings.json"), least)
 
 
-def frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The gate as people read it, the worst first: shares and differences in percent and points."""
-    import pandas as pd
-
+def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The gate's rows as people read them, the worst first: shares and differences in percent and points."""
     rows = sorted(rows, key=lambda row: ("FAIL", "INCONCLUSIVE", "PASS").index(row["verdict"]))
-
-    return pd.DataFrame(
-        [
-            {
-                "condition": row["condition"],
-                "verdict": row["verdict"],
-                "n": f"{row['n']:,}",
-                "champion %": f"{100 * row['champion']:.2f}",
-                "candidate %": f"{100 * row['candidate']:.2f}",
-                "difference [90 %], points": f"{100 * row['difference']:+.2f} "
-                f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]",
-                "p (Holm)": f"{row['adjusted']:.2g}",
-                "power": "" if row["power"] else "none",
-            }
-            for row in rows
-        ]
-    )
+    return [
+        {
+            "condition": row["condition"],
+            "verdict": row["verdict"],
+            "n": f"{row['n']:,}",
+            "champion %": f"{100 * row['champion']:.2f}",
+            "candidate %": f"{100 * row['candidate']:.2f}",
+            "difference [90 %], points": f"{100 * row['difference']:+.2f} "
+            f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]",
+            "p (Holm)": f"{row['adjusted']:.2g}",
+            "power": "" if row["power"] else "none",
+        }
+        for row in rows
+    ]

@@ -8,10 +8,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.gate.verdict import FLOORS
@@ -21,10 +19,8 @@ from gauntlet.studies.comparison import Comparison, definition
 from gauntlet.studies.conclusions import RULES, Measured, conclude
 from gauntlet.studies.study import Figure, Study
 from tasks.context import Context
+from tasks.stage import step
 from tasks.store import origin, tracking
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BARS = "Accuracy by condition, at the largest budgets"
 
@@ -40,7 +36,7 @@ class Outcome(BaseModel):
     problem: str = ""
 
 
-@task(name="judge", cache_policy=NO_CACHE)
+@step("judge")
 def judge_study(context: Context, run_id: str, study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """Judge `study` by its stages and log the report to its run `run_id`; returns the rows of its two tables."""
     measured = {name: read(outcome.run) if outcome.run else None for name, outcome in outcomes.items()}
@@ -164,17 +160,17 @@ def _report(
     everything: Sequence[Measurement],
 ) -> document.Report:
     tables = {
-        "Published figures": _figures_table(rows),
-        "Conclusions": _claims_table(claims),
+        "Published figures": _shown_figures(rows),
+        "Conclusions": [{key: row[key] for key in ("claim", "verdict", "evidence", "rule")} for row in claims],
         "Cost of every trained model": _cost(measured),
-        "All that was measured": _measurements_table(everything),
+        "All that was measured": _shown_measurements(everything),
     }
     problems = [f"stage failed: {name}: {one.problem}" for name, one in outcomes.items() if one.problem]
-    present = {caption: frame for caption, frame in tables.items() if len(frame)}
     rules = dict.fromkeys(row["rule"] for row in claims)
     notes = [*problems, *study.notes, *GENERAL, *(f"{rule}: {inspect.getdoc(RULES[rule])}" for rule in rules)]
     pictures = _pictures(study, outcomes) | _bars(everything) | _times(measured)
-    return document.Report(f"{study.name}: {study.title}", _facts(context, run_id, study), [], pictures, present, notes)
+    facts = _facts(context, run_id, study)
+    return document.Report(f"{study.name}: {study.title}", facts, [], pictures, document.tables(tables), notes)
 
 
 GENERAL = (
@@ -195,26 +191,22 @@ def _facts(context: Context, run_id: str, study: Study) -> dict[str, Any]:
     return facts | {"time of this study (s)": round(seconds), "commit": origin.git_commit()[:12] or "none"}
 
 
-def _figures_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(
-        [
-            {
-                "figure": row["figure"],
-                "unit": row["unit"],
-                "published": _number(row, "published"),
-                "measured": _number(row, "measured"),
-                "95 % interval": _interval(row),
-                "n": f"{row['n']:,}" if row["n"] else MISSING,
-                "difference": _number(row, "difference", "+"),
-                "compared [95 %]": _compared(row),
-                "allowed": _allowed(row),
-                "verdict": row["verdict"] + (f" ({row['reason']})" if row["reason"] else ""),
-            }
-            for row in rows
-        ]
-    )
+def _shown_figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "figure": row["figure"],
+            "unit": row["unit"],
+            "published": _number(row, "published"),
+            "measured": _number(row, "measured"),
+            "95 % interval": _interval(row),
+            "n": f"{row['n']:,}" if row["n"] else MISSING,
+            "difference": _number(row, "difference", "+"),
+            "compared [95 %]": _compared(row),
+            "allowed": _allowed(row),
+            "verdict": row["verdict"] + (f" ({row['reason']})" if row["reason"] else ""),
+        }
+        for row in rows
+    ]
 
 
 def _number(row: Mapping[str, Any], key: str, sign: str = "") -> str:
@@ -252,25 +244,15 @@ def _scaled(row: Mapping[str, Any], value: float) -> str:
     return f"{100 * value:+.2f}" if row["unit"] == "percent" else f"{value:+.4g}"
 
 
-def _claims_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame([{key: row[key] for key in ("claim", "verdict", "evidence", "rule")} for row in claims])
-
-
-def _cost(measured: Mapping[str, Measured | None]) -> pd.DataFrame:
+def _cost(measured: Mapping[str, Measured | None]) -> list[dict[str, Any]]:
     """Seconds of every training, and how many times the first one's that is."""
-    import pandas as pd
-
     seconds = {name: one.metrics["train/seconds"] for name, one in measured.items() if one and _trained(one)}
     first = next(iter(seconds.values()), 1.0)
-    return pd.DataFrame(
-        [
-            {"model": name, "training (s)": f"{value:.3g}", "ratio to baseline": f"{value / first:.2f}"}
-            | {"inference (ms per image)": f"{_metrics(measured, name).get('clean/inference_ms', float('nan')):.3g}"}
-            for name, value in seconds.items()
-        ]
-    )
+    return [
+        {"model": name, "training (s)": f"{value:.3g}", "ratio to baseline": f"{value / first:.2f}"}
+        | {"inference (ms per image)": f"{_metrics(measured, name).get('clean/inference_ms', float('nan')):.3g}"}
+        for name, value in seconds.items()
+    ]
 
 
 def _times(measured: Mapping[str, Measured | None]) -> dict[str, bytes]:
@@ -289,21 +271,17 @@ def _metrics(measured: Mapping[str, Measured | None], name: str) -> Mapping[str,
     return metric.metrics if metric else {}
 
 
-def _measurements_table(everything: Sequence[Measurement]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(
-        [
-            {
-                "model": m.model,
-                "condition": m.label,
-                "knowledge": m.knowledge,
-                "percent [95 %]": m.text,
-                "n": f"{m.n:,}",
-            }
-            for m in everything
-        ]
-    )
+def _shown_measurements(everything: Sequence[Measurement]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": m.model,
+            "condition": m.label,
+            "knowledge": m.knowledge,
+            "percent [95 %]": m.text,
+            "n": f"{m.n:,}",
+        }
+        for m in everything
+    ]
 
 
 def _pictures(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, bytes]:

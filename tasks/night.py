@@ -7,9 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet.evaluation.provenance import code_digest
 from gauntlet.gate import trend
@@ -20,6 +18,7 @@ from tasks import backdoor, gate
 from tasks.context import Context
 from tasks.gate import Evaluated
 from tasks.recorded import recorded
+from tasks.stage import step
 from tasks.store import connection, origin, registry, tracking
 
 if TYPE_CHECKING:
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
 Sides = tuple[tuple[str, Evaluated | None], ...]
 """Candidate and champion, with their roles."""
 FILE, GATE = "night.json", "Candidate against champion"
-SHOWN = ["verdict", "condition", "n", "champion %", "candidate %", "difference [90 %], points"]
-"""Columns of the gate that fit a terminal."""
+SHOWN = ["condition", "n", "champion %", "candidate %", "difference [90 %], points"]
+"""Columns of the gate that fit a terminal, behind the verdict's mark."""
 MARKS = {"FAIL": "[bold red]✗[/bold red]", "INCONCLUSIVE": "[yellow]?[/yellow]"}
 
 
-@task(name="page", cache_policy=NO_CACHE)
+@step("page")
 def page(
     context: Context,
     night: str,
@@ -112,14 +111,13 @@ def _scanned(sides: Sides, reasons: Sequence[str]) -> dict[str, bytes]:
     return {caption: png for caption, png in drawn.items() if png}
 
 
-def _tables(found: dict[str, Any], runs: Mapping[str, str], sides: Sides) -> dict[str, pd.DataFrame]:
-    import pandas as pd
-
-    tables = {GATE: gate.frame(found["conditions"])}
-    scans = [backdoor.row(role, one.backdoor) for role, one in sides if one and one.backdoor]
-    tables["Scan for unknown backdoors"] = pd.DataFrame(scans)
-    tables["Runs of this night"] = pd.DataFrame([{"stage": stage, "run": run_id} for stage, run_id in runs.items()])
-    return {caption: table for caption, table in tables.items() if len(table)}
+def _tables(judged: dict[str, Any], runs: Mapping[str, str], sides: Sides) -> dict[str, pd.DataFrame]:
+    rows = {
+        GATE: gate.shown(judged["conditions"]),
+        "Scan for unknown backdoors": [backdoor.row(role, one.backdoor) for role, one in sides if one and one.backdoor],
+        "Runs of this night": [{"stage": stage, "run": run_id} for stage, run_id in runs.items()],
+    }
+    return document.tables(rows)
 
 
 def _log(run: tracking.Run, content: document.Report, found: dict[str, Any], now: Night) -> None:
@@ -130,7 +128,7 @@ def _log(run: tracking.Run, content: document.Report, found: dict[str, Any], now
     shares = {f"{who}/{_plain(k)}": v for who in ("candidate", "champion") for k, v in getattr(now, who).items()}
     run.metrics(shares)
     if found["conditions"]:
-        run.table("gate.json", gate.frame(found["conditions"]))
+        run.table("gate.json", content.tables[GATE])
     # last: only with its verdict is it a night that later ones look back to
     run.tags({"gauntlet.verdict": found["verdict"], "gauntlet.reasons": "; ".join(found["reasons"])})
 
@@ -138,8 +136,8 @@ def _log(run: tracking.Run, content: document.Report, found: dict[str, Any], now
 def _html(content: document.Report, found: dict[str, Any]) -> str:
     """The page: verdict, reasons and gate at the top, where a reader looks in the morning."""
     below = {caption: table for caption, table in content.tables.items() if caption != GATE}
-    rows = gate.frame(found["conditions"])
-    header = [list(rows.columns), rows.to_numpy().tolist()] if len(rows) else None
+    rows = content.tables.get(GATE)
+    header = None if rows is None else [list(rows.columns), rows.to_numpy().tolist()]
     last = [note for note in content.notes if note not in found["reasons"]]
     shown = replace(content, tables=below, notes=last)
     top = {"verdict": found["verdict"], "reasons": found["reasons"], "gate": header}
@@ -157,13 +155,13 @@ def show(night: str, uri: str) -> None:
     from rich.table import Table
 
     found, console = tracking.records(night), Console(stderr=True)
-    rows = gate.frame(found["conditions"])
-    if len(rows):
+    rows = gate.shown(found["conditions"])
+    if rows:
         grid = Table(box=None, pad_edge=False, caption="percent of n images; differences in points")
         for heading in ("", "condition", "n", "champion", "candidate", "difference [90 %]"):
             grid.add_column(heading, justify="left" if heading in ("", "condition") else "right", no_wrap=True)
-        for row in rows[SHOWN].itertuples(index=False):
-            grid.add_row(MARKS.get(row[0], "[green]✓[/green]"), *map(str, row[1:]))
+        for row in rows:
+            grid.add_row(MARKS.get(row["verdict"], "[green]✓[/green]"), *(row[name] for name in SHOWN))
         console.print(grid)
     console.print(f"[bold]{found['verdict']}[/bold]", highlight=False)
     for line in found["notes"]:

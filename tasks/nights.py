@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.quiet import printable
 from gauntlet.report import document
 from tasks.recorded import recorded
+from tasks.stage import step
 from tasks.store import connection, tracking
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 VERDICTS = {0: ("PASS",), 3: ("INCONCLUSIVE",), 1: ("FAIL", "INVALID")}
 """The verdicts with which a night ends, by its exit status; any other way to end is none."""
@@ -90,7 +86,7 @@ def summary(nights: Sequence[Judged]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts(nights).items())
 
 
-@task(name="nights", cache_policy=NO_CACHE)
+@step("nights")
 def page(run_id: str, nights: Sequence[Judged]) -> None:
     """Write `report.html`, `report.md` and `metrics.json` of the run of a list of nights, and tell Prefect."""
     opened, content = tracking.Run(run_id, ""), _report(nights)
@@ -110,19 +106,21 @@ def _report(nights: Sequence[Judged]) -> document.Report:
     found = [m.model_copy(update={"model": one.name}) for one in nights if one.run_id for m in _candidate(one.run_id)]
     minutes = sum(one.seconds for one in nights) / 60
     facts: dict[str, str | int | float] = {"models": len(nights), "minutes, all together": f"{minutes:.1f}"}
-    return document.Report(f"Nightlies: {summary(nights)}", facts, found, tables={"Nights": _frame(nights)})
+    return document.Report(
+        f"Nightlies: {summary(nights)}", facts, found, tables=document.tables({"Nights": _rows(nights)})
+    )
 
 
 def _candidate(run_id: str) -> list[Any]:
     return [m for m in tracking.records(run_id)["measurements"] if m.model == "candidate"]
 
 
-def _frame(nights: Sequence[Judged]) -> pd.DataFrame:
-    import pandas as pd
-
-    columns = ("model", "verdict", "minutes", "why", "run")
-    rows = [(one.name, one.verdict, one.seconds / 60, "; ".join(one.reasons), one.run_id) for one in nights]
-    return pd.DataFrame(rows, columns=list(columns))
+def _rows(nights: Sequence[Judged]) -> list[dict[str, Any]]:
+    return [
+        {"model": one.name, "verdict": one.verdict, "minutes": one.seconds / 60}
+        | {"why": "; ".join(one.reasons), "run": one.run_id}
+        for one in nights
+    ]
 
 
 def show(run_id: str, uri: str) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.context import Context
+from tasks.stage import step
 from tasks.store import tracking
 
 VARIABLE = "GAUNTLET_WEBHOOK"
@@ -16,7 +14,7 @@ PATIENCE = 10.0
 """Seconds for the other side to answer."""
 
 
-@task(name="notify", cache_policy=NO_CACHE)
+@step("notify")
 def notify(context: Context, night: str, block: str | None = None) -> None:
     """Post a night's verdict as JSON; a message that cannot be sent is told by the tag `gauntlet.notified`, no more.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
 from gauntlet.evaluation.clean import loss_metrics, predict, share
@@ -17,6 +15,7 @@ from gauntlet.training import fit
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import registry, tracking
 from tasks.trained import record
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from gauntlet.models.classifier import WhiteBox
 
 
-@task(name="poison", cache_policy=NO_CACHE)
+@step("poison")
 def poison(
     context: Context,
     training: fit.Training,

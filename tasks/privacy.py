@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from gauntlet import privacy
 from gauntlet.errors import SettingError
 from gauntlet.models.access import suffices
@@ -19,6 +16,7 @@ from gauntlet.report import curves
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import tracking
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from gauntlet.privacy import Theft, TheftResult
 
 
-@task(name="privacy", cache_policy=NO_CACHE)
+@step("privacy")
 def steal(
     context: Context, target: Source, thefts: privacy.Thefts = (), n: int | None = None, role: str = "model"
 ) -> str:

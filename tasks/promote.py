@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from gauntlet.attacks import parse
 from gauntlet.errors import GateError, ModelError
 from gauntlet.evaluation.battery import Battery
@@ -17,12 +14,13 @@ from gauntlet.gate.card import Card
 from gauntlet.poisoning import AnyPoisoning
 from tasks.context import Context
 from tasks.gate import Evaluated
+from tasks.stage import step
 from tasks.store import audit, origin, registry, tracking, versions
 
 FILE = "card.json"
 
 
-@task(name="card", cache_policy=NO_CACHE)
+@step("card")
 def card(
     context: Context,
     night: str,
@@ -139,7 +137,7 @@ def next_fold(champion: str) -> int:
     return Card.model_validate_json(text).next_fold if text else 0
 
 
-@task(name="promote", cache_policy=NO_CACHE)
+@step("promote")
 @audit.decided
 def promote(context: Context, night: str, model: str) -> None:
     """Make a version the champion, through its card alone; `GateError` says why not.

@@ -6,8 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet.evaluation.bank import Bank
 from gauntlet.evaluation.battery import Battery, Job
@@ -16,6 +14,7 @@ from gauntlet.quiet import load_tensorflow
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import tracking
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def deposit(run: tracking.Run, context: Context, dataset: Dataset, results: list
         run.tags({TAG: len(fresh), MAKER: weights})
 
 
-@task(name="replay", cache_policy=NO_CACHE)
+@step("replay")
 def replay(context: Context, target: Source, battery: Battery, runs: Sequence[str], role: str = "model") -> str:
     """Show a model what `runs` left in the bank, at every L∞ and L2 budget of `battery`; returns the run's id."""
     load_tensorflow()

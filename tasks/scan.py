@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from gauntlet.assurance.scan import scanning
 from gauntlet.assurance.scan.findings import Severity
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.stage import step
 from tasks.store import tracking
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = ("severity", "confidence", "rule", "name", "file", "line", "message", "fingerprint", "tool")
 
 
-@task(name="scan", cache_policy=NO_CACHE)
+@step("scan")
 def scan(
     context: Context,
     path: str | None = None,

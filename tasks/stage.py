@@ -1,17 +1,31 @@
-"""A stage whose inputs have not changed is not run again: its finished run is found and taken."""
+"""The stages of a flow as Prefect tasks; a stage whose inputs have not changed is not run again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from gauntlet.evaluation.provenance import code_digest
 from tasks.context import Context
 from tasks.store import origin, tracking
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a Prefect task of this name, without Prefect's cache.
+
+    A step leaves a run in MLflow, which a cached result would not. Whether it must run at all is decided by `reuse`:
+    the key of its run in MLflow holds on every machine, and a killed night resumes by it.
+    """
+    return task(name=name, cache_policy=NO_CACHE)
 
 
 def key_of(context: Context, name: str, *inputs: Any) -> str:

@@ -8,9 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from gauntlet.assurance.stride.evidence import Ran, gather
 from gauntlet.assurance.stride.threat_model import load
 from gauntlet.errors import GateError
@@ -18,12 +15,13 @@ from gauntlet.report import threat_report
 from gauntlet.report.threat_report import Judged
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.stage import step
 from tasks.store import connection, origin, tracking
 
 TAG = "gauntlet.threat_model"
 
 
-@task(name="threat model", cache_policy=NO_CACHE)
+@step("threat model")
 def threat_model(context: Context, path: str, strict: bool = False) -> str:
     """Check the threat model of a file and log what was found; returns the run's id.
 

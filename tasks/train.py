@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from gauntlet.data.dropping import read_suspects
 from gauntlet.quiet import load_tensorflow
 from gauntlet.training import fit
 from tasks.context import Context
 from tasks.progress import shown
+from tasks.stage import step
 from tasks.store import registry, tracking
 from tasks.trained import record
 
 
-@task(name="train", cache_policy=NO_CACHE)
+@step("train")
 def train(context: Context, training: fit.Training, role: str = "baseline", drop: str | None = None) -> str:
     """Train `training.architecture` on clean data, log and register it as `role`; returns the run's id.
 

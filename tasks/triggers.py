@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from gauntlet import limits
 from gauntlet.evaluation.clean import share
@@ -15,10 +13,11 @@ from gauntlet.quiet import load_tensorflow
 from tasks.context import Context
 from tasks.progress import shown
 from tasks.source import Source
+from tasks.stage import step
 from tasks.store import tracking
 
 
-@task(name="triggers", cache_policy=NO_CACHE)
+@step("triggers")
 def triggers(context: Context, target: Source, known: Sequence[AnyPoisoning], role: str = "model") -> str:
     """Success rate of each known trigger on test images of other classes than its target; returns the run's id."""
     import pandas as pd

@@ -19,10 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.errors import SettingError
 from gauntlet.state import PROJECT_ROOT
-from mlflow_server import __main__ as server
-from mlflow_server import auth, guard, serve
+from mlflow_server import auth
 from tests import strangers
 from tests.test_servers import HOST, free_port, running, wait_until
 
@@ -374,101 +372,3 @@ def test_without_tls_the_proxy_only_says_where_to_go(proxy: Proxy) -> None:
     response = connection.getresponse()
     assert (response.status, response.headers["Location"]) == (301, f"https://{NAME}{EXPERIMENTS}")
     connection.close()
-
-
-# Refused before anything starts
-
-
-@pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GAUNTLET_STATE", str(tmp_path / "state"))
-    for variable in auth.PASSWORDS:
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path / "state"
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "ml.example.org"])
-def test_others_are_not_let_in_without_users(host: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert server.main(["--host", host]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"mlflow_server: --host {host}: whoever reaches this address")
-    assert "--auth" in line
-    assert not state.exists()
-    server.require_protected(server.parser().parse_args(["--host", host, "--insecure"]))
-
-
-@pytest.mark.parametrize("main", [server.main, serve.main], ids=["server", "serve"])
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [(None, "is not set"), ("", "is not set"), ("elevenchars", "is shorter than 12"), ("password1234", "used to ship")],
-)
-def test_no_start_without_a_good_password(
-    main: object,
-    value: str | None,
-    told: str,
-    state: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert callable(main)
-    if value is not None:
-        monkeypatch.setenv(auth.ADMIN_PASSWORD, value)
-    assert main(["--auth"]) == 2
-    out, err = capsys.readouterr()
-    assert re.fullmatch(rf"(mlflow_server|serve): {auth.ADMIN_PASSWORD}: .*{told}.*\n", err)
-    assert (out, bool(value) and value in err) == ("", False)
-    assert not state.exists()
-
-
-def test_prefects_string_is_kept_and_the_users_own_is_taken(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = auth.prefect_string()
-    assert first == auth.prefect_string() == (state / "auth" / "prefect").read_text()
-    monkeypatch.setenv(auth.PREFECT, "me:a password of mine")
-    assert auth.prefect_string() == "me:a password of mine"
-    monkeypatch.setenv(auth.PREFECT, "without-a-colon")
-    with pytest.raises(SettingError, match="user:password") as refused:
-        auth.prefect_string()
-    assert "without-a-colon" not in str(refused.value)
-
-
-def words(*flags: str) -> list[str]:
-    return server.arguments(server.parser().parse_args(flags))
-
-
-def value(found: list[str], flag: str) -> str | None:
-    return found[found.index(flag) + 1] if flag in found else None
-
-
-def test_by_default_only_this_machine_and_its_names() -> None:
-    found = words("--port", "5001")
-    assert value(found, "--host") == "127.0.0.1"
-    assert value(found, "--allowed-hosts") == "127.0.0.1:5001,localhost:5001,[::1]:5001"
-    assert value(found, "--cors-allowed-origins") is None
-    assert "--app-name" not in found
-
-
-def test_a_name_of_its_own_is_answered_and_any_other_must_be_given() -> None:
-    found = words("--host", "192.0.2.1", "--auth")
-    assert str(value(found, "--allowed-hosts")).endswith(",192.0.2.1:5000")
-    assert str(value(words("--allowed-hosts", "a.org,b.org"), "--allowed-hosts")).endswith("[::1]:5000,a.org,b.org")
-    assert value(found, "--cors-allowed-origins") == "http://192.0.2.1:5000"
-    assert value(found, "--app-name") == guard.NAME
-    assert "0.0.0.0" not in str(value(words("--host", "0.0.0.0", "--auth"), "--allowed-hosts"))
-
-
-def test_a_changed_password_is_a_changed_password(state: Path) -> None:
-    """In a process of its own: MLflow reads its settings once."""
-    code = (
-        "import os\nfrom mlflow_server import auth\n"
-        "for secret in ('the first password', 'the second password'):\n"
-        "    os.environ |= {auth.ADMIN_PASSWORD: secret, auth.WORKER_PASSWORD: secret[::-1]}\n"
-        "    auth.prepare()\n"
-        "    left = [name for name in auth.PASSWORDS if name in os.environ]\n"
-        "store = auth._store()\n"
-        "users = {user.username: user.is_admin for user in store.list_users()}\n"
-        "known = [store.authenticate_user('admin', f'the {n} password') for n in ('first', 'second')]\n"
-        "print(users, known, left)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == "{'admin': True, 'worker': False} [False, True] []\n", done.stderr
-    assert state.is_dir()

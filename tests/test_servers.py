@@ -1,10 +1,9 @@
-"""The state folder, the store, the tracking server and `make serve`, for real and on free ports."""
+"""The tracking server and `make serve`, for real and on free ports."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -18,12 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.errors import SettingError, TrackingError
-from gauntlet.state import PROJECT_ROOT, artifact_root, ensure_state, state_dir, store_uri
-from mlflow_server import __main__ as server
-from mlflow_server import serve
-from mlflow_server.port import require_free
-from mlflow_server.store import initialise
+from gauntlet.state import PROJECT_ROOT, artifact_root, store_uri
 from tests import strangers
 
 HOST = "127.0.0.1"
@@ -35,12 +29,6 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "my state"
     monkeypatch.setenv("GAUNTLET_STATE", str(folder))
     return folder
-
-
-@pytest.fixture
-def busy() -> Iterator[int]:
-    with socket.create_server((HOST, 0)) as taken:
-        yield taken.getsockname()[1]
 
 
 def free_port() -> int:
@@ -93,159 +81,6 @@ def wait_until(ready: object, log: Path, seconds: float = 60) -> None:
     while not ready():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
-
-
-# The state folder
-
-
-def test_the_default_is_beside_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GAUNTLET_STATE", raising=False)
-    assert state_dir() == PROJECT_ROOT / "state"
-    assert store_uri() == f"sqlite:///{PROJECT_ROOT}/state/mlflow.db"
-
-
-def test_a_relative_folder_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAUNTLET_STATE", "here")
-    assert state_dir() == tmp_path / "here"
-
-
-def test_asking_makes_nothing_and_ensuring_does(state: Path) -> None:
-    assert (store_uri(), artifact_root()) == (f"sqlite:///{state}/mlflow.db", (state / "artifacts").as_uri())
-    assert not state.exists()
-    assert ensure_state() == state
-    assert (state / "artifacts").is_dir()
-    assert [path.name for path in state.iterdir()] == ["artifacts"]
-
-
-def test_a_folder_that_cannot_be_made(state: Path) -> None:
-    state.write_text("a file")
-    with pytest.raises(SettingError, match=r"^GAUNTLET_STATE: cannot write to .*my state: .*GAUNTLET_STATE"):
-        ensure_state()
-
-
-# The store
-
-
-@pytest.mark.slow
-def test_four_processes_initialise_a_fresh_store_at_once(state: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=initialise, args=(store_uri(),)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * 4
-    assert (state / "mlflow.db").stat().st_size > 0
-
-
-def test_the_default_experiment_stays_in_the_state_folder(
-    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import mlflow
-
-    monkeypatch.chdir(tmp_path)
-    initialise(store_uri())
-    (default,) = mlflow.MlflowClient(store_uri()).search_experiments()
-    assert default.artifact_location == f"{artifact_root()}/0"
-    assert list(tmp_path.iterdir()) == [state]
-
-
-def test_a_file_that_is_no_store(state: Path) -> None:
-    state.mkdir()
-    (state / "mlflow.db").write_text("this is no database, but it is long enough to be looked at as one" * 20)
-    with pytest.raises(TrackingError, match=r"mlflow\.db: .*not a database"):
-        initialise(store_uri())
-
-
-def test_other_stores_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    initialise("http://127.0.0.1:1")
-    initialise("postgresql://nobody@127.0.0.1:1/none")
-    assert list(tmp_path.iterdir()) == []
-
-
-# Command lines
-
-
-def test_a_busy_port_is_refused(busy: int) -> None:
-    with pytest.raises(SettingError, match=f"--port {busy}: cannot listen on {HOST}: address already in use"):
-        require_free(HOST, busy)
-
-
-@pytest.mark.parametrize(
-    ("main", "flags"),
-    [(server.main, ["--port"]), (serve.main, ["--mlflow-port"]), (serve.main, ["--prefect-port"])],
-    ids=["server", "serve mlflow", "serve prefect"],
-)
-def test_busy_ports_end_with_one_line_and_status_2(
-    main: object, flags: list[str], busy: int, state: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert callable(main)
-    # The other port must be free wherever this runs, so both are always given.
-    others = {"--mlflow-port": free_port(), "--prefect-port": free_port()} if main is serve.main else {}
-    words = {**others, flags[0]: busy}
-    assert main([str(word) for pair in words.items() for word in pair]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert f"{flags[0]} {busy}" in err
-    assert not state.exists()
-
-
-@pytest.mark.parametrize("main", [server.main, serve.main], ids=["server", "serve"])
-@pytest.mark.parametrize(("words", "status"), [(["--help"], 0), (["--surprise"], 2)])
-def test_help_and_unknown_flags(main: object, words: list[str], status: int) -> None:
-    assert callable(main)
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == status
-
-
-@pytest.mark.parametrize("text", ["0", "65536", "-1", "x", ""])
-def test_ports_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        server.main(["--port", text])
-    assert stopped.value.code == 2
-    assert "port" in capsys.readouterr().err
-
-
-def test_an_unwritable_state_ends_with_status_2(
-    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "environ", os.environ)  # Restored with whatever `serve` puts in.
-    state.write_text("a file")
-    assert server.main(["--port", str(free_port())]) == 2
-    assert capsys.readouterr().err.startswith("mlflow_server: GAUNTLET_STATE: cannot write to")
-
-
-def test_artifacts_go_to_a_folder_unless_they_go_through_the_server(state: Path) -> None:
-    def said(*words: str) -> list[str]:
-        return server.arguments(server.parser().parse_args(words))
-
-    plain, passed = said(), said("--artifacts-destination", "s3://b")
-    assert plain[plain.index("--default-artifact-root") + 1] == artifact_root()
-    assert "--no-serve-artifacts" in plain
-    assert passed[passed.index("--artifacts-destination") + 1] == "s3://b"
-    assert "--default-artifact-root" not in passed
-    assert not state.exists()
-
-
-@pytest.mark.parametrize(
-    ("flag", "value"),
-    [
-        ("--cors-allowed-origins", "https://ml.example.org"),
-        ("--backend-store-uri", "mysql://db/mlflow"),
-        ("--workers", "4"),
-    ],
-)
-def test_flags_reach_mlflow(flag: str, value: str) -> None:
-    words = server.arguments(server.parser().parse_args([flag, value]))
-    assert words[words.index(flag) + 1] == value
-
-
-def test_clients_elsewhere_are_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
-    server.announce(server.parser().parse_args(["--host", "0.0.0.0"]))
-    assert "--artifacts" in capsys.readouterr().err
 
 
 # The servers themselves

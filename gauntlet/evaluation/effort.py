@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.evaluation.outcome import Attacked
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CAPTION = "What each attack contributed"
 """Of the table in reports."""
@@ -71,10 +68,14 @@ def _area(counts: Sequence[int], budgets: NDArray[np.float64]) -> float:
     return float(np.trapezoid(counts, budgets))
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Efforts as plain data, a row each, for a report; numbers to three digits."""
-    import pandas as pd
+NAMES = {"broken": "images broken", "only": "by no other", "seconds": "time (s)", "calls": "calls per image"}
+"""Of fields, the columns in reports."""
 
-    names = {"broken": "images broken", "only": "by no other", "seconds": "time (s)", "calls": "calls per image"}
-    frame = pd.DataFrame(rows).rename(columns=names)
-    return frame.map(lambda value: float(f"{value:.3g}") if isinstance(value, float) else value)
+
+def shown(efforts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Efforts as plain data, as the rows of a report's table; numbers to three digits."""
+    return [{NAMES.get(name, name): _rounded(value) for name, value in effort.items()} for effort in efforts]
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.3g}") if isinstance(value, float) else value

@@ -13,6 +13,7 @@ from gauntlet.assurance.scan.models import scan
 from gauntlet.errors import InputError, ModelError, one_line
 from gauntlet.limits import MAX_TEXT
 from gauntlet.models import kerasfiles, trial
+from gauntlet.models.build import build
 from gauntlet.models.container import Copy, copied, format_of, save_it
 from gauntlet.models.pytorch import library
 
@@ -115,23 +116,6 @@ def _check_library(copy: Copy) -> None:
     extra = NEEDS.get(copy.kind, "")
     if extra and importlib.util.find_spec(extra) is None:
         raise ModelError(f"{extra} is not installed", fix=INSTALL[extra])
-
-
-def build(copy: Copy, *, trust: bool = False) -> Any:
-    """The model of a file that was checked."""
-    if copy.kind in ("keras", "h5"):
-        return kerasfiles.read(copy, trust=trust)
-    if copy.kind == "onnx":
-        from gauntlet.models.onnx.reading import read as read_onnx
-
-        return read_onnx(copy.path)
-    if copy.kind == "tflite":
-        from gauntlet.models.tflite import read as read_tflite
-
-        return read_tflite(copy.path)
-    from gauntlet.models.pytorch.files import read as read_torch
-
-    return read_torch(copy)
 
 
 def _there(path: Path) -> Path:

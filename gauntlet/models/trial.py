@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gauntlet.errors import ModelError
+from gauntlet.models.build import build
 from gauntlet.models.container import Copy, copied, format_of
 from gauntlet.state import PROJECT_ROOT, state_dir
 
@@ -129,8 +130,6 @@ def _try(copy: Copy) -> None:
     """Build the model and ask it about grey images."""
     import keras
     import numpy as np
-
-    from gauntlet.models.files import build
 
     model = build(copy)
     if not isinstance(model, keras.Model):

@@ -46,6 +46,18 @@ class Report:
     notes: Sequence[str] = ()
 
 
+def tables(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, DataFrame]:
+    """The tables of a report by caption; one without rows is left out."""
+    return {caption: frame(lines) for caption, lines in rows.items() if lines}
+
+
+def frame(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
+    """A table from its rows, each a mapping of columns to cells."""
+    from pandas import DataFrame
+
+    return DataFrame(list(rows))
+
+
 def to_json(report: Report) -> dict[str, Any]:
     """The report without its pictures, in pure JSON types; what is not a finite number is null."""
     return {

@@ -1,59 +1,20 @@
-"""People's models: what they expect is found out, and logits come out whatever they gave."""
+"""People's models: what they expect is detected, and logits come out whatever they gave."""
 
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from gauntlet.data.datasets import Dataset
 from gauntlet.errors import ModelError
 from gauntlet.models.adapter import RANGES, Expects, Fit, adapt, find_way
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.models.digest import digest
-from gauntlet.models.files import load_file
 from gauntlet.models.layout import channels_last
-
-Layers = list[keras.Layer]
-
-
-class Bench:
-    """Makes models that know their digits, and adapts them to the first 200 test images."""
-
-    def __init__(self, digits: Dataset, weights: np.ndarray, bias: np.ndarray) -> None:
-        self.x, self.y, self.weights, self.bias = digits.x_test[:200], digits.y_test[:200], weights, bias
-        self.logits = self.x.reshape(200, -1) @ weights + bias
-
-    def network(
-        self,
-        behind: Layers | None = None,
-        activation: str | None = None,
-        pixels: str = "0..1",
-        shape: tuple[int, ...] = (28, 28, 1),
-    ) -> keras.Model:
-        """A linear model on images of `shape` whose pixels are in the given range, with layers behind it."""
-        dense = keras.layers.Dense(10, activation=activation)
-        network = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), dense, *(behind or [])])
-        scale, offset = RANGES[pixels]
-        dense.set_weights([self.weights / scale, self.bias - (self.weights * offset / scale).sum(axis=0)])
-        return network
-
-    def adapt(
-        self, network: keras.Model, input_range: str = "auto", outputs: str = "auto"
-    ) -> tuple[str, str, np.ndarray]:
-        """The range and outputs found, and the logits of the first 200 images."""
-        adapted = adapt(network, self.x, self.y, 10, input_range, outputs)  # type: ignore[arg-type]
-        return adapted.input_range, adapted.outputs, adapted.model(self.x, training=False).numpy()
-
-
-@pytest.fixture(scope="module")
-def bench(digits: Dataset, centroids: tuple[np.ndarray, np.ndarray]) -> Bench:
-    return Bench(digits, *centroids)
+from tests.gauntlet.models.bench import Bench
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -327,87 +288,6 @@ def test_channels_first_convolutions_run_on_any_processor(coloured: Coloured) ->
     gradient = CompiledClassifier(adapted.model).look(coloured.x[:4], coloured.y[:4]).gradient
     assert gradient.any(axis=(1, 2, 3)).all()
     assert channels_last(adapted.model) is adapted.model
-
-
-# --- digests ------------------------------------------------------------------------------------------------
-
-
-def test_a_digest_changes_with_a_single_weight(bench: Bench) -> None:
-    network = bench.network()
-    before = digest(network)
-    assert digest(network) == before
-    values = network.get_weights()
-    values[0][3, 4] = np.nextafter(values[0][3, 4], np.float32(1))
-    network.set_weights(values)
-    assert digest(network) != before
-
-
-def test_a_digest_survives_the_file(bench: Bench, tmp_path: Path) -> None:
-    network = bench.network(activation="softmax")
-    network.save(tmp_path / "m.keras")
-    assert digest(load_file(tmp_path / "m.keras")) == digest(network)
-
-
-def test_a_digest_changes_with_an_activation(bench: Bench) -> None:
-    network = bench.network()
-    before = digest(network)
-    network.layers[-1].activation = keras.activations.relu
-    assert digest(network) != before
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def refused(path: Path, message: str) -> None:
-    with pytest.raises(ModelError) as caught:
-        load_file(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_a_saved_model_is_read_back(suffix: str, bench: Bench, tmp_path: Path) -> None:
-    network, path = bench.network(), tmp_path / f"m.{suffix}"
-    network.save(path)
-    np.testing.assert_array_equal(load_file(path)(bench.x).numpy(), network(bench.x).numpy())
-
-
-def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    refused(tmp_path / "none.keras", "no such model file (give a .keras file")
-    refused(tmp_path, "no such model file")
-
-
-@pytest.mark.parametrize("suffix", ["keras", "h5", "txt"])
-@pytest.mark.parametrize("content", [b"", b"not a model\n" * 50], ids=["empty", "text"])
-def test_a_file_that_is_no_model_is_one_line(suffix: str, content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / f"bad.{suffix}"
-    path.write_bytes(content)
-    refused(path, "not a readable Keras model: ")
-
-
-def test_an_archive_that_holds_no_model_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "bad.keras"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", "{}")
-    refused(path, "not a readable Keras model: ")
-
-
-def test_a_cut_file_is_one_line(bench: Bench, tmp_path: Path) -> None:
-    path = tmp_path / "cut.keras"
-    bench.network().save(path)
-    path.write_bytes(path.read_bytes()[:-500])
-    refused(path, "not a readable Keras model: ")
-
-
-@pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_a_model_that_carries_code_is_refused(suffix: str, tmp_path: Path) -> None:
-    code = keras.layers.Lambda(lambda x: x, output_shape=(28, 28, 1))
-    network = keras.Sequential([keras.Input((28, 28, 1)), code, keras.layers.Flatten(), keras.layers.Dense(10)])
-    network.save(tmp_path / f"code.{suffix}")
-    refused(tmp_path / f"code.{suffix}", "a Lambda layer runs Python code: config: layer ")
-    # who trusts the file can load it: nothing else is wrong with it
-    keras.models.load_model(tmp_path / f"code.{suffix}", compile=False, safe_mode=False)
 
 
 @pytest.mark.parametrize(

