@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gauntlet.errors import ModelError
 from gauntlet.models.outputs import keeps_order
 from gauntlet.models.pytorch.library import place
-from gauntlet.models.pytorch.network import Answers, Network, named, state_of
+from gauntlet.models.pytorch.network import Answers, Network, named, several, state_of
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ def of_program(program: Any) -> Network:
     module = _placed(program).module(check_guards=False)  # guards are code, which would be run
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
-        raise ModelError(f"the model has {len(inputs)} inputs, expected one of images", where="model")
+        raise several(len(inputs))
     for node in module.graph.nodes:
         if _is_training(node):
             fix = "call model.eval() before torch.export.export"

@@ -111,6 +111,12 @@ class Network:
         return sha.hexdigest()
 
 
+def several(inputs: int) -> ModelError:
+    """That a program takes more than images: what its other inputs are is not told by it."""
+    fix = "save a module around it whose forward takes images alone"
+    return ModelError(f"the model has {inputs} inputs, expected one of images", where="model", fix=fix)
+
+
 def named(answer: Any) -> Answers:
     """A tensor, dict, tuple or object with tensors for attributes, by name; a single tensor is called `output`."""
     if isinstance(answer, Mapping):
