@@ -37,6 +37,7 @@ from gauntlet.assurance.audit.secrets import mask
 from gauntlet.data.stated import KNOWN, Stated
 from gauntlet.errors import DataError, GauntletError, InputError, SettingError, one_line
 from gauntlet.limits import MAX_TEXT
+from gauntlet.models.device import Device, choose
 from gauntlet.quiet import hush
 from gauntlet.state import disk_trouble, tracking_uri
 
@@ -64,6 +65,7 @@ class Settings(Stated, Chosen):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=MAX_TEXT)
 
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
+    device: Device = Field("auto", description="auto: a GPU where one is seen; cpu, gpu, or gpu:N")
     tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
 
     @property
@@ -73,12 +75,13 @@ class Settings(Stated, Chosen):
 
     def check(self) -> None:
         """Refuse what cannot be used before a server is started; data that was read is kept for the flow."""
+        note = choose(self.device)
         dataset = self.data()
         if self.trains and not len(dataset.y_train):
             fix = "give training images too; gauntlet attack alone needs none"
             raise DataError("holds test images alone", where=self.dataset, fix=fix)
         remark = "" if self.classes else dataset.remark()  # who states the classes knows that some have no image
-        for line in filter(None, (*dataset.prepared, remark)):
+        for line in filter(None, (note, *dataset.prepared, remark)):
             print(f"note: {line}", file=sys.stderr)
 
     def data(self) -> Dataset:
@@ -138,6 +141,7 @@ def _with_fields(function: Callable[..., Any], config: type[Settings]) -> Callab
     def call(**fields: Any) -> Any:
         made = config(**fields)
         _check_trust(made)
+        choose(made.device)
         return function(made)
 
     fields = config.model_fields

@@ -206,6 +206,9 @@ class ModelSettings(GivenModel):
     normalize: str | None = Field(None, description="imagenet, or means/deviations of the channels: m1,m2,m3/s1,s2,s3")
     bgr: bool = Field(False, description="the model takes blue first")
     output: str | None = Field(None, description="name of the output that holds the scores, where there are several")
+    input: str | None = Field(
+        None, description="name of the images' input, where there are several; OTHER=NUMBER fills another, else with 0"
+    )
     accept_chance: bool = Field(False, description="evaluate a model whose answers do not depend on the labels")
 
 

@@ -181,7 +181,7 @@ def evaluate(
     or one-hot rows. `eps` are budgets in units of the pixel range [0, 1]. `attacks` and `certify` are spelt as on the
     command line (`pgd:max_iter=40`). `n` images are attacked, 1,000 by iterative attacks when not given; with `planted`
     the attacks must also find adversarial images that are planted. What is not `expected` of the model (`input_range`,
-    `outputs`, `layout`, `normalize`, `bgr`, `output`, `accept_chance`) is found on clean images. Raises
+    `outputs`, `layout`, `normalize`, `bgr`, `output`, `input`, `accept_chance`) is found on clean images. Raises
     an `InputError` of one line for what cannot be evaluated.
     """
     load_tensorflow()
@@ -213,7 +213,8 @@ def _evaluated(
     found = probe(loaded.classifier, x, y, clean.predictions, results=results, **asked)
     flags: dict[str, Any] = {"inverted": loaded.outputs.endswith(INVERTED), "accept_chance": loaded.accept_chance}
     evidence = Evaluation(results, loaded.classifier.nb_classes, found, certified=certified, **flags)
-    return Report(loaded, clean, results, certified, doubts(evidence), [*battery.left_out, *notes(evidence)], name)
+    lines = [*battery.left_out, *loaded.notes, *notes(evidence)]
+    return Report(loaded, clean, results, certified, doubts(evidence), lines, name)
 
 
 def _described(x: Images, y: Labels, n_classes: int) -> dict[str, Any]:

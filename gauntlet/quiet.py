@@ -23,6 +23,8 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     # threads of PyTorch's that wait do not keep TensorFlow's from a processor
     "OMP_WAIT_POLICY": "PASSIVE",
+    # TensorFlow leaves the rest of a GPU's memory to PyTorch and to other processes
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

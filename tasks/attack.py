@@ -170,5 +170,5 @@ def _judge(
         bounds=dataset.bounds,
         certified=certified,
     )
-    notes = [*battery.left_out, *notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
+    notes = [*battery.left_out, *loaded.notes, *notes_of(evidence), *([TRUSTED] if loaded.trusted else [])]
     return AttackFindings(role, clean, loaded, results, verdicts.doubts(evidence), notes, certified)

@@ -27,6 +27,8 @@ class Context(Stated):
     seed: int = 0
     fold: int = 0
     """Which of the disjoint subsets of test images attacks are tried on."""
+    device: str = "auto"
+    """What was asked for (`gauntlet.models.device`); it is chosen before a task starts."""
     tracking_uri: str | None = None
     parent: str | None = None
     """The MLflow run that this stage's run is a child of."""
@@ -50,7 +52,7 @@ class Context(Stated):
 
     def params(self) -> dict[str, object]:
         """What to log of it."""
-        return self.model_dump(include={"dataset", "data_dir", *Stated.model_fields, "seed", "fold"})
+        return self.model_dump(include={"dataset", "data_dir", *Stated.model_fields, "seed", "device", "fold"})
 
     def images(self, n: int | None) -> NDArray[np.int64]:
         """Positions of `n` test images, None for all."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from gauntlet.errors import ModelError
 from gauntlet.models.chance import CLEARLY, balanced_accuracy, dependence, informative
+from gauntlet.models.feeds import NOTHING, Feeds, one_input
 from gauntlet.models.layout import channels_last
 from gauntlet.models.outputs import LOGITS, as_graph, kind_of, one_output, run, unsquashed
 from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, plain
@@ -75,6 +76,8 @@ class Adapted:
     """The input range that fits clearly better than the one stated."""
     temperature: float = 1.0
     """What the logits are to be divided by, so that no attack depends on their scale (`scale.divided`)."""
+    fed: str = ""
+    """What inputs beside the images' are filled with: `mask = 0`."""
 
 
 def adapt(
@@ -87,6 +90,7 @@ def adapt(
     layout: Layout = "auto",
     channels: Channels = AS_THEY_ARE,
     output: str | None = None,
+    inputs: Feeds = NOTHING,
     *,
     doubt: bool = True,
     accept_chance: bool = False,
@@ -95,10 +99,12 @@ def adapt(
 
     The input range is found by `find_way`. A model whose answers do not depend on the labels at any range is refused,
     unless `accept_chance`. A stated range is used; without `doubt` nobody looks whether another fits better. Of several
-    outputs `output` names the one of the scores.
+    outputs `output` names the one of the scores; of several `inputs` one takes the images.
     """
     channels.fit(x.shape[-1])
-    model = one_output(channels_last(as_graph(model, x.shape[1:])), n_classes, output)
+    model = one_output(as_graph(model, x.shape[1:]), n_classes, output)
+    model, fed = one_input(model, lambda shape: any(_layouts(tuple(shape), x.shape[1:], layout)), inputs)
+    model = channels_last(model)
     layouts = _check_shapes(model, x, outputs, layout)
     near, away = _given(model, x[:256], layouts[0]), _given(model, far(x[:64]), layouts[0])
     check_finite(run(model, near))
@@ -123,7 +129,7 @@ def adapt(
     # What is squashed all the same is judged as it is: a probe tells it by its bounds.
     free = kind_of([run(logits, near), run(logits, away)]) == LOGITS
     divisor = temperature(wrapped.predict(x[:256], batch_size=256, verbose=0)) if free else 1.0
-    return Adapted(wrapped, found.input_range, how, found.layout, better, divisor)
+    return Adapted(wrapped, found.input_range, how, found.layout, better, divisor, fed)
 
 
 # --- what fits ----------------------------------------------------------------------------------------------
@@ -242,8 +248,6 @@ def _check_shapes(model: keras.Model, x: Images, outputs: Outputs, layout: Layou
     if outputs == "labels":
         fix = "logits or probabilities; to hide them, give module:function instead"
         raise ModelError("a Keras model is attacked through its scores, not its labels", where="outputs", fix=fix)
-    if len(model.inputs) != 1:
-        raise ModelError(f"the model has {len(model.inputs)} inputs, expected one of images", where="model")
     expected, got = tuple(model.input_shape[1:]), x.shape[1:]
     layouts = list(_layouts(expected, got, layout))
     if not layouts:

@@ -34,9 +34,10 @@ def _shape(copy: Copy) -> Sequence[Any]:
     if copy.kind == "onnx":
         import onnx
 
-        from gauntlet.models.onnx.convert import dims_of, image_input
+        from gauntlet.models.onnx.convert import dims_of, inputs_of
 
-        return dims_of(image_input(onnx.load(str(copy.path), load_external_data=False)))[1:]
+        shapes = [dims_of(one)[1:] for one in inputs_of(onnx.load(str(copy.path), load_external_data=False))]
+        return next(filter(_sides, shapes), ())
     return ()
 
 

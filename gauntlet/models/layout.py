@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ def channels_last(model: keras.Model) -> keras.Model:
     if not any(_is_first(layer) for layer in model._flatten_layers()):
         return model
     images = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
-    return keras.Model(images, _applied(model, images))
+    return keras.Model(images, applied(model, images, _operation))
 
 
-def _applied(model: keras.Model, images: Any) -> Any:
-    """The model's graph run again on a symbol."""
+def applied(model: keras.Model, inputs: Any, operation: Callable[[Any], Any] = lambda each: each) -> Any:
+    """The model's graph run again on symbols, each operation of it as what `operation` makes of it."""
     graph = getattr(model, "_functional", None) or model
-    return graph._run_through_graph(images, operation_fn=_operation)
+    return graph._run_through_graph(inputs, operation_fn=operation)
 
 
 def _operation(operation: Any) -> Any:
@@ -35,7 +36,7 @@ def _operation(operation: Any) -> Any:
     import keras
 
     if isinstance(operation, keras.Model):
-        return lambda images, **_: _applied(operation, images)
+        return lambda images, **_: applied(operation, images, _operation)
     return _turned(operation) if _is_first(operation) else operation
 
 

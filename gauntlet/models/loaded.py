@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from gauntlet.errors import SettingError
+from gauntlet.errors import ModelError, SettingError
 from gauntlet.models.adapter import InputRange, Layout, Outputs, adapt
+from gauntlet.models.feeds import feeds
 from gauntlet.models.pixels import Channels, channels
 from gauntlet.models.pytorch.network import Network, of_module
 from gauntlet.models.scale import divided
@@ -40,6 +41,13 @@ class Loaded:
     """Whether a model at chance level is meant to be evaluated."""
     temperature: float = 1.0
     """What the logits of a white box are divided by."""
+    fed: str = ""
+    """What inputs beside the images' are filled with: `mask = 0`."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the numbers should know of how the model is asked."""
+        return (f"other inputs of the model were filled: {self.fed}",) if self.fed else ()
 
     @property
     def white_box(self) -> WhiteBox:
@@ -78,6 +86,8 @@ class Expected(BaseModel):
     """Whether the model takes blue first."""
     output: str | None = None
     """The name of the output that holds the scores, of several."""
+    input: str | None = None
+    """The input that takes the images, of several, and what others are filled with (`feeds.feeds`)."""
     accept_chance: bool = False
     """Whether a model whose answers do not depend on the labels is evaluated all the same."""
 
@@ -97,6 +107,9 @@ class Expected(BaseModel):
         """
         import keras
 
+        if self.input is not None and not isinstance(model, keras.Model):
+            what, fix = "this model takes images alone", "only of Keras and ONNX models inputs are named"
+            raise ModelError(what, where="input", fix=fix)
         if isinstance(model, Network):
             return self._torch(model, x, y, n_classes, bounds)
         if isinstance(model, keras.Model):
@@ -109,10 +122,12 @@ class Expected(BaseModel):
         from gauntlet.models.classifier import CompiledClassifier
 
         expects: tuple[Any, ...] = ("0..1", "logits") if ours else (*self._expects, self._channels, self.output)
-        adapted = adapt(model, x, y, n_classes, *expects, doubt=not ours, accept_chance=self.accept_chance or ours)
+        more: dict[str, Any] = {"inputs": feeds(self.input), "accept_chance": self.accept_chance or ours}
+        adapted = adapt(model, x, y, n_classes, *expects, doubt=not ours, **more)
         classifier = CompiledClassifier(divided(adapted.model, adapted.temperature), bounds)
         facts = adapted.input_range, adapted.outputs, adapted.layout, adapted.better_range
-        return Loaded(classifier, *facts, accept_chance=self.accept_chance, temperature=adapted.temperature)
+        found: dict[str, Any] = {"temperature": adapted.temperature, "fed": adapted.fed}
+        return Loaded(classifier, *facts, accept_chance=self.accept_chance, **found)
 
     def _torch(self, network: Network, x: Images, y: Labels, n_classes: int, bounds: tuple[float, float]) -> Loaded:
         from gauntlet.models.pytorch.adapter import adapt_network

@@ -99,7 +99,7 @@ def one_output(model: keras.Model, n_classes: int, output: str | None = None) ->
     same = (
         len(model.outputs) == 1 and scores is model.outputs[0] and not isinstance(getattr(model, "output", None), dict)
     )
-    return model if same else keras.Model(model.inputs[0], scores)
+    return model if same else keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], scores)
 
 
 def _named(model: keras.Model) -> dict[str, Any]:

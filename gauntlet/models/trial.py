@@ -24,6 +24,7 @@ from pathlib import Path
 from gauntlet.errors import ModelError
 from gauntlet.models.build import build
 from gauntlet.models.container import Copy, copied, format_of
+from gauntlet.models.device import NONE, VISIBLE
 from gauntlet.state import PROJECT_ROOT, state_dir
 
 SECONDS = 60
@@ -61,7 +62,7 @@ def passed(file: Path, sha256: str) -> None:
 
 def _started(file: Path, sha256: str) -> subprocess.Popen[str]:
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", VISIBLE: NONE, "KERAS_BACKEND": "tensorflow"}
     command = [sys.executable, "-m", "gauntlet.models.trial", str(file), sha256]
     return subprocess.Popen(  # nosec B603
         command,

@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from gauntlet.assurance.audit.secrets import mask, masked
 from gauntlet.errors import TrackingError
 from gauntlet.measurement import Measurement
+from gauntlet.models.device import used
 from tasks.store import audit, connection, origin
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ def run(
                 opened.dataset(dataset, "evaluation" if stage == "attack" else "training")
             with audit.audited(opened.id):
                 yield opened
+                if device := used():
+                    opened.tags({"gauntlet.device": device})
         except BaseException as error:
             opened.tags({"gauntlet.error": f"{type(error).__name__}: {error}"})
             raise

@@ -46,6 +46,15 @@ def test_a_run_of_a_living_process_is_left_alone(own_store: str) -> None:
     assert tracking.read(run.id).info.status == "FINISHED"
 
 
+def test_a_run_says_what_was_asked_for_and_what_computed(own_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "used", lambda: "TensorFlow: NVIDIA A100")
+    context = Context(dataset="digits", device="gpu:1", tracking_uri=own_store)
+    with tracking.run("train", context, None, name="placed", params=context.params()) as run:
+        pass
+    ended = tracking.read(run.id).data
+    assert (ended.params["device"], ended.tags["gauntlet.device"]) == ("gpu:1", "TensorFlow: NVIDIA A100")
+
+
 @pytest.mark.parametrize("error", [ValueError("broke"), KeyboardInterrupt()])
 def test_an_error_ends_the_run_failed_and_is_named(error: BaseException, own_store: str) -> None:
     opened = []

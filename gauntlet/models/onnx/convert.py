@@ -6,6 +6,7 @@ The size of the batch counts as 1 while shapes are computed: what is computed fr
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class Converted:
     """A model, and every value on the way to its outputs."""
 
     model: keras.Model
-    images: Any
+    inputs: dict[str, Value]
     values: dict[str, Value]
     made_by: dict[str, str]
     """The operator behind each value."""
@@ -57,8 +58,8 @@ def convert(proto: Any) -> Converted:
     if weights > MAX_WEIGHTS:
         raise ModelError(f"declares {weights:,} weights, at most {MAX_WEIGHTS:,} allowed")
     known: dict[str, Any_] = {tensor.name: _constant(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
-    given = image_input(proto)
-    images, known[given.name] = _input(given)
+    inputs = _inputs(inputs_of(proto))
+    known |= inputs
     made_by: dict[str, str] = {}
     for node in graph.node:
         for name, value in zip(node.output, _run(node, known, proto), strict=False):
@@ -66,7 +67,7 @@ def convert(proto: Any) -> Converted:
             made_by[name] = node.op_type
     outputs = {out.name: _of_images(known, out.name) for out in graph.output}
     values = {name: value for name, value in known.items() if isinstance(value, Value)}
-    return Converted(model_of(images, outputs), images, values, made_by)
+    return Converted(model_of([value.tensor for value in inputs.values()], outputs), inputs, values, made_by)
 
 
 def _of_images(known: dict[str, Any_], name: str) -> Value:
@@ -83,13 +84,13 @@ def _constant(array: np.ndarray) -> np.ndarray:
 # --- the input ------------------------------------------------------------------------------------------------
 
 
-def image_input(proto: Any) -> Any:
-    """The one input that is no weight; `ModelError` when there are several."""
+def inputs_of(proto: Any) -> list[Any]:
+    """The inputs that are no weights; `ModelError` where there is none."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [one for one in proto.graph.input if one.name not in weights]
-    if len(inputs) != 1:
-        raise ModelError(f"the model has {len(inputs)} inputs, expected one of images", where="model")
-    return inputs[0]
+    if not inputs:
+        raise ModelError("the model has no input, expected one of images", where="model")
+    return inputs
 
 
 def dims_of(given: Any) -> list[int]:
@@ -97,7 +98,13 @@ def dims_of(given: Any) -> list[int]:
     return [int(dim.dim_value) if dim.HasField("dim_value") else 0 for dim in given.type.tensor_type.shape.dim]
 
 
-def _input(given: Any) -> tuple[Any, Value]:
+def _inputs(declared: list[Any]) -> dict[str, Value]:
+    """Keras' inputs by name; several are called as ONNX calls them, as far as Keras lets them."""
+    several = len(declared) > 1
+    return {one.name: _input(one, re.sub(r"\W", "_", one.name) if several else None) for one in declared}
+
+
+def _input(given: Any, name: str | None) -> Value:
     """Keras' input: of maps channels last, whichever way ONNX has them."""
     import keras
 
@@ -106,8 +113,7 @@ def _input(given: Any) -> tuple[Any, Value]:
         raise UnknownOperatorError(f"an input of shape {dims}, with axes of any length or no batch,")
     first = len(dims) == 4 and not (dims[3] in COLOURS and dims[1] not in COLOURS)
     form: Form = "turned" if first else "plain"
-    images = keras.Input((dims[2], dims[3], dims[1]) if first else tuple(dims[1:]))
-    return images, Value(images, form)
+    return Value(keras.Input((dims[2], dims[3], dims[1]) if first else tuple(dims[1:]), name=name), form)
 
 
 # --- nodes ----------------------------------------------------------------------------------------------------

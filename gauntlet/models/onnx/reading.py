@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gauntlet.errors import ModelError
-from gauntlet.models.onnx.convert import Converted, convert, dims_of, image_input
+from gauntlet.models.onnx.convert import Converted, convert, dims_of, inputs_of
 from gauntlet.models.onnx.values import UnknownOperatorError, plain
 from gauntlet.threat import Images
 
@@ -33,6 +33,8 @@ def read(path: Path) -> keras.Model | Runtime:
     try:
         converted = convert(proto)
     except UnknownOperatorError as error:
+        if len(runtime.dims) > 1:
+            raise ModelError(f"of {len(runtime.dims)} inputs, and {error} has no counterpart in Keras") from error
         print(f"note: {error} has no counterpart in Keras: the model is asked through ONNX Runtime, without gradients",
               file=sys.stderr)  # fmt: skip
         return runtime
@@ -45,9 +47,9 @@ class Runtime:
     """A model that ONNX Runtime runs, as a function of images: outputs by name."""
 
     session: Any
-    dims: tuple[int, ...]
-    """Of the input, as declared; 0 for any length."""
-    dtype: Any
+    dims: dict[str, tuple[int, ...]]
+    """Of each input, as declared; 0 for any length."""
+    dtypes: dict[str, Any]
 
     @classmethod
     def of(cls, proto: Any) -> Runtime:
@@ -63,27 +65,34 @@ class Runtime:
         except Exception as error:  # its errors have no common kind
             raise ModelError(f"ONNX Runtime cannot run it: {str(error).splitlines()[0][:200]}") from error
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
-        return cls(session, tuple(dims_of(image_input(proto))), kind.get(session.get_inputs()[0].type, np.float32))
+        dtypes = {one.name: kind.get(one.type, np.float32) for one in session.get_inputs()}
+        return cls(session, {one.name: tuple(dims_of(one)) for one in inputs_of(proto)}, dtypes)
 
     def __call__(self, x: Images) -> dict[str, Any]:
         """All outputs for images (n, ...): of the declared shape, or of as many numbers in a row."""
-        wanted = self.dims[1:]
+        ((name, dims),) = self.dims.items()
+        wanted = dims[1:]
         if len(wanted) != x.ndim - 1 and math.prod(wanted) == math.prod(x.shape[1:]) and x.ndim == 2:
             x = x.reshape(len(x), *wanted)
-        size = self.dims[0] or len(x)
-        filled = np.concatenate([x, np.repeat(x[:1], -len(x) % size, axis=0)]) if len(x) % size else x
-        parts = [self._run(filled[start : start + size]) for start in range(0, len(filled), size)]
-        return {name: np.concatenate([part[name] for part in parts])[: len(x)] for name in parts[0]}
+        return self.answers({name: x})
 
-    def _run(self, x: Images) -> dict[str, Any]:
-        name = self.session.get_inputs()[0].name
+    def answers(self, given: dict[str, Images]) -> dict[str, Any]:
+        """All outputs for a batch of each input, of its declared shape."""
+        n = len(next(iter(given.values())))
+        size = next(iter(self.dims.values()))[0] or n
+        filled = {name: np.concatenate([x, np.repeat(x[:1], -n % size, axis=0)]) for name, x in given.items()}
+        parts = [self._run({name: x[at : at + size] for name, x in filled.items()}) for at in range(0, n, size)]
+        return {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
+
+    def _run(self, given: dict[str, Images]) -> dict[str, Any]:
         names = [one.name for one in self.session.get_outputs()]
-        answers = self.session.run(names, {name: x.astype(self.dtype)})
+        answers = self.session.run(names, {name: x.astype(self.dtypes[name]) for name, x in given.items()})
         return dict(zip(names, answers, strict=True))
 
     def ask(self, n: int) -> None:
         """Run it once on `n` grey images."""
-        self(np.full((n, *(size or 32 for size in self.dims[1:])), 0.5, np.float32))
+        shapes = {name: (n, *(size or 32 for size in dims[1:])) for name, dims in self.dims.items()}
+        self.answers({name: np.full(shape, 0.5, np.float32) for name, shape in shapes.items()})
 
 
 # --- does it agree? -------------------------------------------------------------------------------------------
@@ -92,7 +101,7 @@ class Runtime:
 def check(converted: Converted, proto: Any, runtime: Runtime) -> None:
     """`ModelError` that names the first operator where Keras and ONNX Runtime differ, if any does."""
     images = _images(runtime.dims)
-    expected = runtime(images)
+    expected = runtime.answers(images)
     names = [out.name for out in proto.graph.output]
     if _differing(_ours(converted, names, images), expected):
         raise ModelError(
@@ -100,19 +109,20 @@ def check(converted: Converted, proto: Any, runtime: Runtime) -> None:
         )
 
 
-def _images(dims: tuple[int, ...]) -> Images:
-    """Pixels in [0, 1], as the model declares them."""
-    return np.random.default_rng(0).uniform(size=(CHECKED, *dims[1:])).astype(np.float32)
+def _images(inputs: dict[str, tuple[int, ...]]) -> dict[str, Images]:
+    """Pixels in [0, 1] for each input, as the model declares them."""
+    rng = np.random.default_rng(0)
+    return {name: rng.uniform(size=(CHECKED, *dims[1:])).astype(np.float32) for name, dims in inputs.items()}
 
 
-def _ours(converted: Converted, names: list[str], images: Images) -> dict[str, Any]:
+def _ours(converted: Converted, names: list[str], images: dict[str, Images]) -> dict[str, Any]:
     """Values of the graph, in ONNX's order."""
     import keras
 
     tensors = {name: plain(converted.values[name]).tensor for name in names}
-    form = next(value.form for value in converted.values.values() if value.tensor is converted.images)
-    given = images.transpose(0, 2, 3, 1) if form == "turned" else images
-    answers = keras.Model(converted.images, tensors)(given, training=False)
+    inputs = [(value, images[name]) for name, value in converted.inputs.items()]
+    given = [x.transpose(0, 2, 3, 1) if value.form == "turned" else x for value, x in inputs]
+    answers = keras.Model([value.tensor for value, _ in inputs], tensors)(given, training=False)
     return {name: np.asarray(answers[name]) for name in tensors}
 
 
@@ -126,7 +136,7 @@ def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return differing
 
 
-def _first(converted: Converted, proto: Any, images: Images) -> str:
+def _first(converted: Converted, proto: Any, images: dict[str, Images]) -> str:
     """The first operator whose value differs."""
     import onnx
 
@@ -135,5 +145,5 @@ def _first(converted: Converted, proto: Any, images: Images) -> str:
     names = [name for node in proto.graph.node for name in node.output if name in converted.values]
     del whole.graph.output[:]
     whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    theirs, ours = Runtime.of(whole)(images), _ours(converted, names, images)
+    theirs, ours = Runtime.of(whole).answers(images), _ours(converted, names, images)
     return next((converted.made_by[name] for name in names if _differing(ours, {name: theirs[name]})), "its outputs")

@@ -135,9 +135,11 @@ def dense(value: Value, kernel: np.ndarray, bias: np.ndarray | None = None) -> V
     return made(tensor, form, affine=(value, kernel) if bias is None else None)
 
 
-def model_of(images: Any, outputs: dict[str, Value]) -> keras.Model:
+def model_of(inputs: list[Any], outputs: dict[str, Value]) -> keras.Model:
     """The functional model, its outputs in ONNX's order; several have their names."""
     import keras
 
     tensors = {name: plain(value).tensor for name, value in outputs.items()}
-    return keras.Model(images, tensors if len(tensors) > 1 else next(iter(tensors.values())))
+    return keras.Model(
+        inputs if len(inputs) > 1 else inputs[0], tensors if len(tensors) > 1 else next(iter(tensors.values()))
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from gauntlet.errors import ModelError
 from gauntlet.models.adapter import INVERTED, Expects, InputRange, Layout, Outputs, far
@@ -13,9 +12,13 @@ from gauntlet.models.outputs import CHANGED, LOGITS, PROBABILITIES, SIGMOID, STE
 from gauntlet.models.pixels import AS_THEY_ARE, Channels
 from gauntlet.models.pytorch.classifier import Logits, TorchClassifier, predicted
 from gauntlet.models.pytorch.graph import exported
+from gauntlet.models.pytorch.library import array, tensor
 from gauntlet.models.pytorch.network import Network
 from gauntlet.models.scale import temperature
 from gauntlet.threat import Images, Labels
+
+if TYPE_CHECKING:
+    import torch
 
 NEAR, FAR = 256, 64
 """Clean images, and images moved far away, on which outputs are looked at."""
@@ -73,25 +76,23 @@ def adapt_network(
 
 def _plain(network: Network, way: Expects, x: Images, n_classes: int, output: str | None) -> Logits:
     """The network behind what brings images into its form; its scores are as they come."""
-    import torch
-
     unnamed = Logits(network, "", way)
-    given = unnamed.given(torch.from_numpy(np.array(x))).numpy()
-    return replace(unnamed, output=network.choose(given, n_classes, output))
+    return replace(unnamed, output=network.choose(array(_given(unnamed, x)), n_classes, output))
+
+
+def _given(logits: Logits, x: Images) -> torch.Tensor:
+    """Images as the network takes them, where it is."""
+    return logits.given(tensor(x, logits.network.device))
 
 
 def _scores(logits: Logits, x: Images) -> Images:
     """The network's own scores, one for two classes as one."""
-    import torch
-
-    return logits.network.arrays(logits.output, logits.given(torch.from_numpy(np.array(x))).numpy())
+    return logits.network.arrays(logits.output, array(_given(logits, x)))
 
 
 def _as_graph(logits: Logits, x: Images) -> Logits:
     """On the graph of the module, where it can be exported."""
-    import torch
-
-    graph = exported(logits.network, logits.given(torch.from_numpy(np.array(x))), logits.output)
+    graph = exported(logits.network, _given(logits, x), logits.output)
     return replace(logits, network=graph) if graph else logits
 
 

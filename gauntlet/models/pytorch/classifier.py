@@ -18,6 +18,7 @@ from gauntlet.models.adapter import Expects
 from gauntlet.models.classifier import WhiteBox
 from gauntlet.models.losses import LOSSES, Loss
 from gauntlet.models.outputs import EDGE, PROBABILITIES, SIGMOID, TANH
+from gauntlet.models.pytorch.library import array, tensor
 from gauntlet.models.pytorch.network import Network
 from gauntlet.threat import Images
 
@@ -46,9 +47,7 @@ class Logits:
 
     def given(self, x: torch.Tensor) -> torch.Tensor:
         """Images (n, h, w, c) in [0, 1] as the network takes them."""
-        import torch
-
-        scale, offset = (torch.from_numpy(part) for part in self.way.channels.scaling(self.way.input_range))
+        scale, offset = (tensor(part, x.device) for part in self.way.channels.scaling(self.way.input_range))
         x = (x.flip(-1) if self.way.channels.bgr else x) * scale + offset
         x = x.permute(0, 3, 1, 2) if self.way.layout == "chw" else x
         return x.flatten(1) if self.way.layout == "flat" else x.contiguous()
@@ -70,7 +69,7 @@ def _inverted(scores: torch.Tensor, kind: str) -> torch.Tensor:
 
 
 class TorchClassifier(WhiteBox):
-    """A PyTorch network of logits; it runs eagerly, on the processor."""
+    """A PyTorch network of logits; it runs eagerly, where its weights are."""
 
     def __init__(
         self, logits: Logits, input_shape: tuple[int, ...], nb_classes: int, bounds: tuple[float, float] = (0.0, 1.0)
@@ -111,8 +110,7 @@ def predicted(logits: Logits, x: Images) -> Images:
     import torch
 
     with torch.no_grad():
-        scores: Images = logits(torch.from_numpy(np.array(x, np.float32))).numpy()
-    return scores
+        return array(logits(tensor(x, logits.network.device)))
 
 
 class _Answer:
@@ -121,10 +119,10 @@ class _Answer:
     def __init__(self, logits: Logits, x: Images) -> None:
         import torch
 
-        self._images = torch.from_numpy(np.array(x, np.float32)).requires_grad_()
+        self._images = tensor(x, logits.network.device).requires_grad_()
         with torch.enable_grad():
             self._scores = logits(self._images)
-        self.scores = tf.constant(self._scores.detach().numpy())
+        self.scores = tf.constant(array(self._scores))
 
     def pulled(self, towards: Images) -> Images:
         """The gradient (n, h, w, c) of the logits weighted by `towards` (n, k); zeros where nothing connects them."""
@@ -132,10 +130,9 @@ class _Answer:
 
         gradient = None
         if self._scores.requires_grad:
-            given = torch.from_numpy(np.array(towards, np.float32))
+            given = tensor(towards, self._scores.device)
             (gradient,) = torch.autograd.grad(self._scores, self._images, given, retain_graph=True, allow_unused=True)
-        pulled: Images = np.zeros(self._images.shape, np.float32) if gradient is None else gradient.numpy()
-        return pulled
+        return np.zeros(self._images.shape, np.float32) if gradient is None else array(gradient)
 
 
 class _Differentiable:

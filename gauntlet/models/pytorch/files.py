@@ -9,7 +9,7 @@ from typing import Any
 
 from gauntlet.errors import ModelError
 from gauntlet.models.container import Copy
-from gauntlet.models.pytorch.library import import_torch
+from gauntlet.models.pytorch.library import import_torch, place
 from gauntlet.models.pytorch.network import Network, of_module
 
 NESTED = ("state_dict", "model_state_dict", "model", "net")
@@ -29,7 +29,7 @@ def read(copy: Copy) -> Network:
             return of_program(torch.export.load(copy.path))
         from gauntlet.models.pytorch.script import of_script
 
-        return of_script(torch.jit.load(copy.path, map_location="cpu"))
+        return of_script(torch.jit.load(copy.path, map_location=place()))
 
 
 def read_weights(copy: Copy) -> dict[str, Any]:

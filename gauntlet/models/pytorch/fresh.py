@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gauntlet.models.pytorch.classifier import TorchClassifier, predicted
+from gauntlet.models.pytorch.library import array, tensor
 from gauntlet.models.scale import temperature
 from gauntlet.threat import Images, Labels
 
@@ -28,15 +29,15 @@ class Fresh:
 
     def weights(self) -> list[np.ndarray]:
         """As arrays, in an order that is the network's."""
-        return [one.detach().numpy() for one in self._state.values()]
+        return [array(one) for one in self._state.values()]
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Those that `weights` gave."""
         import torch
 
         with torch.no_grad():
-            for one, array in zip(self._state.values(), weights, strict=True):
-                one.copy_(torch.from_numpy(array))
+            for one, values in zip(self._state.values(), weights, strict=True):
+                one.copy_(tensor(values, one.device))
 
     def fit(self, x: Images, y: Labels, epochs: int, batch: int, rate: float, begin: Callable[[int], None]) -> None:
         """Adam on the cross-entropy of images (n, h, w, c) in [0, 1]; `begin` is called with each epoch's number."""
@@ -48,8 +49,8 @@ class Fresh:
             begin(epoch)
             for rows in np.array_split(order.permutation(len(x)), max(1, len(x) // batch)):
                 optimizer.zero_grad()
-                logits = self._logits(torch.from_numpy(x[rows]))
-                torch.nn.functional.cross_entropy(logits, torch.from_numpy(y[rows])).backward()
+                images, classes = (tensor(part[rows], self._logits.network.device) for part in (x, y))
+                torch.nn.functional.cross_entropy(self._logits(images), classes).backward()
                 optimizer.step()
         for one in learned:
             one.requires_grad_(False)
@@ -70,6 +71,6 @@ def draw(state: Mapping[str, torch.Tensor], seed: int) -> None:
         for name, one in state.items():
             if one.ndim > 1:
                 bound = (len(one) / one.numel()) ** 0.5
-                one.uniform_(-bound, bound, generator=generator)
+                one.copy_(torch.empty(one.shape).uniform_(-bound, bound, generator=generator))  # alike on any device
             else:
                 one.fill_(1.0 if name.endswith(("weight", "var")) else 0.0)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gauntlet.errors import ModelError
 from gauntlet.models.outputs import keeps_order
-from gauntlet.models.pytorch.network import Answers, Network, named, state_of
+from gauntlet.models.pytorch.library import place
+from gauntlet.models.pytorch.network import Answers, Network, named, several, state_of
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +21,10 @@ RANDOM = ("bernoulli", "rand", "normal", "dropout_", "native_dropout", "multinom
 
 def of_program(program: Any) -> Network:
     """A program of `torch.export`; `ModelError` for one that takes several inputs, or was exported while training."""
-    module = program.module(check_guards=False)  # they are code, which would be run
+    module = _placed(program).module(check_guards=False)  # guards are code, which would be run
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
-        raise ModelError(f"the model has {len(inputs)} inputs, expected one of images", where="model")
+        raise several(len(inputs))
     for node in module.graph.nodes:
         if _is_training(node):
             fix = "call model.eval() before torch.export.export"
@@ -92,6 +93,13 @@ def _any_batch(module: Any, batch: int | None) -> Callable[[torch.Tensor], tuple
         return tuple(torch.cat(column)[: len(x)] for column in zip(*parts, strict=True))
 
     return run
+
+
+def _placed(program: Any) -> Any:
+    """Moved to where networks are put, with the tensors that it makes itself."""
+    from torch.export.passes import move_to_device_pass
+
+    return program if place().type == "cpu" else move_to_device_pass(program, place())
 
 
 # --- a program's parts ----------------------------------------------------------------------------------------

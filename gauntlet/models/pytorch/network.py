@@ -13,6 +13,7 @@ import numpy as np
 
 from gauntlet.errors import ModelError
 from gauntlet.models.outputs import chosen
+from gauntlet.models.pytorch.library import array, place, tensor
 from gauntlet.threat import Images
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ class Network:
     """The module, where it may still be exported to a graph."""
     shape: tuple[int, ...] | None = None
     """Of an image, where the model says it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and so where images must go; the processor where it has none."""
+        import torch
+
+        return next((one.device for one in self.state.values()), torch.device("cpu"))
 
     def copied(self) -> Network:
         """The same with weights of its own; `ModelError` for TorchScript, whose weights are part of the program."""
@@ -74,15 +82,14 @@ class Network:
         import torch
 
         with torch.no_grad():
-            scores: Images = self.scores(torch.from_numpy(np.ascontiguousarray(x)), output).numpy()
-        return scores
+            return array(self.scores(tensor(x, self.device), output))
 
     def choose(self, x: Images, n_classes: int, output: str | None) -> str:
         """The name of the output that holds the scores; `ModelError` where none does, or several could."""
         import torch
 
         with torch.no_grad():
-            return chosen(self.sizes(torch.from_numpy(np.ascontiguousarray(x))), n_classes, output)
+            return chosen(self.sizes(tensor(x, self.device)), n_classes, output)
 
     def ask(self, n: int) -> None:
         """Run it once on `n` grey images, if it says of what shape; what it answers is not looked at."""
@@ -90,18 +97,24 @@ class Network:
 
         if self.shape is not None:
             with torch.no_grad():
-                self.answers(torch.full((n, *self.shape), 0.5, dtype=self.dtype))
+                self.answers(torch.full((n, *self.shape), 0.5, dtype=self.dtype, device=self.device))
 
     def digest(self) -> str:
         """SHA-256 (hex) over the graph or code, and over every weight's name, type, shape and bytes."""
         import torch
 
         sha = hashlib.sha256(self.text.encode())
-        for name, tensor in self.state.items():
-            sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            numbers = tensor.detach().cpu().contiguous().flatten()
+        for name, one in self.state.items():
+            sha.update(f"{name} {one.dtype} {tuple(one.shape)}".encode())
+            numbers = one.detach().cpu().contiguous().flatten()
             sha.update(numbers.view(torch.uint8).numpy().tobytes() if numbers.numel() else b"")
         return sha.hexdigest()
+
+
+def several(inputs: int) -> ModelError:
+    """That a program takes more than images: what its other inputs are is not told by it."""
+    fix = "save a module around it whose forward takes images alone"
+    return ModelError(f"the model has {inputs} inputs, expected one of images", where="model", fix=fix)
 
 
 def named(answer: Any) -> Answers:
@@ -116,12 +129,16 @@ def named(answer: Any) -> Answers:
 
 
 def of_module(module: Any) -> Network:
-    """A `torch.nn.Module` in evaluation mode; its weights become float32 and learn no more."""
+    """A `torch.nn.Module` in evaluation mode; its weights become float32 and learn no more.
+
+    One that is on a GPU stays there; any other goes where networks are put.
+    """
     import torch
 
     if not isinstance(module, torch.nn.Module):
         raise ModelError(f"it is a {type(module).__name__}, not a torch.nn.Module", where="model")
-    module = module.cpu().eval().float().requires_grad_(False)
+    there = next((one.device for one in state_of(module).values() if one.device.type != "cpu"), place())
+    module = module.to(there).eval().float().requires_grad_(False)
     return Network(
         lambda x: named(module(x)),
         _source(module),

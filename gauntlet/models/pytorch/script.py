@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gauntlet.errors import ModelError
-from gauntlet.models.pytorch.network import Network, named
+from gauntlet.models.pytorch.network import Network, named, several
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ def of_script(module: Any) -> Network:
         frozen = torch.jit.freeze(module)
     inputs = list(frozen.graph.inputs())[1:]
     if len(inputs) != 1:
-        raise ModelError(f"the model has {len(inputs)} inputs, expected one of images", where="model")
+        raise several(len(inputs))
     state = dict(module.named_parameters()) | dict(module.named_buffers()) | dict(_constants(module.inlined_graph))
     return _network(frozen, frozen.graph.copy(), _text(module), state)
 

@@ -219,12 +219,25 @@ def test_a_difference_is_refused_by_the_operators_name(tmp_path: Path, monkeypat
         reading.read(saved(proto, tmp_path / "m.onnx"))
 
 
-def test_two_inputs_are_refused(tmp_path: Path) -> None:
-    proto = model([node("Add", "x x2")], VECTOR)
+def two_inputs(last: str) -> Any:
+    """A network of the difference of two inputs."""
+    proto = model([node("Sub", "x x/2", "d"), node("Flatten", "d", "f"), node(last, "f")], (1, 1, 2, 3))
     proto.graph.input.add().CopyFrom(proto.graph.input[0])
-    proto.graph.input[1].name = "x2"
-    with pytest.raises(ModelError, match="2 inputs"):
-        reading.read(saved(proto, tmp_path / "m.onnx"))
+    proto.graph.input[1].name = "x/2"
+    return proto
+
+
+def test_two_inputs_keep_their_names(tmp_path: Path) -> None:
+    made = reading.read(saved(two_inputs("Relu"), tmp_path / "m.onnx"))
+    assert [tensor.name for tensor in made.inputs] == ["x", "x_2"]
+    images = numbers(2, 2, 3, 1)
+    scores = np.asarray(made([images, -images], training=False))
+    np.testing.assert_allclose(scores, np.maximum(2 * images, 0).reshape(2, 6), atol=1e-6)
+
+
+def test_two_inputs_and_an_unknown_operator_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="of 2 inputs, and Hardmax has no counterpart"):
+        reading.read(saved(two_inputs("Hardmax"), tmp_path / "m.onnx"))
 
 
 def test_a_constant_of_a_strangers_size_is_refused() -> None:
