@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -64,6 +65,24 @@ def load_tensorflow() -> None:
         # a person's keras.json is for the person's own code
         keras.config.set_image_data_format("channels_last")
         keras.config.set_floatx("float32")
+
+
+def load_art() -> None:
+    """Import ART's classifiers, without PyTorch unless that is loaded already.
+
+    Where PyTorch is installed, ART's certification imports it, which takes seconds and serves nothing here.
+    """
+    if "art" in sys.modules:
+        return
+    hidden = {"torch": None} if "torch" not in sys.modules else {}
+    sys.modules.update(hidden)  # type: ignore[arg-type]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "PyTorch not found")
+            importlib.import_module("art.estimators.classification")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def no_standard_error() -> contextlib.AbstractContextManager[None]:

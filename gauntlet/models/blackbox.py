@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from art.estimators.classification import BlackBoxClassifier
 
 from gauntlet import limits
 from gauntlet.errors import LimitError, ModelError
@@ -18,7 +17,12 @@ from gauntlet.models.access import Access
 from gauntlet.models.adapter import LAYOUTS, Expects, Fit, InputRange, Layout, Outputs, find_way, fit
 from gauntlet.models.outputs import LABELS, PROBABILITIES, SIGMOID, inverted, kind_of
 from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, ordered
+from gauntlet.quiet import load_art
 from gauntlet.threat import Images, Labels
+
+load_art()
+
+from art.estimators.classification import BlackBoxClassifier  # noqa: E402
 
 Function = Callable[[Images], Any]
 """From float32 images to scores (n, n_classes) or labels (n,): an array, a tensor, a frame, a list."""

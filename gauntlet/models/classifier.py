@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from art.estimators.classification import TensorFlowV2Classifier
 
 from gauntlet import limits
 from gauntlet.errors import ModelError
@@ -20,6 +19,11 @@ from gauntlet.models.access import Access
 from gauntlet.models.adapter import check_finite
 from gauntlet.models.digest import digest
 from gauntlet.models.losses import LOSSES, Loss
+from gauntlet.quiet import load_art
+
+load_art()
+
+from art.estimators.classification import TensorFlowV2Classifier  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -56,6 +56,19 @@ def test_help_shows_what_a_flag_takes(shown: str) -> None:
     assert f"  {shown}" in _parser(command).format_help()
 
 
+def test_classifiers_do_not_import_pytorch_which_can_be_imported_later() -> None:
+    pytest.importorskip("torch")
+    code = (
+        "import sys\nimport gauntlet.models.classifier, gauntlet.models.blackbox\n"
+        "assert 'torch' not in sys.modules\nimport torch\n"
+        "from art.estimators.classification import PyTorchClassifier as Theirs\n"
+        "Theirs(torch.nn.Linear(2, 2), torch.nn.CrossEntropyLoss(), (2,), 2)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "not found" not in done.stderr
+
+
 def test_the_package_is_a_program_too() -> None:
     done = run("gauntlet", "--help")
     assert (done.returncode, done.stdout) == (0, run("flows", "--help").stdout)
