@@ -18,6 +18,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_origin
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from gauntlet.errors import SettingError
+from gauntlet.threat import number
 
 T = TypeVar("T", bound=BaseModel)
 GROUPS = "gauntlet."
@@ -128,10 +129,10 @@ def _pairs(text: str, kind: type[BaseModel], what: str) -> Iterator[tuple[str, A
 
 
 def _value(kind: type[BaseModel], key: str, value: str) -> Any:
-    """A list where it is bracketed, or where the field takes nothing else."""
+    """A list where it is bracketed, or where the field takes nothing else; `8/255` is a number."""
     if value.startswith("[") and value.endswith("]"):
-        return value[1:-1].split(",")
-    return [value] if get_origin(kind.model_fields[key].annotation) is tuple else value
+        return [number(item) for item in value[1:-1].split(",")]
+    return [number(value)] if get_origin(kind.model_fields[key].annotation) is tuple else number(value)
 
 
 def _split(text: str) -> list[str]:

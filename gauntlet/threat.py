@@ -17,8 +17,8 @@ Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
-def _fraction(value: Any) -> Any:
-    """`8/255` is how the literature writes budgets."""
+def number(value: Any) -> Any:
+    """Text such as `8/255`, as the literature writes budgets, to a number; anything else passes unchanged."""
     if isinstance(value, str) and "/" in value:
         try:
             return float(Fraction(value))
@@ -27,9 +27,7 @@ def _fraction(value: Any) -> Any:
     return value
 
 
-Budget = Annotated[
-    float, BeforeValidator(_fraction, json_schema_input_type=float | str), Field(gt=0, allow_inf_nan=False)
-]
+Budget = Annotated[float, BeforeValidator(number, json_schema_input_type=float | str), Field(gt=0, allow_inf_nan=False)]
 """A budget as a number or as text such as `8/255`."""
 
 TOLERANCE = 1e-5

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from gauntlet.attacks import ATTACKS, PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, attack, parse
 from gauntlet.declare import Registry
+from gauntlet.defenses.training import DEFENSES
 from gauntlet.errors import SettingError
 from tests.gauntlet.attacking import CASES, name_of
 
@@ -51,6 +52,8 @@ def test_every_setting_says_what_it_is(name: str) -> None:
 def test_settings_in_text_are_used() -> None:
     assert parse("pgd:max_iter=7,eps_step=0.01,norm=2") == Pgd(max_iter=7, eps_step=0.01, norm="2")
     assert parse("noise-gaussian:std=[0.1,0.25]") == GaussianNoise(std=(0.1, 0.25))
+    assert parse("noise-gaussian:std=[1/10,0.25]") == GaussianNoise(std=(0.1, 0.25))
+    assert DEFENSES.parse("pgd-training:eps=8/255").eps == 8 / 255
     assert parse("noise-gaussian:std=0.1") == parse("noise-gaussian:std=[0.1]") == GaussianNoise(std=(0.1,))
     assert parse("pgd:early_stop=false,target=3") == Pgd(early_stop=False, target=3)
 
