@@ -71,16 +71,16 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerS
 
     def floors(self) -> dict[str, float]:
         """Minimum share by condition; `SettingError` for what is no CONDITION=SHARE."""
-        found = {}
+        shares = {}
         for text in self.floor:
             name, _, share = text.partition("=")
             try:
-                found[name.strip()] = float(share)
+                shares[name.strip()] = float(share)
             except ValueError:
-                found[name.strip()] = -1.0
-            if not name.strip() or not 0 <= found[name.strip()] <= 1:
+                shares[name.strip()] = -1.0
+            if not name.strip() or not 0 <= shares[name.strip()] <= 1:
                 raise SettingError(f"{text!r} is no CONDITION=SHARE", where="--floor", fix="for example clean=0.95")
-        return found
+        return shares
 
 
 class Night:
@@ -112,10 +112,10 @@ class Night:
         from tasks.stage import reuse
 
         label = f"{name} {role}".strip()
-        found = self.problems.caught(label, reuse, self.where, name, make, *inputs, about=about)
-        if found is None:
+        outcome = self.problems.caught(label, reuse, self.where, name, make, *inputs, about=about)
+        if outcome is None:
             return None
-        self.runs[label], again = found
+        self.runs[label], again = outcome
         self.again += [label] if again else []
         return self.runs[label]
 
@@ -313,7 +313,7 @@ def _distance(anchor: str, run_id: str) -> str:
     """How far the candidate is from the anchor, in a line."""
     from tasks.store import tracking
 
-    found = tracking.records(run_id)
-    worst = min(found["conditions"], key=lambda row: row["difference"], default=None)
+    record = tracking.records(run_id)
+    worst = min(record["conditions"], key=lambda row: row["difference"], default=None)
     at = f"; largest loss {-100 * worst['difference']:.2f} points ({worst['condition']})" if worst else ""
-    return f"against the anchor {anchor}: {found['verdict']}{at}"
+    return f"against the anchor {anchor}: {record['verdict']}{at}"

@@ -79,11 +79,11 @@ class Report:
     def worst_case(self) -> list[Measurement]:
         """The worst case per image at every budget, rising, with n, interval, and the share that is certified."""
         proven = spared(self.certified, len(self.clean.labels))
-        found = []
+        cases = []
         for case in worst_case(self.results):
             measured, known = case.accuracy(self.name), proven.get((case.norm, case.eps))
-            found.append(measured if known is None else measured.with_proven(int(known[case.index].sum())))
-        return found
+            cases.append(measured if known is None else measured.with_proven(int(known[case.index].sum())))
+        return cases
 
     @property
     def clean_accuracy(self) -> Measurement:
@@ -210,9 +210,9 @@ def _evaluated(
     certified = battery.certified(job, subset, part(progress, 0, 0.2))
     results = run(battery, job, subset, part(progress, 0.2, 0.8), certified)
     asked: dict[str, Any] = {"better_range": loaded.better_range, "plant": battery.planted, "seed": seed}
-    found = probe(loaded.classifier, x, y, clean.predictions, results=results, **asked)
+    probes = probe(loaded.classifier, x, y, clean.predictions, results=results, **asked)
     flags: dict[str, Any] = {"inverted": loaded.outputs.endswith(INVERTED), "accept_chance": loaded.accept_chance}
-    evidence = Evaluation(results, loaded.classifier.nb_classes, found, certified=certified, **flags)
+    evidence = Evaluation(results, loaded.classifier.nb_classes, probes, certified=certified, **flags)
     return Report(loaded, clean, results, certified, doubts(evidence), [*battery.left_out, *notes(evidence)], name)
 
 
@@ -249,11 +249,11 @@ def _checked(x: Any, y: Any, n_classes: int | None) -> tuple[Images, Labels, int
     """Images in [0, 1], classes from 0 on, and how many classes there are; `DataError` otherwise."""
     given = {"x": np.asarray(x), "y": np.asarray(y)}
     keys = [f"{kind}_{side}" for kind in "xy" for side in ("train", "test")]
-    found = Found({key: given[key[0]] for key in keys}, {key: key[0] for key in keys}, "arrays")
-    images = arrays.images(found, "x_test")
-    labels = arrays.labels_of(found, "y_test", len(images))
-    k = arrays.count_classes(found, labels) if n_classes is None else n_classes
-    arrays.check_labels(labels, k, found, "y_test")
+    data = Found({key: given[key[0]] for key in keys}, {key: key[0] for key in keys}, "arrays")
+    images = arrays.images(data, "x_test")
+    labels = arrays.labels_of(data, "y_test", len(images))
+    k = arrays.count_classes(data, labels) if n_classes is None else n_classes
+    arrays.check_labels(labels, k, data, "y_test")
     return images, labels.astype(np.int64), k
 
 

@@ -240,8 +240,8 @@ def _prepared(dataset: Dataset, data: Found, stated: Stated) -> Dataset:
 
 def _from_files(name: str, path: Path) -> Found:
     for read in _SPECS[name].formats:
-        if found := read(path, _SPECS[name].shapes()):
-            return found
+        if files := read(path, _SPECS[name].shapes()):
+            return files
     fix = f"looked for {_SPECS[name].looked_for}"
     raise DataError(f"holds no files of {name}", where=one_line(path), fix=fix)
 

@@ -63,12 +63,12 @@ def check(workers: int | None, address: str | None) -> None:
 
 
 def _check_address(address: str) -> None:
-    found = ADDRESS.fullmatch(address)
-    if not found:
+    match = ADDRESS.fullmatch(address)
+    if not match:
         fix = "give tcp://HOST:PORT or tls://HOST:PORT"
         raise SettingError("no address of a scheduler", where=f"--cluster {address[:100]!a}", fix=fix)
     try:
-        socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=10).close()
+        socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=10).close()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingError(
@@ -86,9 +86,9 @@ def hands(workers: int | None = None, address: str | None = None) -> Hands:
     if workers is None and address is None:
         return OneByOne()
     _hush()
-    found = Cluster(*(_started(workers) if workers else _connected(str(address))))
-    atexit.register(found.close)
-    return found
+    cluster = Cluster(*(_started(workers) if workers else _connected(str(address))))
+    atexit.register(cluster.close)
+    return cluster
 
 
 def _hush() -> None:
@@ -227,8 +227,8 @@ class Cluster:
     def _pieces(self, future: Future, result: Any) -> list[Piece]:
         """What a future gave; its own error when that is one of ours."""
         if future.status == "finished":
-            found: list[Piece] = result
-            return found
+            pieces: list[Piece] = result
+            return pieces
         if future.status != "error":
             raise self._gone()
         error = result[1]

@@ -43,11 +43,11 @@ class Judged:
         return lines
 
 
-def assess(model: StrideModel, found: Mapping[Check, Evidence], today: date) -> list[Judged]:
+def assess(model: StrideModel, gathered: Mapping[Check, Evidence], today: date) -> list[Judged]:
     """Every threat with the evidence of its checks and the status that follows."""
     judged = []
     for threat in model.threats:
-        evidence = tuple(found[check] for check in threat.checks)
+        evidence = tuple(gathered[check] for check in threat.checks)
         judged.append(Judged(threat, threat.found([one.outcome for one in evidence], today), evidence))
     return judged
 

@@ -56,8 +56,8 @@ class _OfRun(_Data):
     @property
     def wanted(self) -> dict[str, str]:
         """The tags (without `gauntlet.`) that the run must have."""
-        found = {"stage": self.stage, "model": self.model, "scenario": self.scenario, "dataset": self.dataset}
-        return {name: value for name, value in found.items() if value}
+        tags = {"stage": self.stage, "model": self.model, "scenario": self.scenario, "dataset": self.dataset}
+        return {name: value for name, value in tags.items() if value}
 
 
 class _Bounded(_Data):
