@@ -11,7 +11,6 @@ import socket
 import ssl
 import stat
 import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pytest
 from gauntlet.state import PROJECT_ROOT
 from mlflow_server import auth
 from tests import strangers
-from tests.test_servers import HOST, free_port, running, wait_until
+from tests.processes import HOST, deployment_run, free_port, listens, running, wait_until
 
 NAME = "mlflow.example.org"
 PASSWORD = "correct horse battery"
@@ -179,17 +178,9 @@ def test_prefect_takes_no_writing_without_a_csrf_token_and_lets_no_foreign_page_
 
 @slow
 def test_the_worker_runs_a_deployment_and_may_do_no_more_than_it_must(secured: Secured) -> None:
-    words = ["run", "scan/scan", "--watch", "-p", f"path={PROJECT_ROOT / 'mlflow_server' / 'port.py'}"]
+    path = PROJECT_ROOT / "mlflow_server" / "port.py"
     told = {auth.PREFECT: secured.prefect_string, "PREFECT_API_URL": f"http://{HOST}:{secured.prefect}/api"}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deployment", *words],
-        cwd=PROJECT_ROOT,
-        env=os.environ | told,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = deployment_run(told, "scan/scan", "--watch", "-p", f"path={path}", seconds=120)
     assert done.returncode == 0, done.stdout + done.stderr
     worker = secured.worker_environment()
     mine = basic(worker["MLFLOW_TRACKING_USERNAME"], worker["MLFLOW_TRACKING_PASSWORD"])
@@ -348,11 +339,6 @@ def proxy(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     finally:
         process.terminate()
         process.wait(20)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
 
 
 @slow

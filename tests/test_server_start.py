@@ -19,7 +19,7 @@ from mlflow_server import __main__ as server
 from mlflow_server import auth, guard, serve
 from mlflow_server.port import require_free
 from mlflow_server.store import initialise
-from tests.test_servers import HOST, free_port
+from tests.processes import HOST, free_port
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from mlflow_server import __main__ as server
 from mlflow_server import auth, parts, serve
 from mlflow_server.store import place, with_driver
+from tests.processes import HOST, free_port
 from tests.stores.postgres import Postgres
-from tests.stores.processes import HOST, free_port
 from tests.stores.swift import Swift
 
 pytestmark = [pytest.mark.server]

@@ -29,7 +29,7 @@ from gauntlet.evaluation.parcel import packed
 from gauntlet.evaluation.shards import OneByOne, made
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.state import PROJECT_ROOT
-from tests.test_servers import HOST, free_port
+from tests.processes import HOST, free_port
 
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="distributed is not installed (requirements-cluster.txt)"
