@@ -108,7 +108,7 @@ class Night:
         return [*self.battery.left_out, *self.remarks, *([unchanged] if self.again else [])]
 
     def stage(self, name: str, make: Any, *inputs: Any, role: str = "", about: Context | None = None) -> str | None:
-        """The run of a stage: one with the same inputs, else a fresh one; None when it fails."""
+        """The run of a stage: one with the same inputs, otherwise a new one; None when it fails."""
         from tasks.stage import reuse
 
         label = f"{name} {role}".strip()

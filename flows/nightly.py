@@ -1,4 +1,4 @@
-"""The nightly regression: tonight's candidate against the champion, and one page in the morning."""
+"""The nightly regression: the candidate against the champion, and one page."""
 
 from __future__ import annotations
 

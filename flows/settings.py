@@ -97,7 +97,7 @@ class BatterySettings(Settings):
 
 
 class WorkerSettings(Settings):
-    """Who makes a battery's shards, where it is not the command's own process."""
+    """The workers that make a battery's shards, if not the command's own process."""
 
     workers: int | None = Field(None, ge=1, le=1_024, description="processes of this machine that attacks go to")
     cluster: str | None = Field(None, description="tcp://HOST:PORT of a Dask scheduler whose workers attacks go to")

@@ -16,7 +16,7 @@ OWN = "threat_model.yaml"
 
 
 class ThreatModelSettings(Settings):
-    """A threat model to check, instead of whatever else a flow does."""
+    """A threat model to check, instead of the flow's usual work."""
 
     threat_model: str | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Five lines of Python instead of a server: evaluate a model on arrays, and look at what came out.
+"""Evaluate a model on arrays from Python, without a server.
 
 >>> import gauntlet
 >>> report = gauntlet.evaluate(model, x_test, y_test, eps=8/255)  # doctest: +SKIP
@@ -55,7 +55,7 @@ STORES = "gauntlet_stores"
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found: numbers with their intervals, and whether they can be believed."""
+    """The result of an evaluation: numbers with their intervals, and whether they are valid."""
 
     loaded: Loaded
     """The classifier, and what was found of the model: input range, layout, outputs, temperature."""
@@ -125,7 +125,7 @@ class Report:
         return robustness_curves(self.measurements, f"{self.name}: robust accuracy by budget", chance)
 
     def to_html(self) -> str:
-        """One page that needs nothing else."""
+        """One self-contained page."""
         from gauntlet.report import document
 
         facts = {"verdict": self.verdict, "input range": self.loaded.input_range, "outputs": self.loaded.outputs}
@@ -174,7 +174,7 @@ def evaluate(
     progress: Progress = silent,
     **expected: Any,
 ) -> Report:
-    """Attack a model at every budget, and say whether the numbers can be believed.
+    """Attack a model at every budget, and say whether the numbers are valid.
 
     `model`: a Keras model, a PyTorch module, the path of a model file (inspected before it is loaded), or a function
     of images. `x` are images (n, h, w) or (n, h, w, c), uint8, uint16 or floats in [0, 1]; `y` classes (n,) from 0 on,
@@ -231,7 +231,7 @@ def _store(name: str) -> Callable[[Report, str], Any]:
 
 
 def _subset(size: int, seed: int) -> Callable[[int | None], Any]:
-    """Sorted positions of so many images; a smaller choice lies within every larger one."""
+    """Sorted positions of so many images; a smaller choice is a subset of every larger one."""
     order = np.random.default_rng(seed).permutation(size)
     return lambda n: np.arange(size) if n is None else np.sort(order[:n])
 

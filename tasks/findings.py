@@ -1,4 +1,4 @@
-"""The findings of a scan where people look: a table in the terminal."""
+"""The findings of a scan as a table in the terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def show(rows: Sequence[tuple[str, Finding | Accepted]], errors: Sequence[str]) 
 
 
 def _table(rows: Sequence[tuple[str, Finding | Accepted]]) -> Table:
-    """One row a finding; texts of strangers are never taken for markup."""
+    """One row per finding; untrusted texts are never interpreted as markup."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("severity")
     table.add_column("rule")

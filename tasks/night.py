@@ -1,4 +1,4 @@
-"""The morning's page: verdict and reasons, the gate, what changed, the last nights."""
+"""The page of a night: verdict and reasons, the gate, what changed, the last nights."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _facts(context: Context, candidate: Evaluated | None, champion: Evaluated | 
 
 
 def _scanned(sides: Sides, reasons: Sequence[str]) -> dict[str, bytes]:
-    """The candidate triggers of both models, where one of them is accused or has become suspicious."""
+    """The candidate triggers of both models, if the scan finds one of them backdoored or newly suspicious."""
     runs = {role: one.backdoor for role, one in sides if one and one.backdoor}
     accused = any(tracking.records(run_id)["accused"] for run_id in runs.values())
     if not (accused or any(backdoor.SUSPICIOUS in line for line in reasons)):
@@ -134,7 +134,7 @@ def _log(run: tracking.Run, content: document.Report, record: dict[str, Any], no
 
 
 def _html(content: document.Report, record: dict[str, Any]) -> str:
-    """The page: verdict, reasons and gate at the top, where a reader looks in the morning."""
+    """The page: verdict, reasons and gate at the top."""
     below = {caption: table for caption, table in content.tables.items() if caption != GATE}
     rows = content.tables.get(GATE)
     header = None if rows is None else [list(rows.columns), rows.to_numpy().tolist()]
@@ -150,7 +150,7 @@ def _plain(condition: str) -> str:
 
 
 def show(night: str, uri: str) -> None:
-    """Print the gate, the verdict and where the page lies; to standard error."""
+    """Print the gate, the verdict and the page's path, to standard error."""
     from rich.console import Console
     from rich.table import Table
 

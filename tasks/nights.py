@@ -1,4 +1,4 @@
-"""What the nights of a list came to: a line a model in the terminal, and one page."""
+"""The results of a list of nights: one line per model in the terminal, and one page."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def judged(parent: str, ended: Ended) -> Judged:
 
 
 def reason(ended: Ended) -> str:
-    """Why a night without a verdict ended: what it said last, else its status."""
+    """Why a night without a verdict ended: its last error, otherwise its status."""
     if ended.status < 0:
         return f"killed by signal {-ended.status}"
     path = Path(ended.log)
@@ -124,7 +124,7 @@ def _rows(nights: Sequence[Judged]) -> list[dict[str, Any]]:
 
 
 def show(run_id: str, uri: str) -> None:
-    """Print where the page lies; to standard error."""
+    """Print the page's path, to standard error."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""A training set looked at before anything is trained on it: what speaks for poisoned data, and what does not.
+"""Scan a training set for signs of poisoned data before anything is trained on it.
 
 Four checks of images and labels alone, each held against something that needs no tuning by hand where there is such a
 thing: the test set.

@@ -111,7 +111,7 @@ class Unlearning(Defense):
 
 
 class WithoutSuspects(Defense):
-    """Train afresh without the images whose activations stand apart in their class (Chen et al. 2018)."""
+    """Train again without the images whose activations form a separate cluster in their class (Chen et al. 2018)."""
 
     name: Literal["without-suspects"] = "without-suspects"
     mends: ClassVar[bool] = True

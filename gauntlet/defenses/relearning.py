@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AntiBackdoorLearning(Defense):
-    """Train afresh without what was learned first, then unlearn that (Li et al. 2021, *Anti-Backdoor Learning*).
+    """Train again without what was learned first, then unlearn that (Li et al. 2021, *Anti-Backdoor Learning*).
 
     Images with a trigger are learned in the first steps, whose loss is kept from falling below `floor`, so that the
     poison alone lies under it (section 3.2). The images of the smallest loss are set aside. The model is trained on the

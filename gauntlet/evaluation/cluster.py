@@ -1,7 +1,7 @@
-"""Shards on many processes or machines: workers of Dask, started here or there already.
+"""Shards on many processes or machines: Dask workers, started here or already running.
 
-Few shards are under way at a time, however many there are: what the scheduler holds does not grow with the battery. A
-shard whose worker dies is made again by another, once; a shard that is done is never asked for twice.
+Only a few shards are submitted at a time, so the scheduler's memory does not grow with the battery. A
+shard whose worker dies is repeated once by another; a finished shard is never repeated.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LOCAL = {
 
 
 def check(workers: int | None, address: str | None) -> None:
-    """`SettingError` for workers that cannot be had: both kinds, a package that is missing, nobody at the address."""
+    """`SettingError` for workers that are not available: both kinds, a missing package, no answer at the address."""
     if workers and address:
         raise SettingError("two kinds of workers", where="--workers, --cluster", fix="give one of them")
     if (workers or address) and importlib.util.find_spec("distributed") is None:
@@ -92,7 +92,7 @@ def hands(workers: int | None = None, address: str | None = None) -> Hands:
 
 
 def _hush() -> None:
-    """What matters is told in a line."""
+    """Errors are reported in one line of our own."""
     import distributed  # noqa: F401  # which sets levels of its own
 
     for name in ("distributed", *logging.root.manager.loggerDict):
@@ -101,7 +101,7 @@ def _hush() -> None:
 
 
 def _started(workers: int) -> tuple[Client, str, Callable[[], None]]:
-    """Processes of this machine that nobody else can reach: the connection is encrypted, its keys are never stored."""
+    """Processes of this machine that no other user can reach: the connection is encrypted, its keys are not stored."""
     import dask
     from distributed import Client, LocalCluster
 

@@ -142,7 +142,7 @@ def crafted(bench: Bench, shard: Shard, mask: NDArray[np.bool_], eps: float) -> 
 
 
 def scored(target: Target, x: Images, y: Labels, images: Images) -> Piece:
-    """What a model makes of `images` of the clean `x`; the perturbation is measured here, not believed."""
+    """What a model makes of `images` of the clean `x`; the perturbation is measured here."""
     scores = target.predict(images)
     return {
         "images": images,

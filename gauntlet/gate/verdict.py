@@ -93,7 +93,7 @@ def night_verdict(
     findings: Sequence[str] = (),
     champion: bool = True,
 ) -> tuple[Verdict, list[str]]:
-    """The night's verdict and its reasons: the instrument first, then losses, then whatever keeps it from passing.
+    """The night's verdict and its reasons: the canaries first, then losses, then whatever prevents a PASS.
 
     `findings` are new ones of the code scan, and classes suspicious of a backdoor: as bad as a loss. `doubts` are
     evaluations that are not VALID, `failed` stages that did not end, `missing` conditions that only one side has: with
@@ -139,7 +139,7 @@ def unmet(series: Mapping[str, pd.Series], floors: Mapping[str, float], failed: 
 
 
 def doubtful(gates: Mapping[str, Gate]) -> dict[str, Gate]:
-    """The gates where an evaluation is in doubt: conditions under attack are told by nobody then."""
+    """The gates if an evaluation is in doubt: conditions under attack are then undecided."""
     return {
         name: replace(gate, verdict="INCONCLUSIVE", reason=f"an evaluation is in doubt; {gate.reason}")
         if _attacked(name) and gate.power

@@ -31,7 +31,7 @@ class Judged:
         return [one for one in self.evidence if one.outcome == outcome]
 
     def problems(self, strict: bool) -> list[str]:
-        """Why the claim does not stand, a line each; without `strict` only what is claimed enforced and failed."""
+        """Why claims do not hold, one line each; without `strict` only what is claimed enforced and failed."""
         lines, threat = [], self.threat
         if threat.accepted:
             lapsed = strict and self.found == "open"
@@ -98,7 +98,7 @@ def to_markdown(
 def to_html(
     model: StrideModel, judged: Sequence[Judged], facts: Mapping[str, Any], problems: Sequence[str] = ()
 ) -> str:
-    """The same as one page that needs nothing else."""
+    """The same as one self-contained page."""
     page = document.Report(model.title, facts, ())
     return document.to_html(page, "threat_model.html.j2", problems=problems, **_values(model, judged))
 

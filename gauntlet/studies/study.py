@@ -106,7 +106,7 @@ class DetectStage(_BatteryStage):
 
 
 class ScanStage(_Stage):
-    """Scan code: this project's, or what lies at `path` below it."""
+    """Scan code: this project's, or that at `path` below it."""
 
     kind: Literal["scan"] = "scan"
     path: str | None = None

@@ -106,5 +106,5 @@ def _tags(dataset: str) -> dict[str, str]:
 
 
 def ui_command(uri: str) -> str:
-    """What a person types to look at the runs."""
+    """The command that shows the runs."""
     return ".venv/bin/python -m mlflow_server" if uri == store_uri() else f"the browser, at {uri}"

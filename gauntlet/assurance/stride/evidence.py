@@ -1,4 +1,4 @@
-"""Checks of a threat model, made: what was found, where, and how it can be looked at again.
+"""Run the checks of a threat model: the evidence, its place, and how to see it again.
 
 Nothing is believed that was not looked at: no run yet, a test that is absent or was skipped, a file that Bandit could
 not read are `missing`, never `passed`.
