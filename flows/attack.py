@@ -20,7 +20,7 @@ class AttackConfig(ModelSettings, BatterySettings, WorkerSettings):
     source: str | None = Field(None, description="make the images against this model instead: a transfer attack")
     require_valid: bool = Field(False, description="fail unless the evaluation is VALID")
     save_images: bool = Field(False, description="keep the adversarial images as an artifact")
-    canaries: bool = Field(False, description="try the measuring instrument instead: models broken on purpose")
+    canaries: bool = Field(False, description="check the evaluation itself instead, on models with known flaws")
 
     @property
     def trains(self) -> bool:

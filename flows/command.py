@@ -63,7 +63,7 @@ class Settings(Stated, Chosen):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=MAX_TEXT)
 
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
-    tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
+    tracking_uri: str | None = Field(None, description="MLflow store; default: MLFLOW_TRACKING_URI or the project's")
 
     @property
     def trains(self) -> bool:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerSettings):
     """Settings of the flow `nightly`."""
 
-    candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; else one is trained")
-    champion: str | None = Field(None, description="the same; else the candidate's name @champion")
+    candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; default: one is trained")
+    champion: str | None = Field(None, description="the same; default: the candidate's name @champion")
     role: str = Field(
         "baseline", pattern=ROLE, description="registered name of a candidate that is trained: gauntlet-DATASET-ROLE"
     )
@@ -45,14 +45,14 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerS
         description="share a first champion must reach, CONDITION=SHARE (trigger: not sent to the target); repeatable",
     )
     trigger: tuple[AnyPoisoning, ...] = Field((CornerTrigger(),), description="known triggers; repeatable")
-    detector: AnyDetector | None = Field(None, description="NAME or NAME:key=value: what it sees is a condition, too")
+    detector: AnyDetector | None = Field(None, description="NAME or NAME:key=value: attacks with it are conditions too")
     planted: bool = Field(True, description="plant adversarial images that the attacks must find")
-    canaries: bool = Field(True, description="try the measuring instrument first")
+    canaries: bool = Field(True, description="check the evaluation itself first, on models with known flaws")
     scan_path: str | None = Field(None, description="code to scan; this project when not given")
     fail_on: Literal["low", "medium", "high"] = Field("medium", description="severity at which a new finding fails")
     promote: bool = Field(False, description="make the candidate the champion if it passes, or if there is none yet")
     nights: int = Field(30, ge=1, le=1_000, description="nights of the trend")
-    notify: str | None = Field(None, description="Prefect block KIND/NAME to tell the verdict; else GAUNTLET_WEBHOOK")
+    notify: str | None = Field(None, description="Prefect block KIND/NAME for the verdict; default: GAUNTLET_WEBHOOK")
     name: str = Field("nightly", pattern=ROLE, description="of the night's run")
     parent: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MLflow run that the night is listed below")
     models: str | None = Field(None, description="FILE.yaml, a list of these settings: a night for each, and one page")

@@ -23,7 +23,7 @@ class ThreatModelSettings(Settings):
         description="check a threat model instead; without a file the project's own, threat_model.yaml",
         json_schema_extra={"bare": OWN},
     )
-    strict: bool = Field(False, description="with --threat-model: fail when evidence is missing, too")
+    strict: bool = Field(False, description="with --threat-model: also fail when evidence is missing")
 
     @model_validator(mode="after")
     def _alone(self) -> ThreatModelSettings:
