@@ -174,15 +174,15 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def marked(checkout: Path) -> list[int]:
     """Every process that knows this checkout's state folder, whatever its group."""
     wanted = f"GAUNTLET_STATE={checkout / 'state'}".encode()
-    found = []
+    pids = []
     for file in Path("/proc").glob("[0-9]*/environ"):
         try:
             known = file.read_bytes().split(b"\0")
         except OSError:
             continue
         if wanted in known:
-            found.append(int(file.parent.name))
-    return found
+            pids.append(int(file.parent.name))
+    return pids
 
 
 def post(port: int, path: str, body: str = "{}") -> str:

@@ -82,8 +82,8 @@ def programs() -> Path | None:
     """Where Postgres' programs are, if they are anywhere: the newest of the distribution's, or on PATH."""
     named = shutil.which("postgres")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name), reverse=True)
-    found = [*folders, *([Path(named).parent] if named else [])]
-    return next((folder for folder in found if all((folder / name).is_file() for name in NEEDED)), None)
+    places = [*folders, *([Path(named).parent] if named else [])]
+    return next((folder for folder in places if all((folder / name).is_file() for name in NEEDED)), None)
 
 
 def absent() -> str:

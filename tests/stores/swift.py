@@ -108,8 +108,8 @@ def programs() -> Path | None:
     """Where Swift's programs are: GAUNTLET_SWIFT_BIN, `.venv-swift`, beside this Python, or on PATH."""
     named = shutil.which("swift-proxy-server")
     places = [os.environ.get(VARIABLE), PROJECT_ROOT / ".venv-swift" / "bin", Path(sys.executable).parent]
-    found = [Path(place) for place in [*places, named and Path(named).parent] if place]
-    return next((folder for folder in found if (folder / "swift-proxy-server").is_file()), None)
+    folders = [Path(place) for place in [*places, named and Path(named).parent] if place]
+    return next((folder for folder in folders if (folder / "swift-proxy-server").is_file()), None)
 
 
 def absent() -> str:

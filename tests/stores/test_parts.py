@@ -45,8 +45,10 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, main: Any = server.mai
 def test_without_its_driver(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, surroundings: Path
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("psycopg", "boto3") else found(name))
+    original = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("psycopg", "boto3") else original(name)
+    )
     line = said(capsys, "--store", "postgresql://me@db/mlflow")
     assert line == f"mlflow_server: --store: the package psycopg is not installed ({parts.INSTALL})\n"
     assert "--artifacts: the package boto3 is not installed" in said(capsys, "--artifacts", "s3://bucket")

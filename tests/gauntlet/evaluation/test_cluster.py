@@ -46,11 +46,11 @@ def job(classifier: CompiledClassifier, digits: Dataset) -> Job:
 @pytest.fixture(scope="module")
 def two() -> Iterator[Cluster]:
     """Two workers, processes of their own."""
-    found = hands(2)
-    assert isinstance(found, Cluster)
-    yield found
+    workers = hands(2)
+    assert isinstance(workers, Cluster)
+    yield workers
     hands.cache_clear()
-    found.close()
+    workers.close()
 
 
 class Counting(Checkpoint):
