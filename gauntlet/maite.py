@@ -75,7 +75,7 @@ class Accuracy:
         self._hits += [int(np.argmax(np.asarray(p))) == int(np.argmax(np.asarray(t))) for p, t in pairs]
 
     def compute(self) -> dict[str, float]:
-        """`one`, `accuracy_low`, `accuracy_high` in [0, 1] and `n`; `DataError` before the first image."""
+        """`accuracy`, `accuracy_low`, `accuracy_high` in [0, 1] and `n`; `DataError` before the first image."""
         if not self._hits:
             raise DataError("no image was counted", where="accuracy", fix="update it with a batch")
         one = share(np.array(self._hits), model="model", condition="clean")

@@ -121,7 +121,7 @@ def night_verdict(
 def unmet(series: Mapping[str, pd.Series], floors: Mapping[str, float], failed: Sequence[str] = ()) -> list[str]:
     """What keeps a model from being a first champion: minima not reached, or not measured, and stages that failed.
 
-    A floor is of a condition, or of all series of a kind: `clean`, `pgd`, `pgd 0.1`, `worst case`, `trigger`.
+    A floor is of a condition, or of all conditions of a kind: `clean`, `pgd`, `pgd 0.1`, `worst case`, `trigger`.
     """
     reasons = [f"a first champion needs every stage: {line}" for line in failed]
     for name, least in floors.items():
