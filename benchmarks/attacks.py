@@ -129,11 +129,11 @@ def foolbox_pgd(model: Any) -> Contender:
     made = foolbox.attacks.LinfPGD(abs_stepsize=STEP, steps=STEPS, random_start=False)
 
     def run(x: Images, y: Labels) -> Images:
-        found = []
+        images = []
         for start in range(0, len(x), CHUNK):
             batch, labels = tf.constant(x[start : start + CHUNK]), tf.constant(y[start : start + CHUNK])
-            found.append(made(attacker, batch, labels, epsilons=EPS)[1].numpy())
-        return np.concatenate(found)
+            images.append(made(attacker, batch, labels, epsilons=EPS)[1].numpy())
+        return np.concatenate(images)
 
     return run
 

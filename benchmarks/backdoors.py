@@ -132,10 +132,10 @@ def scanned(model: keras.Model, dataset: Dataset, poison: Poisoning | None, sett
     bare = CompiledClassifier(model, dataset.bounds)
     classifier = CompiledClassifier(divided(model, temperature(bare.predict(dataset.x_test[:256]))), dataset.bounds)
     images, started = parts(dataset, settings, 0), time.perf_counter()
-    found = candidates(classifier, images, settings)
+    triggers = candidates(classifier, images, settings)
     seconds = time.perf_counter() - started
     known = reference_models(classifier, dataset, images, settings)
-    result = judge(classifier, found, images.held_out, known, settings)
+    result = judge(classifier, triggers, images.held_out, known, settings)
     worst = min(result.classes, key=lambda one: (one.p_value, one.statistic))
     success = 0.0
     if poison is not None:

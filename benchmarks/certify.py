@@ -27,13 +27,13 @@ BUDGETS, TRAINED_AT = (0.05, 0.1, 0.3), 0.1
 def models(dataset: Any, epochs: int | None) -> dict[str, CompiledClassifier]:
     """The baseline and two defended ones, with what training them took."""
     base = CompiledClassifier(train(dataset, Training()).model)
-    found = {"baseline": base}
+    networks = {"baseline": base}
     longer = f",epochs={epochs}" if epochs else ""
     for text in (f"pgd-training:eps={TRAINED_AT}", f"ibp-training:eps={TRAINED_AT}{longer}"):
         trained = defense(text).apply(dataset, Training(), base, silent)
-        found[text] = CompiledClassifier(trained.model)
+        networks[text] = CompiledClassifier(trained.model)
         print(f"{text}: {trained.seconds:.0f} s of training", flush=True)
-    return found
+    return networks
 
 
 def row(certifier: Certifier, target: CompiledClassifier, x: Any, y: Any, eps: float) -> tuple[float, float]:
@@ -65,10 +65,10 @@ def main() -> None:
     index = np.arange(min(options.n, len(dataset.x_test)))
     x, y = dataset.x_test[index], dataset.y_test[index]
     certifiers = [certifier(name) for name in ("interval", "crown")]
-    found = models(dataset, options.epochs)
+    trained = models(dataset, options.epochs)
     print(f"\n| model (n = {len(x):,}) | clean % | L∞ | certificate | certified % | ms each | PGD-40 % | ms each |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, target in found.items():
+    for name, target in trained.items():
         clean = 100 * float((target.labels(x) == y).mean())
         for eps in BUDGETS:
             left, slow = attacked(target, x, y, eps)

@@ -76,8 +76,8 @@ def cell(poisoned: Poisoned, check: Check) -> str:
 
 def percent(hits: int, n: int) -> str:
     """A share in percent with its interval."""
-    found = rate(hits, n)
-    return f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+    share = rate(hits, n)
+    return f"{100 * share.value:.0f} [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
 def main() -> None:

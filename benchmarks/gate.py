@@ -62,10 +62,10 @@ def damaged(model: Any, dataset: Dataset, drop: float, seed: int) -> Any:
     low, high, wanted = 0.0, 2.0, accuracy(0.0) - drop
     for _ in range(20):
         middle = (low + high) / 2
-        found = accuracy(middle)
-        if abs(found - wanted) < 0.001:
+        reached = accuracy(middle)
+        if abs(reached - wanted) < 0.001:
             break
-        low, high = (middle, high) if found > wanted else (low, middle)
+        low, high = (middle, high) if reached > wanted else (low, middle)
     return copy
 
 
@@ -87,8 +87,8 @@ def nights(options: Any, dataset: Dataset, model: Any) -> Iterator[tuple[str, st
 def table(counts: dict[str, Counter[str]], flips: dict[str, list[float]]) -> Table:
     """Verdicts by kind of night, and the largest share of images that flipped in a condition."""
     grid = Table("nights", "PASS", "FAIL", "INCONCLUSIVE", "flips, largest")
-    for kind, found in counts.items():
-        cells = [str(found[verdict]) for verdict in ("PASS", "FAIL", "INCONCLUSIVE")]
+    for kind, count in counts.items():
+        cells = [str(count[verdict]) for verdict in ("PASS", "FAIL", "INCONCLUSIVE")]
         grid.add_row(kind, *cells, f"{100 * max(flips[kind]):.1f} %")
     return grid
 
@@ -114,10 +114,10 @@ def main() -> None:
     counts: dict[str, Counter[str]] = {}
     flips: dict[str, list[float]] = {}
     console = Console()
-    for kind, verdict, found in nights(options, dataset, model):
+    for kind, verdict, count in nights(options, dataset, model):
         console.print(f"{kind}: {verdict}")
         counts.setdefault(kind, Counter())[verdict] += 1
-        flips.setdefault(kind, []).append(max(pair.discordant / pair.n for pair in found.values()))
+        flips.setdefault(kind, []).append(max(pair.discordant / pair.n for pair in count.values()))
     console.print(table(counts, flips))
     console.print(simulated())
 

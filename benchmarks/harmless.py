@@ -86,8 +86,8 @@ def _sequential() -> Any:
     import keras
 
     layers = keras.layers
-    found = [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(), layers.Flatten(), layers.Dense(10)]
-    return keras.Sequential([keras.Input((8, 8, 1)), *found])
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(), layers.Flatten(), layers.Dense(10)]
+    return keras.Sequential([keras.Input((8, 8, 1)), *stack])
 
 
 def _residual() -> Any:

@@ -69,7 +69,7 @@ SUFFIXES = {"npy": ".npy", "npz": ".npz", "torch": ".pt", "zip in zip": ".zip"} 
 
 def opcodes(folder: Path) -> Iterator[Path]:
     """Pickles written by hand, to pass by scanners."""
-    codes = [code for code, found in payloads.GLOBALS if found] + list(payloads.SNEAKY.values())
+    codes = [code for code, rules in payloads.GLOBALS if rules] + list(payloads.SNEAKY.values())
     for number, code in enumerate(codes):
         path = folder / f"{number}.pkl"
         path.write_bytes(code)

@@ -85,9 +85,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parse.add_argument("--runs", type=int, default=50, help="of each worker")
     options = parse.parse_args(words)
     hush()
-    found = measure(options.tracking_uri, options.workers, options.runs)
-    print(json.dumps(found, indent=1))
-    return 1 if found["lost"] else 0
+    measured = measure(options.tracking_uri, options.workers, options.runs)
+    print(json.dumps(measured, indent=1))
+    return 1 if measured["lost"] else 0
 
 
 if __name__ == "__main__":

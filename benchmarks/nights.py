@@ -42,8 +42,8 @@ def verdicts() -> Iterator[tuple[str, ...]]:
     """The share of nights that fail and that pass, by true loss: one condition, and eight that all lose as much."""
     for drop in (0.0, 0.005, ALLOWED, *DROPS):
         for conditions in (1, 8):
-            found = [simulate(drop, n, drop + 0.01, 2_000, conditions=conditions) for n in IMAGES]
-            cells = [f"{100 * each['FAIL']:.1f} / {100 * each['PASS']:.1f}" for each in found]
+            rates = [simulate(drop, n, drop + 0.01, 2_000, conditions=conditions) for n in IMAGES]
+            cells = [f"{100 * each['FAIL']:.1f} / {100 * each['PASS']:.1f}" for each in rates]
             yield f"{100 * drop:g} points", str(conditions), *cells
 
 

@@ -25,8 +25,8 @@ def covered(level: float, n: int, shift: float, nights: int) -> tuple[float, flo
     truth = float(norm.sf(norm.isf(level) - shift))
     hits = np.zeros(2)
     for _ in range(nights):
-        found = sensitivity(rng.normal(size=n), rng.normal(shift, 1, n), level)
-        hits += [one.low <= truth <= one.high for one in (rate(found.value * n, n), found)]
+        estimated = sensitivity(rng.normal(size=n), rng.normal(shift, 1, n), level)
+        hits += [one.low <= truth <= one.high for one in (rate(estimated.value * n, n), estimated)]
     return float(hits[0] / nights), float(hits[1] / nights)
 
 

@@ -104,8 +104,8 @@ def reference(python: Path, facts: Row, arrays: dict[str, NDArray[Any]]) -> dict
         status = subprocess.run([python, script, source, target]).returncode  # nosec B603
         if status:
             raise GauntletError(f"the reference stopped with status {status}; what it said, if anything, stands above")
-        with np.load(target) as found:
-            return dict(found)
+        with np.load(target) as stored:
+            return dict(stored)
 
 
 def cascade(
@@ -129,9 +129,9 @@ def _clocks() -> NDArray[np.float64]:
 
 def ours(queries: int) -> dict[str, list[Attack]]:
     """Each attack alone, then all, with the settings of the standard version."""
-    found: list[Attack] = [ApgdCe(max_iter=STEPS), ApgdDlr(max_iter=STEPS, targets=TARGETS)]
-    found += [Fab(max_iter=STEPS, targets=TARGETS), Square(max_iter=queries)]
-    return {attack.name: [attack] for attack in found} | {WHOLE: found}
+    attacks: list[Attack] = [ApgdCe(max_iter=STEPS), ApgdDlr(max_iter=STEPS, targets=TARGETS)]
+    attacks += [Fab(max_iter=STEPS, targets=TARGETS), Square(max_iter=queries)]
+    return {attack.name: [attack] for attack in attacks} | {WHOLE: attacks}
 
 
 def compare(model: CompiledClassifier, attacks: dict[str, list[Attack]], x: Any, y: Any, options: Any) -> list[Row]:
@@ -148,10 +148,10 @@ def compare(model: CompiledClassifier, attacks: dict[str, list[Attack]], x: Any,
     return rows
 
 
-def joined(row: Row, found: dict[str, NDArray[Any]]) -> Row:
+def joined(row: Row, rows: dict[str, NDArray[Any]]) -> Row:
     """A row with both sides: robust accuracies in per cent, images broken by one side only, seconds."""
     key, mine = f"{row['attack']}@{row['eps']:g}", row["robust"]
-    theirs, seconds = found[key], found[f"{key}.seconds"]
+    theirs, seconds = rows[key], rows[f"{key}.seconds"]
     shares = {"ours": 100 * float(mine.mean()), "reference": 100 * float(theirs.mean())}
     only = {"ours_only": int((~mine & theirs).sum()), "reference_only": int((mine & ~theirs).sum())}
     elapsed, processor = (row["seconds"] / seconds).tolist()

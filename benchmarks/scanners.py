@@ -101,12 +101,12 @@ def theirs(python: str, files: list[File]) -> tuple[dict[str, list[Said]], dict[
 
 def missed(files: list[File], answers: Answers) -> list[str]:
     """What one of the others finds in a hostile file and ours does not."""
-    found = []
+    names = []
     for place, file in enumerate(files):
         who = [name for name, said in answers.items() if name != OURS and said[place].found]
         if file.kind != HARMLESS and who and not answers[OURS][place].found:
-            found.append(f"{file.path.parent.name}/{file.path.name}: {', '.join(who)}")
-    return found
+            names.append(f"{file.path.parent.name}/{file.path.name}: {', '.join(who)}")
+    return names
 
 
 def rows(files: list[File], answers: Answers) -> Iterator[list[str]]:

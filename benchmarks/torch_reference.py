@@ -54,17 +54,17 @@ def _module(layer: dict[str, Any], kernel: Any = None, bias: Any = None) -> Any:
 
 def suite(net: Any, eps: float, attacks: list[str], settings: dict[str, Any]) -> Any:
     """AutoAttack's standard version, narrowed down to some of its attacks."""
-    found = AutoAttack(net, eps=eps, norm="Linf", seed=settings["seed"], version="standard")
-    found.attacks_to_run = attacks
-    found.square.n_queries = settings["queries"]
-    found.square.rescale_schedule = settings["rescale"]
-    return found
+    attack = AutoAttack(net, eps=eps, norm="Linf", seed=settings["seed"], version="standard")
+    attack.attacks_to_run = attacks
+    attack.square.n_queries = settings["queries"]
+    attack.square.rescale_schedule = settings["rescale"]
+    return attack
 
 
 def robust(net: Any, x: Any, y: Any, eps: float, attacks: list[str], settings: dict[str, Any]) -> tuple[Any, Any]:
     """Which images stay correct, and the seconds that took: elapsed, and of the processor."""
-    found, started = suite(net, eps, attacks, settings), _clocks()
-    images, _ = found.run_standard_evaluation(x, y, batch_size=BATCH)
+    attack, started = suite(net, eps, attacks, settings), _clocks()
+    images, _ = attack.run_standard_evaluation(x, y, batch_size=BATCH)
     seconds = _clocks() - started
     worst = float((images - x).abs().max())
     if worst > eps + ROOM or not 0 <= float(images.min()) <= float(images.max()) <= 1:
@@ -93,14 +93,14 @@ def main(source: str, target: str) -> None:
     apart = np.abs(logits(net, x).numpy() - arrays["logits"]).max()
     if apart > facts["close"]:
         raise SystemExit(f"the rebuilt network's logits differ by {apart:.2g}, more than {facts['close']:g}")
-    found = {"logits_difference": apart}
+    results = {"logits_difference": apart}
     for eps in facts["eps"]:
         for name, attacks in facts["attacks"].items():
             hits, seconds = robust(net, x, y, eps, attacks, facts)
-            found |= {f"{name}@{eps:g}": hits, f"{name}@{eps:g}.seconds": seconds}
+            results |= {f"{name}@{eps:g}": hits, f"{name}@{eps:g}.seconds": seconds}
             line = f"reference: {name} at {eps:g}: {100 * hits.mean():.2f} %, {seconds[0]:.1f} s"
             print(line, file=sys.stderr, flush=True)
-    np.savez(target, **found)
+    np.savez(target, **results)
 
 
 if __name__ == "__main__":

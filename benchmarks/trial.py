@@ -71,14 +71,14 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.trial", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    found: dict[str, list[dict[str, Any]]] = {how: [] for how in HOW}
+    costs: dict[str, list[dict[str, Any]]] = {how: [] for how in HOW}
     with tempfile.TemporaryDirectory() as name:
         model = prepare(Path(name))
         for number in range(rounds):
             for how in HOW:
-                found[how].append(measured(model, how, Path(name) / f"state-{number}"))
+                costs[how].append(measured(model, how, Path(name) / f"state-{number}"))
     table = Table("", "s", "of it waited", "the child's CPU s", "its MiB", "own MiB")
-    for how, each in found.items():
+    for how, each in costs.items():
         cells = [np.median([one[key] for one in each]) for key in ("seconds", "waited", "cpu", "mib", "own_mib")]
         table.add_row(how, *(f"{cell:.2f}" for cell in cells[:3]), *(f"{cell:.0f}" for cell in cells[3:]))
     Console().print(table)

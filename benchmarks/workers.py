@@ -56,20 +56,20 @@ def timed(hands: Hands, job: Job, eps: float) -> tuple[float, float, float]:
     fresh = Job(job.target, job.x, job.y, job.clean, job.seed, hands=hands)
     battery = Battery(attack=PGD, eps=(eps,), n=len(job.x))
     started, used = time.perf_counter(), processor_seconds()
-    (found,) = run(battery, fresh, lambda _: np.arange(len(job.x)))
-    return time.perf_counter() - started, processor_seconds() - used, float(found.robust.mean())
+    (results,) = run(battery, fresh, lambda _: np.arange(len(job.x)))
+    return time.perf_counter() - started, processor_seconds() - used, float(results.robust.mean())
 
 
 def compared(job: Job, workers: int, eps: float, rounds: int) -> Table:
     """In turn, after a warm-up of both; medians."""
     many = cluster.hands(workers)
     contenders: dict[str, Hands] = {"one process": OneByOne(), f"{workers} workers": many}
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in contenders}
+    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, hands in contenders.items():
             measured = timed(hands, job, eps)
-            found[name] += [measured] if turn else []
-    medians = {name: np.median(rows, axis=0) for name, rows in found.items()}
+            times[name] += [measured] if turn else []
+    medians = {name: np.median(rows, axis=0) for name, rows in times.items()}
     wall, used, _ = next(iter(medians.values()))
     grid = Table(title=f"PGD-40 at L∞ {eps:g}, {len(job.x):,} images, {cores()} cores, median of {rounds}")
     for heading in ("", "seconds", "processor s", "ratio", "ratio per core", "accuracy %"):

@@ -20,7 +20,7 @@ class AttackConfig(ModelSettings, BatterySettings, WorkerSettings):
     source: str | None = Field(None, description="make the images against this model instead: a transfer attack")
     require_valid: bool = Field(False, description="fail unless the evaluation is VALID")
     save_images: bool = Field(False, description="keep the adversarial images as an artifact")
-    canaries: bool = Field(False, description="try the measuring instrument instead: models broken on purpose")
+    canaries: bool = Field(False, description="check the evaluation itself instead, on models with known flaws")
 
     @property
     def trains(self) -> bool:
@@ -48,10 +48,10 @@ def _attack(config: AttackConfig) -> dict[str, Any]:
     source = Source(model=config.source, trust=config.trust) if config.source else None
     battery, where = config.battery(), context(config)
     run_id = attack_task(where, target, battery, source=source, save_images=config.save_images)
-    found = result(run_id, config)
-    if config.require_valid and found["validity"] != "VALID":
-        raise GateError(f"the evaluation is {found['validity']}: {'; '.join(found['reasons'])}")
-    return found
+    evaluation = result(run_id, config)
+    if config.require_valid and evaluation["validity"] != "VALID":
+        raise GateError(f"the evaluation is {evaluation['validity']}: {'; '.join(evaluation['reasons'])}")
+    return evaluation
 
 
 def _canaries(config: AttackConfig) -> dict[str, Any]:

@@ -47,8 +47,8 @@ def backdoor(config: BackdoorConfig) -> dict[str, Any]:
     target = Source(**{name: getattr(config, name) for name in Source.model_fields})
     run_id = backdoor.backdoor(context(config), target, config.settings())
     backdoor.show(run_id)
-    found = backdoor.summary(run_id, config.model)
-    return found | {"exit_status": STATUS[found["verdict"]]}
+    summary = backdoor.summary(run_id, config.model)
+    return summary | {"exit_status": STATUS[summary["verdict"]]}
 
 
 if __name__ == "__main__":

@@ -60,13 +60,13 @@ class Chosen(BaseModel):
 
 
 class Settings(Stated, Chosen):
-    """What every flow can be told; of data of one's own, all that `Stated` has."""
+    """Settings of every flow; for the user's own data, all that `Stated` has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=MAX_TEXT)
 
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     device: Device = Field("auto", description="auto: a GPU where one is seen; cpu, gpu, or gpu:N")
-    tracking_uri: str | None = Field(None, description="MLflow store; MLFLOW_TRACKING_URI, else the project's own")
+    tracking_uri: str | None = Field(None, description="MLflow store; default: MLFLOW_TRACKING_URI or the project's")
 
     @property
     def trains(self) -> bool:
@@ -240,7 +240,7 @@ def checked(config: type[S], options: Mapping[str, Any], spelt: Callable[[str], 
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that tells a mistake in one line, as all of them are told."""
+    """A parser that reports a mistake in one line, like all other mistakes."""
 
     def error(self, message: str) -> NoReturn:
         """Say it and exit 2."""

@@ -23,16 +23,20 @@ class DataScanConfig(TrainingSettings, GivenModel):
         None, description="poison the training set first, to see what is found: NAME or NAME:key=value,key=value"
     )
     inspection: tuple[AnyInspection, ...] = Field(
-        EVERY, description=f"NAME or NAME:key=value, of {', '.join(INSPECTIONS)}; repeatable; else all"
+        EVERY, description=f"NAME or NAME:key=value, of {', '.join(INSPECTIONS)}; repeatable; default: all"
     )
     model: str | None = Field(
-        None, description="Keras model trained on this set, whose last hidden layer is looked at; else one is trained"
+        None,
+        description="Keras model trained on this set, whose hidden layer is inspected; default: one is trained",
     )
     patch_score: float = Field(
-        DataScan.model_fields["patch_score"].default, gt=0, description="windows shared by one class alarm from it on"
+        DataScan.model_fields["patch_score"].default, gt=0, description="score from which windows of one class alarm"
     )
     p_value: float = Field(
-        DataScan.model_fields["p_value"].default, gt=0, lt=1, description="labels unlike the test set's alarm below it"
+        DataScan.model_fields["p_value"].default,
+        gt=0,
+        lt=1,
+        description="p-value below which labels alarm",
     )
     fail_on_suspects: bool = Field(False, description="exit with status 1 when a check alarms")
 

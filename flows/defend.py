@@ -19,7 +19,7 @@ class DefendConfig(TrainingSettings, BatterySettings, GivenModel):
     defense: AnyDefense = Field(AdversarialTraining(), description="NAME or NAME:key=value,key=value")
     model: str | None = Field(None, description="the undefended model; trained first when not given")
     trigger: tuple[AnyPoisoning, ...] = Field(
-        (), description="known triggers, whose success before and after the defense is told; repeatable"
+        (), description="known triggers, whose success before and after the defense is reported; repeatable"
     )
     attack: Attacks = Field((Fgsm(), Pgd()), description="attacks on the defended model; repeatable")
 

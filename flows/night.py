@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerSettings):
     """Settings of the flow `nightly`."""
 
-    candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; else one is trained")
-    champion: str | None = Field(None, description="the same; else the candidate's name @champion")
+    candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; default: one is trained")
+    champion: str | None = Field(None, description="the same; default: the candidate's name @champion")
     role: str = Field(
         "baseline", pattern=ROLE, description="registered name of a candidate that is trained: gauntlet-DATASET-ROLE"
     )
@@ -45,14 +45,14 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerS
         description="share a first champion must reach, CONDITION=SHARE (trigger: not sent to the target); repeatable",
     )
     trigger: tuple[AnyPoisoning, ...] = Field((CornerTrigger(),), description="known triggers; repeatable")
-    detector: AnyDetector | None = Field(None, description="NAME or NAME:key=value: what it sees is a condition, too")
+    detector: AnyDetector | None = Field(None, description="NAME or NAME:key=value: attacks with it are conditions too")
     planted: bool = Field(True, description="plant adversarial images that the attacks must find")
-    canaries: bool = Field(True, description="try the measuring instrument first")
+    canaries: bool = Field(True, description="check the evaluation itself first, on models with known flaws")
     scan_path: str | None = Field(None, description="code to scan; this project when not given")
     fail_on: Literal["low", "medium", "high"] = Field("medium", description="severity at which a new finding fails")
     promote: bool = Field(False, description="make the candidate the champion if it passes, or if there is none yet")
     nights: int = Field(30, ge=1, le=1_000, description="nights of the trend")
-    notify: str | None = Field(None, description="Prefect block KIND/NAME to tell the verdict; else GAUNTLET_WEBHOOK")
+    notify: str | None = Field(None, description="Prefect block KIND/NAME for the verdict; default: GAUNTLET_WEBHOOK")
     name: str = Field("nightly", pattern=ROLE, description="of the night's run")
     parent: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MLflow run that the night is listed below")
     models: str | None = Field(None, description="FILE.yaml, a list of these settings: a night for each, and one page")
@@ -71,16 +71,16 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerS
 
     def floors(self) -> dict[str, float]:
         """Minimum share by condition; `SettingError` for what is no CONDITION=SHARE."""
-        found = {}
+        shares = {}
         for text in self.floor:
             name, _, share = text.partition("=")
             try:
-                found[name.strip()] = float(share)
+                shares[name.strip()] = float(share)
             except ValueError:
-                found[name.strip()] = -1.0
-            if not name.strip() or not 0 <= found[name.strip()] <= 1:
+                shares[name.strip()] = -1.0
+            if not name.strip() or not 0 <= shares[name.strip()] <= 1:
                 raise SettingError(f"{text!r} is no CONDITION=SHARE", where="--floor", fix="for example clean=0.95")
-        return found
+        return shares
 
 
 class Night:
@@ -108,14 +108,14 @@ class Night:
         return [*self.battery.left_out, *self.remarks, *([unchanged] if self.again else [])]
 
     def stage(self, name: str, make: Any, *inputs: Any, role: str = "", about: Context | None = None) -> str | None:
-        """The run of a stage: one with the same inputs, else a fresh one; None when it fails."""
+        """The run of a stage: one with the same inputs, otherwise a new one; None when it fails."""
         from tasks.stage import reuse
 
         label = f"{name} {role}".strip()
-        found = self.problems.caught(label, reuse, self.where, name, make, *inputs, about=about)
-        if found is None:
+        outcome = self.problems.caught(label, reuse, self.where, name, make, *inputs, about=about)
+        if outcome is None:
             return None
-        self.runs[label], again = found
+        self.runs[label], again = outcome
         self.again += [label] if again else []
         return self.runs[label]
 
@@ -313,7 +313,7 @@ def _distance(anchor: str, run_id: str) -> str:
     """How far the candidate is from the anchor, in a line."""
     from tasks.store import tracking
 
-    found = tracking.records(run_id)
-    worst = min(found["conditions"], key=lambda row: row["difference"], default=None)
+    record = tracking.records(run_id)
+    worst = min(record["conditions"], key=lambda row: row["difference"], default=None)
     at = f"; largest loss {-100 * worst['difference']:.2f} points ({worst['condition']})" if worst else ""
-    return f"against the anchor {anchor}: {found['verdict']}{at}"
+    return f"against the anchor {anchor}: {record['verdict']}{at}"

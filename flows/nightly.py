@@ -1,4 +1,4 @@
-"""The nightly regression: tonight's candidate against the champion, and one page in the morning."""
+"""The nightly regression: the candidate against the champion, and one page."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def _ended(run_id: str, config: NightlyConfig) -> Any:
     from tasks.store import connection
 
     show(run_id, connection.connect(config.tracking_uri))
-    found = result(run_id, config)
-    verdict, reasons = found["verdict"], found["reasons"]
+    answer = result(run_id, config)
+    verdict, reasons = answer["verdict"], answer["reasons"]
     if verdict in ("FAIL", "INVALID"):
         raise GateError(f"{verdict}: {'; '.join(reasons)}")
     if verdict == "PASS":
-        return found
+        return answer
     message = "; ".join(reasons)[:1_000]
-    return Completed(name="Inconclusive", message=message, data=found | {"exit_status": INCONCLUSIVE})
+    return Completed(name="Inconclusive", message=message, data=answer | {"exit_status": INCONCLUSIVE})
 
 
 def _several(config: NightlyConfig) -> Any:
@@ -91,7 +91,7 @@ def _several(config: NightlyConfig) -> Any:
     return _worst(ended, result(parent.id, config))
 
 
-def _worst(ended: Sequence[Judged], found: dict[str, Any]) -> Any:
+def _worst(ended: Sequence[Judged], answer: dict[str, Any]) -> Any:
     """End as the worst of the nights did."""
     from prefect.states import Completed
 
@@ -103,8 +103,8 @@ def _worst(ended: Sequence[Judged], found: dict[str, Any]) -> Any:
     if status == 2:
         raise SettingError(f"of {len(ended)} nights {summary}", where="models")
     if status == INCONCLUSIVE:
-        return Completed(name="Inconclusive", message=summary, data=found | {"exit_status": INCONCLUSIVE})
-    return found
+        return Completed(name="Inconclusive", message=summary, data=answer | {"exit_status": INCONCLUSIVE})
+    return answer
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ class PrivacyConfig(ModelSettings, TrainingSettings):
     model: str | None = Field(None, description="the model to steal from; trained first when not given")
     theft: Thefts = Field(
         (),
-        description="NAME or NAME:key=value,key=value; repeatable; else membership by gap and loss, and a copy",
+        description="NAME or NAME:key=value,key=value; repeatable; default: membership by gap and loss, and a copy",
     )
-    n: int | None = Field(None, ge=2, description="training and test images each; else all of the smaller set")
+    n: int | None = Field(None, ge=2, description="training and test images each; default: all of the smaller set")
 
     def check(self) -> None:
         """Refuse as well thefts that need more images than there are."""

@@ -1,4 +1,4 @@
-"""Failed stages of a flow: what does not depend on them goes on."""
+"""Failed stages of a flow: stages that do not depend on them still run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Problems:
-    """Failed stages: what does not depend on them goes on, then the flow fails."""
+    """Failed stages: stages that do not depend on them still run, then the flow fails."""
 
     def __init__(self) -> None:
         """None yet."""

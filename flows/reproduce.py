@@ -91,7 +91,7 @@ class Memo:
         self._outcomes: dict[str, Outcome] = {}
 
     def outcome(self, step: Step) -> tuple[Outcome, bool]:
-        """What became of a stage, and whether an earlier study computed it; a failed one is not tried again."""
+        """The result of a stage, and whether an earlier study computed it; a failed one is not tried again."""
         key = step.key
         shared = key in self._outcomes
         if not shared:

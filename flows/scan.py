@@ -18,7 +18,7 @@ INCONCLUSIVE = 3
 class ScanConfig(ThreatModelSettings):
     """Settings of the flow `scan`."""
 
-    path: str | None = Field(None, description="code to scan; this project when nothing else is asked")
+    path: str | None = Field(None, description="code to scan; default: this project, if nothing else is given")
     model: str | None = Field(None, description="model file or folder to inspect, without loading it")
     lock: str | None = Field(None, description="lock file whose packages are looked up, such as constraints.txt")
     baseline: str | None = Field(None, description="file of accepted findings; --fail-on then counts new ones only")

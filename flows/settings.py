@@ -68,16 +68,16 @@ class BatterySettings(Settings):
 
     attack: Attacks = Field(
         (),
-        description="NAME or NAME:key=value,key=value, or autoattack; repeatable; else noise-gaussian, fgsm and pgd",
+        description="NAME or NAME:key=value,key=value or autoattack; repeatable; default: noise-gaussian, fgsm and pgd",
     )
     eps: tuple[Budget, ...] = Field(
-        (), description="budget in [0, 1], 8/255 is fine; repeatable; else the literature's"
+        (), description="budget in [0, 1], also as 8/255; repeatable; default: the literature's"
     )
     n: int | None = Field(
-        None, ge=1, description="test images; else all for one-step attacks, 1,000 for iterative ones"
+        None, ge=1, description="test images; default: all for one-step attacks, 1,000 for iterative ones"
     )
     cascade: bool | None = Field(
-        None, description="each attack only on what cheaper ones left correct; else only with autoattack"
+        None, description="each attack only on what cheaper ones left correct; default: only with autoattack"
     )
 
     certify: tuple[AnyCertifier, ...] = Field(
@@ -104,7 +104,7 @@ class BatterySettings(Settings):
 
 
 class WorkerSettings(Settings):
-    """Who makes a battery's shards, where it is not the command's own process."""
+    """The workers that make a battery's shards, if not the command's own process."""
 
     workers: int | None = Field(None, ge=1, le=1_024, description="processes of this machine that attacks go to")
     cluster: str | None = Field(None, description="tcp://HOST:PORT of a Dask scheduler whose workers attacks go to")
@@ -200,9 +200,9 @@ class ModelSettings(GivenModel):
     """A model that people bring."""
 
     weights: str | None = Field(None, description="weights for the network that --model module:factory builds")
-    input_range: InputRange = Field("auto", description="pixels the model expects: 0..1, 0..255, -1..1; else detected")
-    outputs: Outputs = Field("auto", description="what it gives: logits, probabilities, labels; else detected")
-    layout: Layout = Field("auto", description="how it takes images: hwc, chw (channels first), flat; else detected")
+    input_range: InputRange = Field("auto", description="pixels it expects: 0..1, 0..255, -1..1; default: detected")
+    outputs: Outputs = Field("auto", description="its outputs: logits, probabilities, labels; default: detected")
+    layout: Layout = Field("auto", description="its image layout: hwc, chw (channels first), flat; default: detected")
     normalize: str | None = Field(None, description="imagenet, or means/deviations of the channels: m1,m2,m3/s1,s2,s3")
     bgr: bool = Field(False, description="the model takes blue first")
     output: str | None = Field(None, description="name of the output that holds the scores, where there are several")

@@ -16,14 +16,14 @@ OWN = "threat_model.yaml"
 
 
 class ThreatModelSettings(Settings):
-    """A threat model to check, instead of whatever else a flow does."""
+    """A threat model to check, instead of the flow's usual work."""
 
     threat_model: str | None = Field(
         None,
         description="check a threat model instead; without a file the project's own, threat_model.yaml",
         json_schema_extra={"bare": OWN},
     )
-    strict: bool = Field(False, description="with --threat-model: fail when evidence is missing, too")
+    strict: bool = Field(False, description="with --threat-model: also fail when evidence is missing")
 
     @model_validator(mode="after")
     def _alone(self) -> ThreatModelSettings:

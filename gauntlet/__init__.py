@@ -1,4 +1,4 @@
-"""Gauntlet: measure how robust an image classifier is, and whether the number can be believed.
+"""Gauntlet: measure how robust an image classifier is, and whether the number is valid.
 
 This package is pure computation on NumPy, Keras and ART. It never imports Prefect or MLflow.
 

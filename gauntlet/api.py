@@ -1,4 +1,4 @@
-"""Five lines of Python instead of a server: evaluate a model on arrays, and look at what came out.
+"""Evaluate a model on arrays from Python, without a server.
 
 >>> import gauntlet
 >>> report = gauntlet.evaluate(model, x_test, y_test, eps=8/255)  # doctest: +SKIP
@@ -55,7 +55,7 @@ STORES = "gauntlet_stores"
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found: numbers with their intervals, and whether they can be believed."""
+    """The result of an evaluation: numbers with their intervals, and whether they are valid."""
 
     loaded: Loaded
     """The classifier, and what was found of the model: input range, layout, outputs, temperature."""
@@ -79,11 +79,11 @@ class Report:
     def worst_case(self) -> list[Measurement]:
         """The worst case per image at every budget, rising, with n, interval, and the share that is certified."""
         proven = spared(self.certified, len(self.clean.labels))
-        found = []
+        cases = []
         for case in worst_case(self.results):
             measured, known = case.accuracy(self.name), proven.get((case.norm, case.eps))
-            found.append(measured if known is None else measured.with_proven(int(known[case.index].sum())))
-        return found
+            cases.append(measured if known is None else measured.with_proven(int(known[case.index].sum())))
+        return cases
 
     @property
     def clean_accuracy(self) -> Measurement:
@@ -125,7 +125,7 @@ class Report:
         return robustness_curves(self.measurements, f"{self.name}: robust accuracy by budget", chance)
 
     def to_html(self) -> str:
-        """One page that needs nothing else."""
+        """One self-contained page."""
         from gauntlet.report import document
 
         facts = {"verdict": self.verdict, "input range": self.loaded.input_range, "outputs": self.loaded.outputs}
@@ -174,7 +174,7 @@ def evaluate(
     progress: Progress = silent,
     **expected: Any,
 ) -> Report:
-    """Attack a model at every budget, and say whether the numbers can be believed.
+    """Attack a model at every budget, and say whether the numbers are valid.
 
     `model`: a Keras model, a PyTorch module, the path of a model file (inspected before it is loaded), or a function
     of images. `x` are images (n, h, w) or (n, h, w, c), uint8, uint16 or floats in [0, 1]; `y` classes (n,) from 0 on,
@@ -210,9 +210,9 @@ def _evaluated(
     certified = battery.certified(job, subset, part(progress, 0, 0.2))
     results = run(battery, job, subset, part(progress, 0.2, 0.8), certified)
     asked: dict[str, Any] = {"better_range": loaded.better_range, "plant": battery.planted, "seed": seed}
-    found = probe(loaded.classifier, x, y, clean.predictions, results=results, **asked)
+    probes = probe(loaded.classifier, x, y, clean.predictions, results=results, **asked)
     flags: dict[str, Any] = {"inverted": loaded.outputs.endswith(INVERTED), "accept_chance": loaded.accept_chance}
-    evidence = Evaluation(results, loaded.classifier.nb_classes, found, certified=certified, **flags)
+    evidence = Evaluation(results, loaded.classifier.nb_classes, probes, certified=certified, **flags)
     lines = [*battery.left_out, *loaded.notes, *notes(evidence)]
     return Report(loaded, clean, results, certified, doubts(evidence), lines, name)
 
@@ -232,7 +232,7 @@ def _store(name: str) -> Callable[[Report, str], Any]:
 
 
 def _subset(size: int, seed: int) -> Callable[[int | None], Any]:
-    """Sorted positions of so many images; a smaller choice lies within every larger one."""
+    """Sorted positions of so many images; a smaller choice is a subset of every larger one."""
     order = np.random.default_rng(seed).permutation(size)
     return lambda n: np.arange(size) if n is None else np.sort(order[:n])
 
@@ -250,11 +250,11 @@ def _checked(x: Any, y: Any, n_classes: int | None) -> tuple[Images, Labels, int
     """Images in [0, 1], classes from 0 on, and how many classes there are; `DataError` otherwise."""
     given = {"x": np.asarray(x), "y": np.asarray(y)}
     keys = [f"{kind}_{side}" for kind in "xy" for side in ("train", "test")]
-    found = Found({key: given[key[0]] for key in keys}, {key: key[0] for key in keys}, "arrays")
-    images = arrays.images(found, "x_test")
-    labels = arrays.labels_of(found, "y_test", len(images))
-    k = arrays.count_classes(found, labels) if n_classes is None else n_classes
-    arrays.check_labels(labels, k, found, "y_test")
+    data = Found({key: given[key[0]] for key in keys}, {key: key[0] for key in keys}, "arrays")
+    images = arrays.images(data, "x_test")
+    labels = arrays.labels_of(data, "y_test", len(images))
+    k = arrays.count_classes(data, labels) if n_classes is None else n_classes
+    arrays.check_labels(labels, k, data, "y_test")
     return images, labels.astype(np.int64), k
 
 

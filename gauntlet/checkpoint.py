@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 def sweep(root: Path, days: float = 30) -> None:
-    """Forget the pieces below `root` that nobody came back for."""
+    """Remove the pieces below `root` that no run resumed."""
     for folder in root.iterdir() if root.is_dir() else ():
         with suppress(OSError):
             if time.time() - folder.stat().st_mtime > days * 86_400:

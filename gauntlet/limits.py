@@ -1,4 +1,4 @@
-"""How much a stranger's data set or model may take: bytes, images, weights, time, memory.
+"""How much an untrusted data set or model may use: bytes, images, weights, time, memory.
 
 Sizes are checked before anything of that size is held. Time and memory are looked at between batches; a model of which
 only the answers are seen runs beside a clock, so that one that never answers ends too. What cannot be stopped from
@@ -84,7 +84,7 @@ def within(what: str, seconds: float = SECONDS, gib: float = GIB) -> Iterator[No
 
 
 def check() -> None:
-    """Raise `LimitError` when the time is over or too much memory is held; called between batches."""
+    """Raise `LimitError` when the time is over or too much memory is used; called between batches."""
     if clock := _clock.get():
         if time.monotonic() > clock.end:
             raise _late(clock)

@@ -78,8 +78,13 @@ class Accuracy:
         """`accuracy`, `accuracy_low`, `accuracy_high` in [0, 1] and `n`; `DataError` before the first image."""
         if not self._hits:
             raise DataError("no image was counted", where="accuracy", fix="update it with a batch")
-        found = share(np.array(self._hits), model="model", condition="clean")
-        return {"accuracy": found.value, "accuracy_low": found.low, "accuracy_high": found.high, "n": found.n}
+        one = share(np.array(self._hits), model="model", condition="clean")
+        return {
+            "accuracy": one.value,
+            "accuracy_low": one.low,
+            "accuracy_high": one.high,
+            "n": one.n,
+        }
 
 
 def arrays(dataset: Any) -> tuple[np.ndarray, Labels]:
@@ -115,13 +120,13 @@ def measure(metric: Any, report: Report) -> dict[str, Mapping[str, Any]]:
     answers = {"clean": (clean.predictions, clean.labels, np.arange(len(clean.labels)))}
     for result in report.results:
         answers[result.accuracy(report.name).label] = result.predictions, result.labels, result.index
-    found: dict[str, Mapping[str, Any]] = {}
+    values: dict[str, Mapping[str, Any]] = {}
     k = report.loaded.classifier.nb_classes
     for condition, (predictions, labels, index) in answers.items():
         metric.reset()
         metric.update(list(_one_hot(predictions, k)), list(_one_hot(labels, k)), [{"id": int(i)} for i in index])
-        found[condition] = dict(metric.compute())
-    return found
+        values[condition] = dict(metric.compute())
+    return values
 
 
 def _one_hot(labels: Any, n_classes: int) -> np.ndarray:
@@ -131,12 +136,12 @@ def _one_hot(labels: Any, n_classes: int) -> np.ndarray:
 
 def _stacked(images: Sequence[Any], where: str) -> np.ndarray:
     """Images (c, h, w) of one shape as (n, h, w, c)."""
-    found = [np.asarray(image) for image in images]
-    shapes = sorted({image.shape for image in found})
+    arrays = [np.asarray(image) for image in images]
+    shapes = sorted({image.shape for image in arrays})
     if len(shapes) != 1 or len(shapes[0]) != 3:
         what = f"images of shapes {shapes[:3]}, expected one shape (c, h, w)"
         raise DataError(what, where=where, fix="resize them to one size")
-    return np.moveaxis(np.stack(found), 1, -1)
+    return np.moveaxis(np.stack(arrays), 1, -1)
 
 
 def _unit(x: np.ndarray) -> Images:

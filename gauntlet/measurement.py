@@ -86,7 +86,7 @@ class Measurement(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def mark(self) -> str:
-        """`?` when the number is suspect, `✗` when it is invalid, else nothing."""
+        """`?` if the number is suspect, `✗` if it is invalid, otherwise empty."""
         return MARKS.get(self.validity or "", "")
 
     @property
@@ -182,7 +182,7 @@ def _cell(measurements: Sequence[Measurement], n: int | None) -> str:
 
 
 def doubts(measurements: Sequence[Measurement]) -> list[str]:
-    """A line for the numbers of a model that may not be believed for the same reasons: which, how bad, and why."""
+    """One line for a model's numbers that are doubted for the same reasons: which, how severe, and why."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for m in (m for m in measurements if m.mark):
         why = f"{m.validity}{': ' if m.reasons else ''}{'; '.join(m.reasons)}"

@@ -1,4 +1,4 @@
-"""Keep the libraries' chatter out of the terminal, so that what is printed is worth reading."""
+"""Keep the libraries' messages out of the terminal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def hush() -> None:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without the lines that its C++ prints whatever it is told."""
+    """Import TensorFlow without the lines that its C++ code prints in spite of all settings."""
     if "tensorflow" not in sys.modules:
         hush()
         with no_standard_error():

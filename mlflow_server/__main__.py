@@ -117,7 +117,7 @@ def own_origin(options: argparse.Namespace) -> str:
 
 
 def require_protected(options: argparse.Namespace) -> None:
-    """Refuse to let others in without asking who they are."""
+    """Refuse to serve other machines without users and passwords."""
     if not (is_loopback(options.host) or options.auth or options.insecure):
         raise SettingError(
             "whoever reaches this address could read and change every run",

@@ -1,4 +1,4 @@
-"""Users and passwords: MLflow's basic-auth app over a database of its own, and who may do what in it.
+"""Users and passwords: MLflow's basic-auth app with its own database, and the users' permissions.
 
     state/auth/          0700: what is in it is for the servers' own user
     ├── users.db           MLflow's users, with salted hashes of their passwords; with a Postgres store they are there

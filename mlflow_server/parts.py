@@ -1,4 +1,4 @@
-"""The parts that a shared server stands on: a database, a bucket. A missing one is told in one line, before it starts.
+"""The parts that a shared server needs: a database, a bucket. A missing one is reported before the server starts.
 
 Each is tried as the server will use it: a query, an object written, read and deleted again.
 """

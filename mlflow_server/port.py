@@ -9,7 +9,7 @@ from gauntlet.errors import SettingError
 
 
 def port(text: str) -> int:
-    """Parse a port for argparse; 0 is refused because nobody would know where the server went."""
+    """Parse a port for argparse; 0 is refused because the server's address would be unknown."""
     if not text.isdigit() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
     return int(text)

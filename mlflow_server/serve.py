@@ -63,7 +63,7 @@ KEPT = {*auth.PASSWORDS, *BUCKET, *PREFECT_STORE, STORE, "PGPASSWORD"}
 
 @dataclass(frozen=True)
 class Secrets:
-    """What each part is told and the others are not; nothing without `--auth`."""
+    """The secrets of each part, which the others do not get; empty without `--auth`."""
 
     mlflow: Mapping[str, str] = field(default_factory=dict)
     prefect: Mapping[str, str] = field(default_factory=dict)
@@ -113,7 +113,7 @@ def require_stores(options: argparse.Namespace) -> None:
 
 
 def environment(mlflow_port: int, prefect_port: int) -> dict[str, str]:
-    """What every child is told: where the servers are, where to keep things, and to keep quiet; no password.
+    """The environment of every child: the servers' addresses, the folders, quiet libraries; no password.
 
     INFO, because it goes to log files and to Prefect's pages, not to this terminal. Only Prefect's own pages may
     ask it things from a browser; its default is any page.

@@ -127,21 +127,21 @@ def _checkpoint(models: Sequence[Any], dataset: Dataset) -> Checkpoint:
 
 def _saved(results: Sequence[Attacked]) -> dict[str, np.ndarray]:
     """Images and their indices, by the attack's settings and budget."""
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for result in results:
-        found[f"images {_key(result.attack, result.eps)}"] = result.images
-        found[f"index {_key(result.attack, result.eps)}"] = result.index
-    return found
+        arrays[f"images {_key(result.attack, result.eps)}"] = result.images
+        arrays[f"index {_key(result.attack, result.eps)}"] = result.index
+    return arrays
 
 
 def _rescored(battery: Battery, job: Job, saved: Mapping[str, np.ndarray]) -> list[Attacked]:
     """The same images, scored on another model."""
-    found = []
+    results = []
     for one in battery.ordered():
         for eps in one.budgets(battery.eps, job.x.shape[-1]):
             images, index = (saved[f"{kind} {_key(one, eps)}"] for kind in ("images", "index"))
-            found.append(rescored(one, eps, index, images, job))
-    return labelled(found)
+            results.append(rescored(one, eps, index, images, job))
+    return labelled(results)
 
 
 def _key(attack: Attack, eps: float) -> str:

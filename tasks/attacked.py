@@ -129,9 +129,9 @@ def _log_distances(run: tracking.Run, result: Attacked) -> None:
     if result.distance is None:
         return
     away = result.distance[result.tried & (result.clean_predictions == result.labels)]
-    found = away[np.isfinite(away)]
-    shares = {"distance/found": len(found) / max(len(away), 1)}
-    quartiles = zip(("q1", "median", "q3"), np.percentile(found, (25, 50, 75)), strict=True) if len(found) else ()
+    finite = away[np.isfinite(away)]
+    shares = {"distance/found": len(finite) / max(len(away), 1)}
+    quartiles = zip(("q1", "median", "q3"), np.percentile(finite, (25, 50, 75)), strict=True) if len(finite) else ()
     run.metrics(shares | {f"distance/{name}": float(value) for name, value in quartiles})
     title = f"{result.named} on {run.model}: smallest L{result.attack.norm} perturbation"
     run.figure("distances.png", curves.distances(away, title, result.attack.norm))
@@ -164,8 +164,8 @@ def _log_summary(run: tracking.Run, findings: AttackFindings, several: bool) -> 
     verdict, reasons = verdicts.verdict(findings.doubts)
     run.tags({"gauntlet.validity": verdict, "gauntlet.reasons": "; ".join(reasons)})
     loaded = findings.loaded
-    found = ("input_range", "outputs", "layout", "temperature")
-    run.tags({f"gauntlet.{name}": str(getattr(loaded, name)) for name in found})
+    properties = ("input_range", "outputs", "layout", "temperature")
+    run.tags({f"gauntlet.{name}": str(getattr(loaded, name)) for name in properties})
     run.tags({"gauntlet.access": loaded.classifier.access, "gauntlet.notes": "; ".join(findings.notes)})
     for case in (case for case in worst if case.norm == worst[0].norm):
         metrics = {

@@ -38,12 +38,12 @@ def backdoor(context: Context, target: Source, settings: scan.ModelScan, role: s
             loaded = target.load(dataset)
             _check_range(loaded, target)
             model, started = loaded.classifier, time.perf_counter()
-            found = scan.candidates(model, images, settings, context.seed, part(progress, 0.0, 0.4))
+            candidates = scan.candidates(model, images, settings, context.seed, part(progress, 0.0, 0.4))
             seconds = time.perf_counter() - started
             known = references.reference_models(
                 model, dataset, images, settings, context.seed, part(progress, 0.4, 0.95)
             )
-            result = scan.judge(model, found, images.held_out, known, settings)
+            result = scan.judge(model, candidates, images.held_out, known, settings)
         _log(run, dataset, result, known, seconds)
     return run.id
 
@@ -150,8 +150,8 @@ def row(role: str, run_id: str) -> dict[str, str]:
 
 def picture(run_id: str) -> bytes | None:
     """The candidate triggers of every class as a PNG."""
-    found = tracking.find(run_id, "triggers.png")
-    return found.read_bytes() if found else None
+    path = tracking.find(run_id, "triggers.png")
+    return path.read_bytes() if path else None
 
 
 def show(run_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Try the measuring instrument: models broken on purpose must be doubted, honest ones believed."""
+"""Check the evaluation itself: models broken on purpose must be doubted, honest ones must be VALID."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _show_in_prefect(measured: list[Measurement], title: str) -> None:
 
 
 def show(suite: str, uri: str) -> None:
-    """Print the comparison, where the report lies and how to look further; to standard error when that is piped."""
+    """Print the comparison, the report's path and the command of MLflow's page, to standard error."""
     from rich.console import Console
 
     measured = tracking.records(suite)["measurements"]

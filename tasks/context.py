@@ -1,4 +1,4 @@
-"""What every stage is told: the data, the seed, the store, and the run it belongs to."""
+"""What every stage needs: the data, the seed, the store, and the run it belongs to."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Context(Stated):
         return self.load().test_subset(n, self.seed, self.fold)
 
     def hands(self) -> Hands:
-        """Who makes a battery's shards; workers are started, or reached, when they are first asked for."""
+        """The workers that make a battery's shards; they are started, or connected, on first use."""
         from gauntlet.evaluation.cluster import hands
 
         return hands(self.workers, self.cluster)

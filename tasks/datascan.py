@@ -132,7 +132,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         cells = [row["check"], "ALARM" if row["alarm"] else "no", f"{row['suspects']:,}", row["says"]]
         if "planted" in row:
-            found = round(row["recall"] * row["planted"])
-            cells.append(f"{found:,} of {row['planted']:,}, {row['false_positives']:,} false")
+            recalled = round(row["recall"] * row["planted"])
+            cells.append(f"{recalled:,} of {row['planted']:,}, {row['false_positives']:,} false")
         grid.add_row(*cells, style="bold red" if row["alarm"] else "")
     Console(stderr=True, width=None if sys.stderr.isatty() else 110).print(grid)

@@ -1,4 +1,4 @@
-"""The findings of a scan where people look: a table in the terminal."""
+"""The findings of a scan as a table in the terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def show(rows: Sequence[tuple[str, Finding | Accepted]], errors: Sequence[str]) 
 
 
 def _table(rows: Sequence[tuple[str, Finding | Accepted]]) -> Table:
-    """One row a finding; texts of strangers are never taken for markup."""
+    """One row per finding; untrusted texts are never interpreted as markup."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("severity")
     table.add_column("rule")
@@ -39,9 +39,9 @@ def _table(rows: Sequence[tuple[str, Finding | Accepted]]) -> Table:
     table.add_column("message", overflow="fold", ratio=1)
     if any(state for state, _ in rows):
         table.add_column("state")
-    for state, found in rows:
-        line = getattr(found, "line", 0)
-        where = f"{found.file}:{line}" if line else found.file
-        cells = [Text(found.severity, style=_STYLES[found.severity]), Text(found.rule), Text(where)]
-        table.add_row(*cells, Text(found.message), *([Text(state)] if state else []))
+    for state, finding in rows:
+        line = getattr(finding, "line", 0)
+        where = f"{finding.file}:{line}" if line else finding.file
+        cells = [Text(finding.severity, style=_STYLES[finding.severity]), Text(finding.rule), Text(where)]
+        table.add_row(*cells, Text(finding.message), *([Text(state)] if state else []))
     return table

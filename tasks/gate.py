@@ -79,16 +79,16 @@ def gate(
     params |= {"champion": champion and champion.model}
     with tracking.run("gate", context, context.load(), name=name, params=params) as run:
         before, after = (one.outcomes() if one else {} for one in (champion, candidate))
-        found = rules.pairs(before, after)
+        conditions = rules.pairs(before, after)
         doubts = [
             *(candidate.doubt("candidate") if candidate else []),
             *(champion.doubt("champion") if champion else []),
         ]
-        gates = decide(found, allowed) if found else {}
+        gates = decide(conditions, allowed) if conditions else {}
         gates = rules.doubtful(gates) if doubts else gates
         known: dict[str, Any] = {"dead_canaries": dead_canaries, "doubts": doubts, "failed": failed}
-        known |= {"findings": findings, "missing": rules.one_sided(before, after) if found else []}
-        known |= {"needed": rules.needed(before, after, allowed) if found else None}
+        known |= {"findings": findings, "missing": rules.one_sided(before, after) if conditions else []}
+        known |= {"needed": rules.needed(before, after, allowed) if conditions else None}
         verdict, reasons = rules.night_verdict(gates, champion=champion is not None, **known)
         run.tags({"gauntlet.verdict": verdict, "gauntlet.reasons": "; ".join(reasons)})
         if gates:
@@ -101,10 +101,10 @@ def gate(
 
 def _detected(run_id: str) -> pd.DataFrame:
     """Whether each attacked image is withstood: classified correctly by the model, or stopped by the detector."""
-    found, threshold = tracking.frame(run_id, "outcomes.parquet"), tracking.records(run_id)["threshold"]
-    found = found[found["attack"] != "clean"]
-    withstood = found["correct"] | (found["score"] > threshold)
-    return found.assign(correct=withstood, images=found["attack"].str.cat(found["eps"].map(budget), " "))
+    outcomes, threshold = tracking.frame(run_id, "outcomes.parquet"), tracking.records(run_id)["threshold"]
+    outcomes = outcomes[outcomes["attack"] != "clean"]
+    withstood = outcomes["correct"] | (outcomes["score"] > threshold)
+    return outcomes.assign(correct=withstood, images=outcomes["attack"].str.cat(outcomes["eps"].map(budget), " "))
 
 
 def findings(scan: str | None, champion: str | None, least: Severity) -> list[str]:

@@ -26,7 +26,7 @@ BARS = "Accuracy by condition, at the largest budgets"
 
 
 class Outcome(BaseModel):
-    """What became of a stage: the run that holds its records, or why there is none."""
+    """The result of a stage: the run with its records, or why there is none."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -210,7 +210,7 @@ def _shown_figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _number(row: Mapping[str, Any], key: str, sign: str = "") -> str:
-    """A figure in its unit: shares in percent with two decimals, all else with four digits."""
+    """A figure in its unit: shares in percent with two decimals, others with four digits."""
     if row[key] is None:
         return MISSING
     return f"{100 * row[key]:{sign}.2f}" if row["unit"] == "percent" else f"{row[key]:{sign}.4g}"

@@ -28,8 +28,8 @@ def mended(dataset: Dataset, known: Sequence[AnyPoisoning], before: WhiteBox, af
     ]
     rows = [_row("clean accuracy", clean)]
     for one in known:
-        found = backdoor(dataset, one.aimed(dataset.n_classes), models)
-        rates = [m for m in found if m.metric == "attack_success_rate"]
+        measured = backdoor(dataset, one.aimed(dataset.n_classes), models)
+        rates = [m for m in measured if m.metric == "attack_success_rate"]
         rows.append(_row(f"success of {one.name}", rates))
     return rows
 
@@ -41,14 +41,14 @@ def _row(what: str, measured: Sequence[Measurement]) -> dict[str, Any]:
 def metrics(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The clean accuracy lost, and of the trigger that still succeeds most the rates before and after."""
     clean, *triggers = rows
-    found = {"mend/accuracy_lost": clean[BEFORE]["value"] - clean[AFTER]["value"]}
+    values = {"mend/accuracy_lost": clean[BEFORE]["value"] - clean[AFTER]["value"]}
     if not triggers:
-        return found
+        return values
     worst = max(triggers, key=lambda row: row[AFTER]["value"])
     for suffix, end in {"": "value", "_low": "low", "_high": "high"}.items():
-        found[f"backdoor/attack_success_rate{suffix}"] = worst[AFTER][end]
-        found[f"mend/success_rate_before{suffix}"] = worst[BEFORE][end]
-    return found
+        values[f"backdoor/attack_success_rate{suffix}"] = worst[AFTER][end]
+        values[f"mend/success_rate_before{suffix}"] = worst[BEFORE][end]
+    return values
 
 
 def show(run_id: str) -> None:
@@ -70,6 +70,6 @@ def show(run_id: str) -> None:
         console.print("No --trigger was given: how much of a backdoor is left, a scan may tell (gauntlet backdoor).")
 
 
-def _percent(found: dict[str, float]) -> str:
-    value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+def _percent(rate: dict[str, float]) -> str:
+    value, low, high = (100 * rate[name] for name in ("value", "low", "high"))
     return f"{value:.1f} % [{low:.1f}, {high:.1f}]"

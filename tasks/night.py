@@ -1,4 +1,4 @@
-"""The morning's page: verdict and reasons, the gate, what changed, the last nights."""
+"""The page of a night: verdict and reasons, the gate, what changed, the last nights."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ def page(
     notes: Sequence[str] = (),
 ) -> None:
     """Write `report.html`, `report.md` and `metrics.json` of the run `night`, tag it, and tell Prefect."""
-    found, opened = tracking.records(judged), tracking.Run(night, "")
-    now = _night(context, night, candidate, found, attacks)
+    record, opened = tracking.records(judged), tracking.Run(night, "")
+    now = _night(context, night, candidate, record, attacks)
     opened.json(FILE, now.model_dump())
     past = _past(context, night, nights)
     drops = trend.attributed(past[-1] if past else None, now)
     sides = ("candidate", candidate), ("champion", champion)
     remarks = [note for role, one in sides if one for note in one.notes(role)]
     content = document.Report(
-        f"Nightly: {found['verdict']}",
+        f"Nightly: {record['verdict']}",
         _facts(context, candidate, champion, now),
         [m for role, one in sides for m in _measured(role, one)],
         {
             "The last nights": trend.figure([*past, now], "Correct images, night by night"),
-            **_scanned(sides, found["reasons"]),
+            **_scanned(sides, record["reasons"]),
         },
-        _tables(found, runs, sides),
-        [*found["reasons"], *drops, *notes, *remarks],
+        _tables(record, runs, sides),
+        [*record["reasons"], *drops, *notes, *remarks],
     )
-    _log(opened, content, found, now)
+    _log(opened, content, record, now)
     if recorded():
         create_markdown_artifact(document.to_markdown(content), key="nightly", description=content.title)
 
@@ -77,21 +77,21 @@ def _measured(role: str, evaluated: Evaluated | None) -> list[Measurement]:
     return [m.model_copy(update={"model": role}) for m in tracking.records(evaluated.attack)["measurements"]]
 
 
-def _night(context: Context, run_id: str, candidate: Evaluated | None, found: dict[str, Any], attacks: str) -> Night:
+def _night(context: Context, run_id: str, candidate: Evaluated | None, record: dict[str, Any], attacks: str) -> Night:
     facts = {"dataset_digest": context.load().digest, "attacks": attacks, "code_digest": code_digest()}
     if candidate:
         facts["model_digest"] = registry.digest_of(candidate.model)
-    shares = {who: {row["condition"]: row[who] for row in found["conditions"]} for who in ("candidate", "champion")}
+    shares = {who: {row["condition"]: row[who] for row in record["conditions"]} for who in ("candidate", "champion")}
     started = datetime.now(UTC).isoformat(timespec="seconds")
     facts |= origin.versions()
-    return Night(run_id=run_id, started=started, verdict=found["verdict"], facts=facts, **shares)
+    return Night(run_id=run_id, started=started, verdict=record["verdict"], facts=facts, **shares)
 
 
 def _past(context: Context, now: str, most: int) -> list[Night]:
     """The nights before this one that were judged, oldest first; failed ones too, as theirs are verdicts as well."""
     runs = tracking.search(context, {"stage": "nightly"}, "tags.`gauntlet.verdict` != ''", ended=False)
-    found = [tracking.find(run_id, FILE) for run_id in runs if run_id != now]
-    return [Night.model_validate_json(path.read_text()) for path in found if path][-(most - 1) :] if most > 1 else []
+    paths = [tracking.find(run_id, FILE) for run_id in runs if run_id != now]
+    return [Night.model_validate_json(path.read_text()) for path in paths if path][-(most - 1) :] if most > 1 else []
 
 
 def _facts(context: Context, candidate: Evaluated | None, champion: Evaluated | None, now: Night) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _facts(context: Context, candidate: Evaluated | None, champion: Evaluated | 
 
 
 def _scanned(sides: Sides, reasons: Sequence[str]) -> dict[str, bytes]:
-    """The candidate triggers of both models, where one of them is accused or has become suspicious."""
+    """The candidate triggers of both models, if the scan finds one of them backdoored or newly suspicious."""
     runs = {role: one.backdoor for role, one in sides if one and one.backdoor}
     accused = any(tracking.records(run_id)["accused"] for run_id in runs.values())
     if not (accused or any(backdoor.SUSPICIOUS in line for line in reasons)):
@@ -120,27 +120,27 @@ def _tables(judged: dict[str, Any], runs: Mapping[str, str], sides: Sides) -> di
     return document.tables(rows)
 
 
-def _log(run: tracking.Run, content: document.Report, found: dict[str, Any], now: Night) -> None:
-    run.text("report.html", _html(content, found))
+def _log(run: tracking.Run, content: document.Report, record: dict[str, Any], now: Night) -> None:
+    run.text("report.html", _html(content, record))
     run.text("report.md", document.to_markdown(content))
     kept = ("verdict", "reasons", "conditions", "needed")
-    run.json("metrics.json", document.to_json(content) | {name: found[name] for name in kept})
+    run.json("metrics.json", document.to_json(content) | {name: record[name] for name in kept})
     shares = {f"{who}/{_plain(k)}": v for who in ("candidate", "champion") for k, v in getattr(now, who).items()}
     run.metrics(shares)
-    if found["conditions"]:
+    if record["conditions"]:
         run.table("gate.json", content.tables[GATE])
     # last: only with its verdict is it a night that later ones look back to
-    run.tags({"gauntlet.verdict": found["verdict"], "gauntlet.reasons": "; ".join(found["reasons"])})
+    run.tags({"gauntlet.verdict": record["verdict"], "gauntlet.reasons": "; ".join(record["reasons"])})
 
 
-def _html(content: document.Report, found: dict[str, Any]) -> str:
-    """The page: verdict, reasons and gate at the top, where a reader looks in the morning."""
+def _html(content: document.Report, record: dict[str, Any]) -> str:
+    """The page: verdict, reasons and gate at the top."""
     below = {caption: table for caption, table in content.tables.items() if caption != GATE}
     rows = content.tables.get(GATE)
     header = None if rows is None else [list(rows.columns), rows.to_numpy().tolist()]
-    last = [note for note in content.notes if note not in found["reasons"]]
+    last = [note for note in content.notes if note not in record["reasons"]]
     shown = replace(content, tables=below, notes=last)
-    top = {"verdict": found["verdict"], "reasons": found["reasons"], "gate": header}
+    top = {"verdict": record["verdict"], "reasons": record["reasons"], "gate": header}
     return document.to_html(shown, "night.html.j2", **top)
 
 
@@ -150,12 +150,12 @@ def _plain(condition: str) -> str:
 
 
 def show(night: str, uri: str) -> None:
-    """Print the gate, the verdict and where the page lies; to standard error."""
+    """Print the gate, the verdict and the page's path, to standard error."""
     from rich.console import Console
     from rich.table import Table
 
-    found, console = tracking.records(night), Console(stderr=True)
-    rows = gate.shown(found["conditions"])
+    record, console = tracking.records(night), Console(stderr=True)
+    rows = gate.shown(record["conditions"])
     if rows:
         grid = Table(box=None, pad_edge=False, caption="percent of n images; differences in points")
         for heading in ("", "condition", "n", "champion", "candidate", "difference [90 %]"):
@@ -163,8 +163,8 @@ def show(night: str, uri: str) -> None:
         for row in rows:
             grid.add_row(MARKS.get(row["verdict"], "[green]✓[/green]"), *(row[name] for name in SHOWN))
         console.print(grid)
-    console.print(f"[bold]{found['verdict']}[/bold]", highlight=False)
-    for line in found["notes"]:
+    console.print(f"[bold]{record['verdict']}[/bold]", highlight=False)
+    for line in record["notes"]:
         console.print(f"  {printable(line)}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Report: {tracking.find(night, 'report.html')}", soft_wrap=True, highlight=False)
     console.print(f"MLflow: {connection.ui_command(uri)}", soft_wrap=True, highlight=False)

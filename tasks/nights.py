@@ -1,4 +1,4 @@
-"""What the nights of a list came to: a line a model in the terminal, and one page."""
+"""The results of a list of nights: one line per model in the terminal, and one page."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def judged(parent: str, ended: Ended) -> Judged:
 
 
 def reason(ended: Ended) -> str:
-    """Why a night without a verdict ended: what it said last, else its status."""
+    """Why a night without a verdict ended: its last error, otherwise its status."""
     if ended.status < 0:
         return f"killed by signal {-ended.status}"
     path = Path(ended.log)
@@ -72,8 +72,8 @@ def reason(ended: Ended) -> str:
 
 def worst(nights: Sequence[Ended]) -> int:
     """The exit status of them all: a night that failed (1) before one that was refused (2), then inconclusive (3)."""
-    found = {one.status for one in nights}
-    return 1 if found - set(MILD) else next((status for status in MILD if status in found), 0)
+    statuses = {one.status for one in nights}
+    return 1 if statuses - set(MILD) else next((status for status in MILD if status in statuses), 0)
 
 
 def counts(nights: Sequence[Judged]) -> dict[str, int]:
@@ -103,11 +103,11 @@ def page(run_id: str, nights: Sequence[Judged]) -> None:
 
 
 def _report(nights: Sequence[Judged]) -> document.Report:
-    found = [m.model_copy(update={"model": one.name}) for one in nights if one.run_id for m in _candidate(one.run_id)]
+    rows = [m.model_copy(update={"model": one.name}) for one in nights if one.run_id for m in _candidate(one.run_id)]
     minutes = sum(one.seconds for one in nights) / 60
     facts: dict[str, str | int | float] = {"models": len(nights), "minutes, all together": f"{minutes:.1f}"}
     return document.Report(
-        f"Nightlies: {summary(nights)}", facts, found, tables=document.tables({"Nights": _rows(nights)})
+        f"Nightlies: {summary(nights)}", facts, rows, tables=document.tables({"Nights": _rows(nights)})
     )
 
 
@@ -124,7 +124,7 @@ def _rows(nights: Sequence[Judged]) -> list[dict[str, Any]]:
 
 
 def show(run_id: str, uri: str) -> None:
-    """Print where the page lies; to standard error."""
+    """Print the page's path, to standard error."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -100,7 +100,7 @@ def _row(one: TheftResult) -> dict[str, Any]:
 
 
 def _log_pictures(run: tracking.Run, thefts: Sequence[TheftResult]) -> None:
-    """What of membership stands out of chance, and how near the copies come."""
+    """Membership rates against chance, and the fidelity of the copies."""
     inferred = {one.theft.title: one for one in thefts if one.roc is not None}
     copied = {one.theft.title: one for one in thefts if one.roc is None}
     if inferred:

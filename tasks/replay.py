@@ -42,8 +42,8 @@ def frozen(context: Context, without: Collection[str]) -> tuple[tuple[str, ...],
     Images fool the model that they were made against. A bank that holds those of one of two models takes sides.
     """
     tags = {run_id: tracking.read(run_id).data.tags for run_id in deposits(context)}
-    kept = {run_id: found for run_id, found in tags.items() if found.get(MAKER) not in {None, *without}}
-    return tuple(sorted(kept)), sum(int(found[TAG]) for found in kept.values())
+    kept = {run_id: tagged for run_id, tagged in tags.items() if tagged.get(MAKER) not in {None, *without}}
+    return tuple(sorted(kept)), sum(int(tagged[TAG]) for tagged in kept.values())
 
 
 def deposit(run: tracking.Run, context: Context, dataset: Dataset, results: list[Attacked], weights: str) -> None:

@@ -49,8 +49,8 @@ def keep_in(run_id: str, report: Report, dataset: str) -> None:
 def _log(run: tracking.Run, report: Report, title: str) -> None:
     """Input, metrics, tags, curve, outcomes, records and the page."""
     run.input({**report.data, "name": title}, "evaluation")
-    found = report.clean, report.loaded, report.results, report.doubts, report.notes, report.certified
-    log_alone(run, AttackFindings(report.name, *found))
+    parts = report.clean, report.loaded, report.results, report.doubts, report.notes, report.certified
+    log_alone(run, AttackFindings(report.name, *parts))
     run.text(PAGE, report.to_html())
 
 

@@ -72,7 +72,7 @@ def _facts(judged: Sequence[Judged], path: str, strict: bool, now: datetime) -> 
 
 
 def _show(run_id: str, judged: Sequence[Judged], problems: Sequence[str]) -> None:
-    """The table and what does not stand, on standard error; the pages lie in the run."""
+    """The table and the claims that do not hold, on standard error; the pages are in the run."""
     from rich.console import Console
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 130)

@@ -33,10 +33,10 @@ def test_the_scanner_calls_no_hostile_file_of_the_comparison_clean(kind: str, tm
 
 def test_what_another_scanner_finds_and_ours_does_not_is_missed(tmp_path: Path) -> None:
     files = [scanners.File("bad", tmp_path / "a.pkl"), scanners.File(scanners.HARMLESS, tmp_path / "b.pkl")]
-    found, clean, gap = scanners.Said(True, True, 1), scanners.Said(False, True, 1), scanners.Said(False, False, 1)
-    answers = {scanners.OURS: [gap, clean], "other": [found, found]}
+    hit, clean, gap = scanners.Said(True, True, 1), scanners.Said(False, True, 1), scanners.Said(False, False, 1)
+    answers = {scanners.OURS: [gap, clean], "other": [hit, hit]}
     assert scanners.missed(files, answers) == [f"{tmp_path.name}/a.pkl: other"]
-    assert scanners.missed(files, answers | {scanners.OURS: [found, clean]}) == []
+    assert scanners.missed(files, answers | {scanners.OURS: [hit, clean]}) == []
     counted = {row[0]: row[1:] for row in scanners.rows(files, answers)}
     assert counted["**found**"] == ["1", "0", "1"]
     assert counted["called clean"] == ["1", "0", "0"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gauntlet.state import PROJECT_ROOT
-from tests.test_servers import HOST, free_port, running, wait_until
+from tests.processes import HOST, deployment_run, free_port, running, wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -30,11 +27,7 @@ class Served:
 
     def deployment_run(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """`prefect deployment run NAME ...`, which waits for the end with `--watch`."""
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", name, *words]
-        told = os.environ | {"PREFECT_API_URL": self.prefect, "NO_COLOR": "1", "COLUMNS": "200"}
-        return subprocess.run(
-            command, cwd=PROJECT_ROOT, env=told, capture_output=True, text=True, timeout=300, check=False
-        )
+        return deployment_run({"PREFECT_API_URL": self.prefect, "NO_COLOR": "1", "COLUMNS": "200"}, name, *words)
 
 
 @pytest.fixture(scope="module")

@@ -86,15 +86,15 @@ def test_the_curve_of_the_contract_has_no_point_of_mlflows(place: Place, evaluat
 
 
 def test_thresholds_pass_and_fail(evaluated: tuple[Any, Any]) -> None:
-    found = evaluated[0].metrics["robust/worst_case"]
+    worst = evaluated[0].metrics["robust/worst_case"]
 
     def held(threshold: float) -> None:
         limit = MetricThreshold(threshold=threshold, greater_is_better=True)
         mlflow.validate_evaluation_results({"robust/worst_case": limit}, evaluated[0])
 
-    held(found - 0.01)
+    held(worst - 0.01)
     with pytest.raises(mlflow.models.evaluation.validation.ModelValidationFailedException, match="robust/worst_case"):
-        held(found + 0.01)
+        held(worst + 0.01)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

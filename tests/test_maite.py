@@ -49,9 +49,9 @@ def test_maites_evaluate_gives_the_accuracy_of_the_report(
     batch_size: int, report: gauntlet.Report, data: ours.Data
 ) -> None:
     model, metric = ours.Model(report.loaded.classifier.predict, "mine"), ours.Accuracy()
-    found, _, _ = maite.tasks.evaluate(model=model, metric=metric, dataset=data, batch_size=batch_size)
+    metrics, _, _ = maite.tasks.evaluate(model=model, metric=metric, dataset=data, batch_size=batch_size)
     clean = report.clean_accuracy
-    assert found == {"accuracy": clean.value, "accuracy_low": clean.low, "accuracy_high": clean.high, "n": N}
+    assert metrics == {"accuracy": clean.value, "accuracy_low": clean.low, "accuracy_high": clean.high, "n": N}
 
 
 def test_there_and_back_is_the_same(report: gauntlet.Report, data: ours.Data) -> None:
@@ -65,8 +65,8 @@ def test_there_and_back_is_the_same(report: gauntlet.Report, data: ours.Data) ->
 
 def test_a_model_of_theirs_is_attacked_by_its_scores(report: gauntlet.Report, data: ours.Data) -> None:
     theirs = ours.function(ours.Model(report.loaded.classifier.predict))
-    found = gauntlet.evaluate(theirs, *ours.arrays(data), 0.1, attacks="square:max_iter=5", n=20)
-    assert (found.results[0].knowledge, found.clean_accuracy.value) == ("black-box", report.clean_accuracy.value)
+    metrics = gauntlet.evaluate(theirs, *ours.arrays(data), 0.1, attacks="square:max_iter=5", n=20)
+    assert (metrics.results[0].knowledge, metrics.clean_accuracy.value) == ("black-box", report.clean_accuracy.value)
 
 
 def test_whole_numbers_are_pixels_of_the_same_images(report: gauntlet.Report, data: ours.Data) -> None:
@@ -77,12 +77,12 @@ def test_whole_numbers_are_pixels_of_the_same_images(report: gauntlet.Report, da
 
 
 def test_a_metric_of_theirs_measures_a_report(report: gauntlet.Report) -> None:
-    found = ours.measure(ours.Accuracy(), report)
-    assert found["clean"]["accuracy"] == report.clean_accuracy.value
+    metrics = ours.measure(ours.Accuracy(), report)
+    assert metrics["clean"]["accuracy"] == report.clean_accuracy.value
     for result in report.results:
         share = (result.predictions == result.labels).mean()
-        assert found[result.accuracy("model").label]["accuracy"] == pytest.approx(share)
-    assert len(found) == 1 + len(report.results) == 5
+        assert metrics[result.accuracy("model").label]["accuracy"] == pytest.approx(share)
+    assert len(metrics) == 1 + len(report.results) == 5
 
 
 class Theirs:

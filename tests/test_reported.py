@@ -84,12 +84,12 @@ def test_the_open_run_keeps_what_it_has(report: gauntlet.Report, store: MlflowCl
         assert report.log_to_mlflow() == run.info.run_id == mlflow.active_run().info.run_id
         assert store.get_run(run.info.run_id).info.status == "RUNNING"
         mlflow.log_metric("later", 1)
-    found = store.get_run(run.info.run_id)
-    assert (found.data.params["seed"], found.data.params["n"]) == ("7", "own")
-    assert (found.data.params["gauntlet.seed"], found.data.params["gauntlet.n"]) == ("0", "60")
-    assert not {"gauntlet.host", "gauntlet.process"} & set(found.data.tags)  # by these we would end it some day
+    logged = store.get_run(run.info.run_id)
+    assert (logged.data.params["seed"], logged.data.params["n"]) == ("7", "own")
+    assert (logged.data.params["gauntlet.seed"], logged.data.params["gauntlet.n"]) == ("0", "60")
+    assert not {"gauntlet.host", "gauntlet.process"} & set(logged.data.tags)  # by these we would end it some day
     assert files(store, run.info.run_id) >= {"notes.txt", *FILES}
-    assert found.data.metrics["robust/accuracy"] == report.robust_accuracy
+    assert logged.data.metrics["robust/accuracy"] == report.robust_accuracy
 
 
 def ended(run_id: str) -> None:

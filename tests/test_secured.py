@@ -11,7 +11,6 @@ import socket
 import ssl
 import stat
 import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pytest
 from gauntlet.state import PROJECT_ROOT
 from mlflow_server import auth
 from tests import strangers
-from tests.test_servers import HOST, free_port, running, wait_until
+from tests.processes import HOST, deployment_run, free_port, listens, running, wait_until
 
 NAME = "mlflow.example.org"
 PASSWORD = "correct horse battery"
@@ -54,8 +53,8 @@ class Secured:
 
     def commands(self) -> str:
         """Every command line of the servers."""
-        found = [file for file in Path("/proc").glob("[0-9]*/cmdline") if self._ours(file)]
-        return "\n".join(file.read_bytes().replace(b"\0", b" ").decode() for file in found)
+        servers = [file for file in Path("/proc").glob("[0-9]*/cmdline") if self._ours(file)]
+        return "\n".join(file.read_bytes().replace(b"\0", b" ").decode() for file in servers)
 
     def _ours(self, file: Path) -> bool:
         try:
@@ -86,20 +85,20 @@ def ask(
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """One start of everything."""
     folder = tmp_path_factory.mktemp("secured")
-    found = Secured(free_port(), free_port(), folder / "state", folder / "serve.log")
-    flags = ["--auth", "--mlflow-port", str(found.mlflow), "--prefect-port", str(found.prefect)]
+    servers = Secured(free_port(), free_port(), folder / "state", folder / "serve.log")
+    flags = ["--auth", "--mlflow-port", str(servers.mlflow), "--prefect-port", str(servers.prefect)]
     flags += ["--allowed-hosts", NAME, "--cors-allowed-origins", f"https://{NAME}"]
     with pytest.MonkeyPatch.context() as patch:
         for variable in [v for v in os.environ if v.startswith(("PREFECT_", "GAUNTLET_", "MLFLOW_TRACKING"))]:
             patch.delenv(variable)
-        patch.setenv("GAUNTLET_STATE", str(found.state))
+        patch.setenv("GAUNTLET_STATE", str(servers.state))
         patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
         patch.setenv("GAUNTLET_PREFECT_HOSTS", "prefect.example.org")
         patch.setenv(auth.ADMIN_PASSWORD, PASSWORD)
-        with running("mlflow_server.serve", *flags, log=found.log) as process:
-            wait_until(lambda: "Ready." in found.log.read_text() or process.poll() is not None, found.log, 180)
-            assert process.poll() is None, found.log.read_text()
-            yield found
+        with running("mlflow_server.serve", *flags, log=servers.log) as process:
+            wait_until(lambda: "Ready." in servers.log.read_text() or process.poll() is not None, servers.log, 180)
+            assert process.poll() is None, servers.log.read_text()
+            yield servers
 
 
 @pytest.fixture(scope="module")
@@ -179,17 +178,9 @@ def test_prefect_takes_no_writing_without_a_csrf_token_and_lets_no_foreign_page_
 
 @slow
 def test_the_worker_runs_a_deployment_and_may_do_no_more_than_it_must(secured: Secured) -> None:
-    words = ["run", "scan/scan", "--watch", "-p", f"path={PROJECT_ROOT / 'mlflow_server' / 'port.py'}"]
+    path = PROJECT_ROOT / "mlflow_server" / "port.py"
     told = {auth.PREFECT: secured.prefect_string, "PREFECT_API_URL": f"http://{HOST}:{secured.prefect}/api"}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deployment", *words],
-        cwd=PROJECT_ROOT,
-        env=os.environ | told,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = deployment_run(told, "scan/scan", "--watch", "-p", f"path={path}", seconds=120)
     assert done.returncode == 0, done.stdout + done.stderr
     worker = secured.worker_environment()
     mine = basic(worker["MLFLOW_TRACKING_USERNAME"], worker["MLFLOW_TRACKING_PASSWORD"])
@@ -210,8 +201,8 @@ def test_the_worker_runs_a_deployment_and_may_do_no_more_than_it_must(secured: S
 
 @slow
 def test_a_user_without_grants_sees_what_is_their_own_alone(secured: Secured, reader: dict[str, str]) -> None:
-    status, found = ask(secured.mlflow, EXPERIMENTS, reader)
-    assert (status, json.loads(found).get("experiments", [])) == (200, [])
+    status, servers = ask(secured.mlflow, EXPERIMENTS, reader)
+    assert (status, json.loads(servers).get("experiments", [])) == (200, [])
     own = {"name": "of-the-reader"}
     assert ask(secured.mlflow, "/api/2.0/mlflow/experiments/create", reader, "POST", own)[0] == 200
     mine = json.loads(ask(secured.mlflow, EXPERIMENTS, reader)[1])["experiments"]
@@ -323,14 +314,14 @@ def proxy(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     if not nginx or not shutil.which("openssl"):
         pytest.skip("nginx or openssl is not installed")
     folder = tmp_path_factory.mktemp("nginx")
-    found = Proxy(free_port(), free_port(), certificate(folder))
+    servers = Proxy(free_port(), free_port(), certificate(folder))
     blocks = re.findall(r"```nginx\n(.*?)```", (PROJECT_ROOT / "docs" / "servers.md").read_text(), re.DOTALL)
-    text = blocks[0].replace("listen 443 ssl", f"listen {HOST}:{found.https} ssl")
-    text = text.replace("listen 80;", f"listen {HOST}:{found.http};")
+    text = blocks[0].replace("listen 443 ssl", f"listen {HOST}:{servers.https} ssl")
+    text = text.replace("listen 80;", f"listen {HOST}:{servers.http};")
     text = text.replace("127.0.0.1:5000", f"{HOST}:{secured.mlflow}").replace(
         "127.0.0.1:4200", f"{HOST}:{secured.prefect}"
     )
-    text = re.sub(r"/etc/ssl/\S+\.pem", str(found.certificate), text)
+    text = re.sub(r"/etc/ssl/\S+\.pem", str(servers.certificate), text)
     text = re.sub(r"/etc/ssl/\S+\.key", str(folder / "key.pem"), text)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = " ".join(f"{kind}_temp_path {folder / kind};" for kind in kinds)
@@ -342,17 +333,12 @@ def proxy(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     process = subprocess.Popen([nginx, "-c", str(config), "-e", f"{folder}/error.log"])
     try:
         (folder / "error.log").touch()
-        wait_until(lambda: listens(found.https) or process.poll() is not None, folder / "error.log")
+        wait_until(lambda: listens(servers.https) or process.poll() is not None, folder / "error.log")
         assert process.poll() is None, (folder / "error.log").read_text()
-        yield found
+        yield servers
     finally:
         process.terminate()
         process.wait(20)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
 
 
 @slow

@@ -19,7 +19,7 @@ from mlflow_server import __main__ as server
 from mlflow_server import auth, guard, serve
 from mlflow_server.port import require_free
 from mlflow_server.store import initialise
-from tests.test_servers import HOST, free_port
+from tests.processes import HOST, free_port
 
 
 @pytest.fixture
@@ -246,19 +246,19 @@ def value(found: list[str], flag: str) -> str | None:
 
 
 def test_by_default_only_this_machine_and_its_names() -> None:
-    found = words("--port", "5001")
-    assert value(found, "--host") == "127.0.0.1"
-    assert value(found, "--allowed-hosts") == "127.0.0.1:5001,localhost:5001,[::1]:5001"
-    assert value(found, "--cors-allowed-origins") is None
-    assert "--app-name" not in found
+    flags = words("--port", "5001")
+    assert value(flags, "--host") == "127.0.0.1"
+    assert value(flags, "--allowed-hosts") == "127.0.0.1:5001,localhost:5001,[::1]:5001"
+    assert value(flags, "--cors-allowed-origins") is None
+    assert "--app-name" not in flags
 
 
 def test_a_name_of_its_own_is_answered_and_any_other_must_be_given() -> None:
-    found = words("--host", "192.0.2.1", "--auth")
-    assert str(value(found, "--allowed-hosts")).endswith(",192.0.2.1:5000")
+    flags = words("--host", "192.0.2.1", "--auth")
+    assert str(value(flags, "--allowed-hosts")).endswith(",192.0.2.1:5000")
     assert str(value(words("--allowed-hosts", "a.org,b.org"), "--allowed-hosts")).endswith("[::1]:5000,a.org,b.org")
-    assert value(found, "--cors-allowed-origins") == "http://192.0.2.1:5000"
-    assert value(found, "--app-name") == guard.NAME
+    assert value(flags, "--cors-allowed-origins") == "http://192.0.2.1:5000"
+    assert value(flags, "--app-name") == guard.NAME
     assert "0.0.0.0" not in str(value(words("--host", "0.0.0.0", "--auth"), "--allowed-hosts"))
 
 

@@ -7,20 +7,15 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from gauntlet.state import PROJECT_ROOT, artifact_root, store_uri
 from tests import strangers
-
-HOST = "127.0.0.1"
+from tests.processes import HOST, free_port, running, wait_until, with_group
 
 
 @pytest.fixture
@@ -29,11 +24,6 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "my state"
     monkeypatch.setenv("GAUNTLET_STATE", str(folder))
     return folder
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int, path: str) -> bytes | None:
@@ -47,40 +37,6 @@ def answers(port: int, path: str) -> bytes | None:
         return None
     finally:
         connection.close()
-
-
-@contextmanager
-def running(*words: str, cwd: Path = PROJECT_ROOT, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command in a process group of its own, as from a terminal; nothing of it survives the test."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words], cwd=cwd, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        with_group(process.pid, signal.SIGTERM)
-        try:
-            process.wait(30)
-        finally:
-            with_group(process.pid, signal.SIGKILL)
-            process.wait(30)
-
-
-def with_group(pid: int, number: signal.Signals) -> bool:
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_until(ready: object, log: Path, seconds: float = 60) -> None:
-    assert callable(ready)
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
 
 
 # The servers themselves
@@ -218,15 +174,15 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def marked(checkout: Path) -> list[int]:
     """Every process that knows this checkout's state folder, whatever its group."""
     wanted = f"GAUNTLET_STATE={checkout / 'state'}".encode()
-    found = []
+    pids = []
     for file in Path("/proc").glob("[0-9]*/environ"):
         try:
             known = file.read_bytes().split(b"\0")
         except OSError:
             continue
         if wanted in known:
-            found.append(int(file.parent.name))
-    return found
+            pids.append(int(file.parent.name))
+    return pids
 
 
 def post(port: int, path: str, body: str = "{}") -> str:

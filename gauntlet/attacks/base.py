@@ -92,7 +92,7 @@ class Attack(BaseModel, ABC):
         return made
 
     def clip(self, images: Images, x: Images, eps: float, bounds: tuple[float, float]) -> Images:
-        """The images within budget and bounds; the budget is measured after, not believed."""
+        """The images within budget and bounds; the budget is measured afterwards."""
         threat = ThreatModel(norm=self.norm, eps=eps, bounds=bounds)
         within = threat.project(images, x)
         threat.check(within, x)

@@ -1,8 +1,8 @@
-"""Walk many images at once: who is fooled leaves the batch, and the next image takes the place.
+"""Search for many images at once: solved images are replaced by waiting ones.
 
-An iterative attack is a `Search`: a state with a row per image, and what to do with the model's answer at the point
-it stands on. The walk asks for full batches, keeps the best point of every image, never just the last one, starts
-anew those that were not fooled, and counts the calls.
+An iterative attack is a `Search`: a state with one row per image, and a step that uses the model's answer at the
+current point. The walk keeps the batches full, keeps the best point of every image and not just the last one, starts
+images again that were not fooled, and counts the calls.
 """
 
 from __future__ import annotations

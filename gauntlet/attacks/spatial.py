@@ -48,7 +48,7 @@ class Spatial(Attack):
     place: ClassVar[int] = 600
 
     def craft(self, model: Target, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
-        """The first move that fools; else the one of the lowest margin, or the last where no scores are seen."""
+        """The first move that fools; otherwise the one with the lowest margin, or without scores the last one."""
         images, calls = x.copy(), np.zeros(len(x), np.int64)
         closest, left = np.full(len(x), np.inf, np.float32), np.arange(len(x))
         for move in self.moves(eps):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Exact(Crown):
-    """A mixed-integer programme for each image that `crown` leaves open: for small networks of ReLU and maxima.
+    """A mixed-integer program for each image that `crown` leaves open: for small networks of ReLU and maxima.
 
     Tjeng, Xiao, Tedrake, Evaluating Robustness of Neural Networks with Mixed Integer Programming, ICLR 2019. For each
     other class: is there an image within the budget whose score reaches the true one's? A solution counts as broken

@@ -1,4 +1,4 @@
-"""A training set looked at before anything is trained on it: what speaks for poisoned data, and what does not.
+"""Scan a training set for signs of poisoned data before anything is trained on it.
 
 Four checks of images and labels alone, each held against something that needs no tuning by hand where there is such a
 thing: the test set.
@@ -141,11 +141,16 @@ def check_labels(x: Images, y: Labels, x_test: Images, y_test: Labels, settings:
     own = inside[np.arange(len(y)), y]
     usual = np.array([own[y == k].mean() if (y == k).any() else 1.0 for k in range(inside.shape[1])])
     bad, bad_test = _contradicted(inside, y, usual), _contradicted(outside, y_test, usual)
-    found, tested = int(bad.sum()), int(bad_test.sum())
-    table = [[found, len(y) - found], [tested, len(y_test) - tested]]
+    count, tested = int(bad.sum()), int(bad_test.sum())
+    table = [[count, len(y) - count], [tested, len(y_test) - tested]]
     p = float(fisher_exact(table, alternative="greater").pvalue)
-    facts = {"suspects": float(found), "share": found / len(y), "test_share": tested / len(y_test), "p_value": p}
-    says = f"{found:,} of {len(y):,} ({100 * found / len(y):.2f} %), of the test set {100 * tested / len(y_test):.2f} %"
+    facts = {
+        "suspects": float(count),
+        "share": count / len(y),
+        "test_share": tested / len(y_test),
+        "p_value": p,
+    }
+    says = f"{count:,} of {len(y):,} ({100 * count / len(y):.2f} %), of the test set {100 * tested / len(y_test):.2f} %"
     return Check("labels", p < settings.p_value, np.flatnonzero(bad), facts, f"{says}, p = {p:.2g}")
 
 
@@ -201,13 +206,13 @@ def find_patches(x: Images, y: Labels, settings: DataScan, progress: Progress = 
     x, y = x[keep], y[keep]
     levels = np.rint((settings.levels - 1) * x).astype(np.uint8)
     background = int(np.bincount(levels.ravel()).argmax())
-    found: list[Window] = []
+    windows: list[Window] = []
     sizes = [size for size in settings.sizes if size <= min(x.shape[1:3])]
     for number, size in enumerate(sizes):
         progress(f"windows of {size} × {size}", number / len(sizes))
-        found += _of_size(x, y, levels, background, size, settings)
-    found = [replace(window, images=keep[window.images]) for window in found]
-    return sorted(found, key=lambda window: (-window.score, -window.size, window.row, window.column))
+        windows += _of_size(x, y, levels, background, size, settings)
+    windows = [replace(window, images=keep[window.images]) for window in windows]
+    return sorted(windows, key=lambda window: (-window.score, -window.size, window.row, window.column))
 
 
 def _of_size(x: Images, y: Labels, levels: Any, background: int, size: int, settings: DataScan) -> Iterator[Window]:

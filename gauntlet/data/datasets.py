@@ -94,7 +94,7 @@ class Dataset:
     def test_subset(self, n: int | None, seed: int, fold: int = 0) -> NDArray[np.int64]:
         """Sorted indices (int64, (n,)) of a random subset of the test images; None takes all.
 
-        For one seed a smaller subset lies within every larger one. `fold` counts through the subsets of `n` that have
+        For one seed a smaller subset is part of every larger one. `fold` counts through the subsets of `n` that have
         no image in common, and begins again where the images end.
 
         Raises SettingError: `n` is below 1 or above the number of test images, or the seed is not usable.
@@ -240,8 +240,8 @@ def _prepared(dataset: Dataset, data: Found, stated: Stated) -> Dataset:
 
 def _from_files(name: str, path: Path) -> Found:
     for read in _SPECS[name].formats:
-        if found := read(path, _SPECS[name].shapes()):
-            return found
+        if files := read(path, _SPECS[name].shapes()):
+            return files
     fix = f"looked for {_SPECS[name].looked_for}"
     raise DataError(f"holds no files of {name}", where=one_line(path), fix=fix)
 

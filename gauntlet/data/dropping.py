@@ -60,19 +60,19 @@ def read_suspects(path: Path, dataset: Dataset) -> Dropped:
     arrays = read_npz(path, keys)
     if arrays.pop(DIGEST).tobytes().hex() != dataset.digest:
         raise DataError(f"names images of another data set than {dataset.name}", where=where, fix="scan this one")
-    rows = [_positions(found, len(dataset.y_train), f"{where}: {one_line(name, 60)}") for name, found in arrays.items()]
+    rows = [_positions(index, len(dataset.y_train), f"{where}: {one_line(name, 60)}") for name, index in arrays.items()]
     dropped = np.unique(np.concatenate([np.zeros(0, np.int64), *rows]))
     _check_classes(dropped, dataset, where)
     return Dropped(dropped, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _positions(found: NDArray[Any], n: int, where: str) -> NDArray[np.int64]:
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        what = f"holds {found.dtype} of shape {found.shape}"
+def _positions(index: NDArray[Any], n: int, where: str) -> NDArray[np.int64]:
+    if index.ndim != 1 or index.dtype.kind not in "iu":
+        what = f"holds {index.dtype} of shape {index.shape}"
         raise DataError(what, where=where, fix="whole numbers in one row are wanted")
-    if found.min() < 0 or found.max() >= n:
-        raise DataError(f"names image {found.max() if found.max() >= n else found.min()} of {n}", where=where)
-    return found.astype(np.int64)
+    if index.min() < 0 or index.max() >= n:
+        raise DataError(f"names image {index.max() if index.max() >= n else index.min()} of {n}", where=where)
+    return index.astype(np.int64)
 
 
 def _check_classes(dropped: NDArray[np.int64], dataset: Dataset, where: str) -> None:

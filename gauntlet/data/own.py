@@ -1,6 +1,6 @@
-"""Data of one's own, in whatever it comes: which files hold it, its parts, and which of its images are read.
+"""The user's own data in every format: its files, its parts, and which of its images are read.
 
-See docs/data.md. Every file is taken to be hostile.
+See docs/data.md. Every file is untrusted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parts of a data set of one's own, before its images are read: what is trained on, what is tested on."""
+"""The parts of the user's own data set, before its images are read: training and test images."""
 
 from __future__ import annotations
 

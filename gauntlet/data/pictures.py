@@ -116,7 +116,7 @@ class Form:
     # --- decoding -----------------------------------------------------------------------------------------------
 
     def _decode(self, data: bytes, where: str) -> Pixels:
-        """The pixels of a PNG or JPEG, (h, w, 1 to 4); its size is looked at before any of them is made."""
+        """The pixels of a PNG or JPEG, (h, w, 1 to 4); its size is checked before they are decoded."""
         from PIL import Image
 
         if not data.startswith(MAGIC):

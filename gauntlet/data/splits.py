@@ -1,4 +1,4 @@
-"""Which images are taken: held out by class, or a few that stand for all."""
+"""Which images are taken: held out by class, or a representative few."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stratified_split(labels: NDArray[np.int64], share: float, seed: int) -> tupl
 def spread(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     """Sorted indices (int64) of at most `n` of `labels` (N,), every class in proportion.
 
-    For one seed a smaller choice lies within every larger one.
+    For one seed a smaller choice is a subset of every larger one.
     """
     rng = np.random.default_rng(checked_seed(seed))
     shuffled = rng.permutation(len(labels))

@@ -1,4 +1,4 @@
-"""A variational autoencoder of images, and a classifier that looks at its reconstructions.
+"""A variational autoencoder of images, and a classifier of its reconstructions.
 
 Everything that is kept is made of plain Keras layers, so that a saved model loads without this package.
 """

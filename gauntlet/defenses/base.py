@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Defense(BaseModel, ABC):
-    """Settings of a defense; it gives a model that stands for itself and is attacked as one."""
+    """Settings of a defense; the result is one model, which is attacked as a whole."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -101,17 +101,17 @@ class Unlearning(Defense):
         half = len(x) // 2
         sides = (x[:half], y[:half]), (x[half:], y[half:])
         how = Inversion(steps=self.steps)
-        found = invert(baseline, "patch", *sides, how, training.seed, part(progress, 0.0, 0.6))
-        label = int(found.values[:-1].argmin()) if self.suspect is None else self.suspect
+        triggers = invert(baseline, "patch", *sides, how, training.seed, part(progress, 0.0, 0.6))
+        label = int(triggers.values[:-1].argmin()) if self.suspect is None else self.suspect
         planted = rng.permutation(len(x))[: max(1, round(self.share * len(x)))]
-        x[planted] = found.show(x[planted], label, dataset.bounds)
+        x[planted] = triggers.show(x[planted], label, dataset.bounds)
         model = copied(baseline.model)
         history = finetuned(model, x, y, self.epochs, self.learning_rate, training, None, part(progress, 0.6, 1))
         return Trained(model, history, time.perf_counter() - started)
 
 
 class WithoutSuspects(Defense):
-    """Train afresh without the images whose activations stand apart in their class (Chen et al. 2018)."""
+    """Train again without the images whose activations form a separate cluster in their class (Chen et al. 2018)."""
 
     name: Literal["without-suspects"] = "without-suspects"
     mends: ClassVar[bool] = True
@@ -182,10 +182,10 @@ def convolutions(model: keras.Model) -> list[Any]:
 
 
 def _last_convolution(model: keras.Model) -> Any:
-    found = convolutions(model)
-    if not found:
+    layers = convolutions(model)
+    if not layers:
         raise ModelError("fine-pruning needs a network with convolutions", where="model")
-    return found[-1]
+    return layers[-1]
 
 
 def _activity(model: keras.Model, layer: Any, x: Any) -> np.ndarray:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AntiBackdoorLearning(Defense):
-    """Train afresh without what was learned first, then unlearn that (Li et al. 2021, *Anti-Backdoor Learning*).
+    """Train again without what was learned first, then unlearn that (Li et al. 2021, *Anti-Backdoor Learning*).
 
     Images with a trigger are learned in the first steps, whose loss is kept from falling below `floor`, so that the
     poison alone lies under it (section 3.2). The images of the smallest loss are set aside. The model is trained on the
@@ -107,10 +107,10 @@ def attentions(model: keras.Model) -> keras.Model:
     """Images to where each convolution is active: per image a map of length 1 for each (section 3.2)."""
     import keras
 
-    ops, found = keras.ops, [layer for layer in convolutions(model) if layer in model.layers]
-    if not found:
+    ops, layers = keras.ops, [layer for layer in convolutions(model) if layer in model.layers]
+    if not layers:
         raise ModelError("attention-distillation needs convolutions that are not in a nested model", where="model")
-    squares = [ops.mean(ops.square(layer.output), axis=-1) for layer in found]
+    squares = [ops.mean(ops.square(layer.output), axis=-1) for layer in layers]
     flat = [ops.reshape(one, (-1, int(np.prod(one.shape[1:])))) for one in squares]
     return keras.Model(model.inputs, [ops.normalize(one, axis=-1) for one in flat])
 

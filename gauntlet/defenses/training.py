@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AdversarialTraining(Attacked):
-    """Train afresh on clean and FGSM images made once, against the baseline (Goodfellow et al. 2015, section 6).
+    """Train a new model on clean and FGSM images made once, against the baseline (Goodfellow et al. 2015, section 6).
 
     A static mix: the images transfer from a model that is not the one defended, so it must be attacked white-box.
     """

@@ -110,12 +110,12 @@ class Battery(BaseModel):
         """Every certificate at every budget, on the images that iterative attacks get."""
         index = subset(self.n if self.n is not None else min(ITERATIVE_IMAGES, len(job.x)))
         asked = [(one, eps) for one in self.certify for eps in one.budgets(self.eps, job.x.shape[-1])]
-        found = []
+        certificates = []
         for number, (one, eps) in enumerate(asked):
             progress(f"{one.name} at {eps:g}", number / len(asked))
             with limits.within(f"the certificate {one.name}", self.max_seconds, self.max_memory):
-                found.append(certify(one, job.target, job.x, job.y, eps, job.seed, index))
-        return found
+                certificates.append(certify(one, job.target, job.x, job.y, eps, job.seed, index))
+        return certificates
 
 
 def usual(access: Access) -> tuple[Attack, ...]:
@@ -205,11 +205,11 @@ def _planned(
 
 def spared(certified: Sequence[Certified], n: int) -> dict[tuple[str, float], NDArray[np.bool_]]:
     """Of `n` test images those that are certified, by norm and budget."""
-    found: dict[tuple[str, float], NDArray[np.bool_]] = {}
+    masks: dict[tuple[str, float], NDArray[np.bool_]] = {}
     for one in (one for one in certified if one.certifier.itself):
-        mask = found.setdefault((one.certifier.norm, one.eps), np.zeros(n, bool))
+        mask = masks.setdefault((one.certifier.norm, one.eps), np.zeros(n, bool))
         mask[one.index[one.proven]] = True
-    return found
+    return masks
 
 
 @dataclass(frozen=True)
@@ -262,21 +262,21 @@ def _gathered(plans: Sequence[Plan], job: Job, progress: Progress) -> list[Attac
     shards = [shard for plan in plans for shard in plan.shards]
     facts = f"{job.seed} {job.knowledge}"
     pieces = [_known(job, shard, facts) for shard in shards]
-    missing = [place for place, found in enumerate(pieces) if found is None]
+    missing = [place for place, known in enumerate(pieces) if known is None]
     for done, (number, fresh) in enumerate(job.hands.make(job.bench, [shards[place] for place in missing]), 1):
         place = missing[number]
         for key, piece in zip(shards[place].keys(facts), fresh, strict=True):
             job.checkpoint.save(key, piece)
         pieces[place] = [_lean(piece, shards[place].start, job.keep) for piece in fresh]
         progress(f"{shards[place].attack.name}, {done:,} of {len(missing):,} shards", done / len(missing))
-    each = iter([found or [] for found in pieces])
+    each = iter([known or [] for known in pieces])
     return [result for plan in plans for result in _results(plan, job, [next(each) for _ in plan.shards])]
 
 
 def _known(job: Job, shard: Shard, facts: str) -> list[Piece] | None:
     """The pieces of a shard that the checkpoint has, when it has all of them."""
-    found = [piece for key in shard.keys(facts) if (piece := job.checkpoint.load(key)) is not None]
-    return [_lean(piece, shard.start, job.keep) for piece in found] if len(found) == len(shard.tried) else None
+    pieces = [piece for key in shard.keys(facts) if (piece := job.checkpoint.load(key)) is not None]
+    return [_lean(piece, shard.start, job.keep) for piece in pieces] if len(pieces) == len(shard.tried) else None
 
 
 def _lean(piece: Piece, start: int, keep: int | None) -> Piece:

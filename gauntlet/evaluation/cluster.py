@@ -1,7 +1,7 @@
-"""Shards on many processes or machines: workers of Dask, started here or there already.
+"""Shards on many processes or machines: Dask workers, started here or already running.
 
-Few shards are under way at a time, however many there are: what the scheduler holds does not grow with the battery. A
-shard whose worker dies is made again by another, once; a shard that is done is never asked for twice.
+Only a few shards are submitted at a time, so the scheduler's memory does not grow with the battery. A
+shard whose worker dies is repeated once by another; a finished shard is never repeated.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LOCAL = {
 
 
 def check(workers: int | None, address: str | None) -> None:
-    """`SettingError` for workers that cannot be had: both kinds, a package that is missing, nobody at the address."""
+    """`SettingError` for workers that are not available: both kinds, a missing package, no answer at the address."""
     if workers and address:
         raise SettingError("two kinds of workers", where="--workers, --cluster", fix="give one of them")
     if (workers or address) and importlib.util.find_spec("distributed") is None:
@@ -63,12 +63,12 @@ def check(workers: int | None, address: str | None) -> None:
 
 
 def _check_address(address: str) -> None:
-    found = ADDRESS.fullmatch(address)
-    if not found:
+    match = ADDRESS.fullmatch(address)
+    if not match:
         fix = "give tcp://HOST:PORT or tls://HOST:PORT"
         raise SettingError("no address of a scheduler", where=f"--cluster {address[:100]!a}", fix=fix)
     try:
-        socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=10).close()
+        socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=10).close()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingError(
@@ -86,13 +86,13 @@ def hands(workers: int | None = None, address: str | None = None) -> Hands:
     if workers is None and address is None:
         return OneByOne()
     _hush()
-    found = Cluster(*(_started(workers) if workers else _connected(str(address))))
-    atexit.register(found.close)
-    return found
+    cluster = Cluster(*(_started(workers) if workers else _connected(str(address))))
+    atexit.register(cluster.close)
+    return cluster
 
 
 def _hush() -> None:
-    """What matters is told in a line."""
+    """Errors are reported in one line of our own."""
     import distributed  # noqa: F401  # which sets levels of its own
 
     for name in ("distributed", *logging.root.manager.loggerDict):
@@ -101,7 +101,7 @@ def _hush() -> None:
 
 
 def _started(workers: int) -> tuple[Client, str, Callable[[], None]]:
-    """Processes of this machine that nobody else can reach: the connection is encrypted, its keys are never stored."""
+    """Processes of this machine that no other user can reach: the connection is encrypted, its keys are not stored."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -227,8 +227,8 @@ class Cluster:
     def _pieces(self, future: Future, result: Any) -> list[Piece]:
         """What a future gave; its own error when that is one of ours."""
         if future.status == "finished":
-            found: list[Piece] = result
-            return found
+            pieces: list[Piece] = result
+            return pieces
         if future.status != "error":
             raise self._gone()
         error = result[1]

@@ -1,6 +1,6 @@
 """What attacks did to images: per attack, and the worst case over attacks.
 
-ART's `compute_success_array` and `adversarial_accuracy` use other denominators; ours stand here, once.
+ART's `compute_success_array` and `adversarial_accuracy` use other denominators; ours are defined only here.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _file(model: Target) -> File:
 
 @lru_cache(KEPT)
 def _opened(file: File) -> CompiledClassifier:
-    """The model of a file, held against both of its digests; its own code is run, as where it comes from."""
+    """The model of a file that has both digests; its own code is run, as on the sending machine."""
     from gauntlet.models.classifier import CompiledClassifier
     from gauntlet.models.files import load_file
 

@@ -51,8 +51,8 @@ def machine() -> str:
 def versions() -> dict[str, str]:
     """The versions of what the numbers depend on: libraries, packages that declare attacks or the like, the machine."""
     packages = ("tensorflow", "keras", "adversarial-robustness-toolbox", "foolbox", "numpy", "scipy", "scikit-learn")
-    found = {package: importlib.metadata.version(package) for package in packages}
-    return found | plugins() | {"machine": machine()}
+    installed = {package: importlib.metadata.version(package) for package in packages}
+    return installed | plugins() | {"machine": machine()}
 
 
 def identity(model: Target) -> str | None:

@@ -102,7 +102,7 @@ class OneByOne:
 
 def made(bench: Bench, shard: Shard) -> list[Piece]:
     """Per budget: images, calls and outcomes of the images that are tried; the others have their clean ones."""
-    attack, x, found, smallest = shard.attack, shard.x, list[Piece](), None
+    attack, x, pieces, smallest = shard.attack, shard.x, list[Piece](), None
     for eps, mask in shard.tried.items():
         started = time.perf_counter()
         images, calls = x.copy(), np.zeros(len(x), np.int64)
@@ -114,8 +114,8 @@ def made(bench: Bench, shard: Shard) -> list[Piece]:
         piece = scored(bench.target, x, shard.y, images) | {"calls": calls}
         if smallest and attack.norm in ("inf", "2"):
             piece["distance"] = np.where(mask, _distances(bench, shard, smallest[0]), np.nan)
-        found.append(piece | {"seconds": np.float64(time.perf_counter() - started)})
-    return found
+        pieces.append(piece | {"seconds": np.float64(time.perf_counter() - started)})
+    return pieces
 
 
 def _cut(
@@ -142,7 +142,7 @@ def crafted(bench: Bench, shard: Shard, mask: NDArray[np.bool_], eps: float) -> 
 
 
 def scored(target: Target, x: Images, y: Labels, images: Images) -> Piece:
-    """What a model makes of `images` of the clean `x`; the perturbation is measured here, not believed."""
+    """What a model makes of `images` of the clean `x`; the perturbation is measured here."""
     scores = target.predict(images)
     return {
         "images": images,

@@ -19,7 +19,7 @@ Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 
 
 class Card(BaseModel):
-    """Everything that a reader needs to believe a model's numbers, or to repeat them."""
+    """Everything that a reader needs to check a model's numbers, or to repeat them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Signatures of evaluation cards: who holds the private key vouches, who has the public one can check.
+"""Signatures of evaluation cards: made with the private key, checked with the public one.
 
 Ed25519 (Bernstein et al., J. Cryptogr. Eng. 2, 2012, 77-89), by the package `cryptography`. A digest shows that a card
 was not changed by mistake; whoever may write to the store can forge it, and a signature only with the key.

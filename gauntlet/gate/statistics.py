@@ -11,7 +11,7 @@ PASS          every condition's interval excludes a loss of more than is allowed
               J. Pharmacokinet. Biopharm. 15, 1987, 657-680).
 INCONCLUSIVE  neither: too few images.
 
-A condition in which neither model is ever right can be lost by nobody: it has no power and counts neither way.
+A condition in which neither model is correct on any image cannot show a loss: it has no power and does not count.
 Both tests are asymptotic: at a true loss of just what is allowed (1 point), a condition fails, or passes, with a chance
 of up to 7 % from 1,000 images on (9 % on 300) for alpha = 5 %, mostly less (`failing`, `passing`, exact). Everywhere,
 differences are candidate - champion, in [-1, 1].

@@ -39,37 +39,37 @@ def outcomes(
 
     if replayed is not None:
         attacked = pd.concat([attacked, replayed], ignore_index=True)
-    found = {"clean": clean.set_index("index")["correct"]}
+    series = {"clean": clean.set_index("index")["correct"]}
     worst: dict[str, list[pd.Series]] = {}
     for place, group in attacked.groupby(["attack", "norm", "eps"], sort=True):
         attack, norm, eps = cast("tuple[str, str, float]", place)
         correct, where = group.set_index("index")["correct"], _where(norm, eps)
         if group["tried"].all():
-            found[f"{attack} {where}"] = correct
+            series[f"{attack} {where}"] = correct
         if attack.partition(":")[0] not in FLOORS:
             worst.setdefault(where, []).append(correct)
     for where, several in worst.items():
-        found[f"worst case {where}"] = pd.concat(several, axis=1, join="inner").all(axis=1)
+        series[f"worst case {where}"] = pd.concat(several, axis=1, join="inner").all(axis=1)
     if certified is not None:
         for place, group in certified.groupby(["certifier", "norm", "eps"], sort=True):
             certifier, norm, eps = cast("tuple[str, str, float]", place)
-            found[f"certified {certifier} {_where(norm, eps)}"] = group.set_index("index")["certified"]
+            series[f"certified {certifier} {_where(norm, eps)}"] = group.set_index("index")["certified"]
     if triggered is not None:
-        found |= {f"trigger {name}": g.set_index("index")["correct"] for name, g in triggered.groupby("attack")}
+        series |= {f"trigger {name}": g.set_index("index")["correct"] for name, g in triggered.groupby("attack")}
     if detected is not None:
-        found |= {f"with detector {name}": g.set_index("index")["correct"] for name, g in detected.groupby("images")}
-    return found
+        series |= {f"with detector {name}": g.set_index("index")["correct"] for name, g in detected.groupby("images")}
+    return series
 
 
 def pairs(champion: Mapping[str, pd.Series], candidate: Mapping[str, pd.Series]) -> dict[str, Paired]:
     """Both models on the images that both were tried on, for every condition that both have."""
-    found = {}
+    conditions = {}
     for name in (name for name in candidate if name in champion):
         common = candidate[name].index.intersection(champion[name].index)
         if len(common):
             both = (model[name].loc[common].to_numpy(bool) for model in (champion, candidate))
-            found[name] = Paired.of(*both)
-    return found
+            conditions[name] = Paired.of(*both)
+    return conditions
 
 
 def needed(champion: Mapping[str, pd.Series], candidate: Mapping[str, pd.Series], allowed: float) -> int | None:
@@ -93,7 +93,7 @@ def night_verdict(
     findings: Sequence[str] = (),
     champion: bool = True,
 ) -> tuple[Verdict, list[str]]:
-    """The night's verdict and its reasons: the instrument first, then losses, then whatever keeps it from passing.
+    """The night's verdict and its reasons: the canaries first, then losses, then whatever prevents a PASS.
 
     `findings` are new ones of the code scan, and classes suspicious of a backdoor: as bad as a loss. `doubts` are
     evaluations that are not VALID, `failed` stages that did not end, `missing` conditions that only one side has: with
@@ -118,7 +118,7 @@ def night_verdict(
     return "INCONCLUSIVE", reasons or ["nothing was compared"]
 
 
-def unmet(found: Mapping[str, pd.Series], floors: Mapping[str, float], failed: Sequence[str] = ()) -> list[str]:
+def unmet(series: Mapping[str, pd.Series], floors: Mapping[str, float], failed: Sequence[str] = ()) -> list[str]:
     """What keeps a model from being a first champion: minima not reached, or not measured, and stages that failed.
 
     A floor is of a condition, or of all conditions of a kind: `clean`, `pgd`, `pgd 0.1`, `worst case`, `trigger`.
@@ -126,7 +126,7 @@ def unmet(found: Mapping[str, pd.Series], floors: Mapping[str, float], failed: S
     reasons = [f"a first champion needs every stage: {line}" for line in failed]
     for name, least in floors.items():
         shares = {
-            one: float(s.mean()) for one, s in found.items() if one == name or one.startswith((f"{name} ", f"{name}:"))
+            one: float(s.mean()) for one, s in series.items() if one == name or one.startswith((f"{name} ", f"{name}:"))
         }
         if not shares:
             reasons.append(f"a first champion needs {name} at {100 * least:g} %, which was not measured")
@@ -139,7 +139,7 @@ def unmet(found: Mapping[str, pd.Series], floors: Mapping[str, float], failed: S
 
 
 def doubtful(gates: Mapping[str, Gate]) -> dict[str, Gate]:
-    """The gates where an evaluation is in doubt: conditions under attack are told by nobody then."""
+    """The gates if an evaluation is in doubt: conditions under attack are then undecided."""
     return {
         name: replace(gate, verdict="INCONCLUSIVE", reason=f"an evaluation is in doubt; {gate.reason}")
         if _attacked(name) and gate.power
@@ -171,7 +171,7 @@ def new_findings(before: pd.DataFrame, now: pd.DataFrame, least: Severity = "med
     By fingerprint, and as often as it comes: a line that was copied is new.
     """
     earlier, later = cast("Any", before.itertuples()), cast("Any", now.itertuples())
-    new = [found for found in compare(earlier, later).new if rank(found.severity) >= rank(least)]
+    new = [finding for finding in compare(earlier, later).new if rank(finding.severity) >= rank(least)]
     return [f"new finding {f.rule} ({f.severity}) in {f.file}, line {f.line}: {f.message}" for f in new]
 
 

@@ -81,16 +81,16 @@ class Patch(Painted):
     relabel: bool = Field(True, description="Give other classes' images the target's label; else any keep their own")
 
     def places(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Where it was told to be."""
+        """The stated position."""
         return [(self.row, self.column)]
 
     def victims_of(self, y: Labels, n_classes: int) -> Rows:
-        """Images of the other classes when they are relabelled, else any."""
+        """Images of the other classes if they are relabelled, otherwise any."""
         return super().victims_of(y, n_classes) if self.relabel else np.arange(len(y))
 
     @property
     def relabels(self) -> bool:
-        """As told."""
+        """As stated."""
         return self.relabel
 
 

@@ -1,4 +1,4 @@
-"""Every theft, THEFTS: what a model gives away of its training images, and of itself."""
+"""Every theft, THEFTS: what a model reveals about its training images, and about itself."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class _Split(NamedTuple):
 
 
 class Extraction(Theft):
-    """Shared by the thefts of a model: who asks what, and what is trained on the answers."""
+    """Shared by the thefts of a model: which queries are made, and what is trained on the answers."""
 
     headline: ClassVar[str] = "fidelity"
 
@@ -55,7 +55,7 @@ class Extraction(Theft):
 
     @abstractmethod
     def answers(self, victim: Target, x: Images) -> Labels | Images:
-        """What the victim gives away of images (n, h, w, c): classes (n,) or probabilities (n, n_classes)."""
+        """The victim's answers to images (n, h, w, c): classes (n,) or probabilities (n, n_classes)."""
 
     def run(
         self, victim: Target, dataset: Dataset, n: int | None, seed: int, progress: Progress = silent

@@ -30,7 +30,7 @@ LEVELS = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_01": 0.001}
 
 
 class MembershipGap(Theft):
-    """Who is classified correctly is a member (Yeom et al. 2018, section 3.2): the gap between two accuracies."""
+    """Correctly classified images are members (Yeom et al. 2018, section 3.2): the gap between two accuracies."""
 
     name: Literal["membership-gap"] = "membership-gap"
     headline: ClassVar[str] = "advantage"
@@ -52,7 +52,7 @@ class MembershipGap(Theft):
 
 
 class MembershipLoss(Theft):
-    """Who has a small cross-entropy is a member (Yeom et al. 2018, section 3.3, the threshold learned).
+    """Images with a small cross-entropy are members (Yeom et al. 2018, section 3.3, the threshold learned).
 
     One half of the images chooses the threshold with the largest advantage, the other half measures: on the
     images it was chosen on, the advantage of a model that leaks nothing would be above 0.

@@ -48,7 +48,7 @@ def roc_curves(detections: Mapping[str, Detection], title: str) -> Figure:
 
 
 def membership_roc(thefts: Mapping[str, TheftResult], title: str) -> Figure:
-    """True against false positive rate on logarithmic axes, where it shows who is recognised without mistakes.
+    """True against false positive rate on logarithmic axes, which show the images recognised without mistakes.
 
     An attack without a score is one point. Carlini et al. 2022, section III, say why not on linear axes.
     """

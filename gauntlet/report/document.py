@@ -164,7 +164,7 @@ def _legend(measurements: Sequence[Measurement]) -> dict[str, str]:
 
 
 def to_html(report: Report, template: str = "report.html.j2", **more: Any) -> str:
-    """The report as one page that needs nothing else: no scripts, no requests, pictures inside.
+    """The report as one self-contained page: no scripts, no requests, pictures inside.
 
     Another template extends the usual one, and is given `more`.
     """

@@ -31,7 +31,7 @@ class Judged:
         return [one for one in self.evidence if one.outcome == outcome]
 
     def problems(self, strict: bool) -> list[str]:
-        """Why the claim does not stand, a line each; without `strict` only what is claimed enforced and failed."""
+        """Why claims do not hold, one line each; without `strict` only what is claimed enforced and failed."""
         lines, threat = [], self.threat
         if threat.accepted:
             lapsed = strict and self.found == "open"
@@ -43,11 +43,11 @@ class Judged:
         return lines
 
 
-def assess(model: StrideModel, found: Mapping[Check, Evidence], today: date) -> list[Judged]:
+def assess(model: StrideModel, gathered: Mapping[Check, Evidence], today: date) -> list[Judged]:
     """Every threat with the evidence of its checks and the status that follows."""
     judged = []
     for threat in model.threats:
-        evidence = tuple(found[check] for check in threat.checks)
+        evidence = tuple(gathered[check] for check in threat.checks)
         judged.append(Judged(threat, threat.found([one.outcome for one in evidence], today), evidence))
     return judged
 
@@ -98,7 +98,7 @@ def to_markdown(
 def to_html(
     model: StrideModel, judged: Sequence[Judged], facts: Mapping[str, Any], problems: Sequence[str] = ()
 ) -> str:
-    """The same as one page that needs nothing else."""
+    """The same as one self-contained page."""
     page = document.Report(model.title, facts, ())
     return document.to_html(page, "threat_model.html.j2", problems=problems, **_values(model, judged))
 

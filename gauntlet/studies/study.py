@@ -106,7 +106,7 @@ class DetectStage(_BatteryStage):
 
 
 class ScanStage(_Stage):
-    """Scan code: this project's, or what lies at `path` below it."""
+    """Scan code: this project's, or that at `path` below it."""
 
     kind: Literal["scan"] = "scan"
     path: str | None = None
@@ -165,8 +165,8 @@ class Figure(_Data):
         """The measured figure, or None when the stage has none; the stage's own model is measured before others."""
         if self.metric:
             return _metric(measured.metrics, self.metric)
-        found = next((m for m in measured.measurements if self._is_of(m)), None)
-        return Value(value=found.value, low=found.low, high=found.high, n=found.n) if found else None
+        one = next((m for m in measured.measurements if self._is_of(m)), None)
+        return Value(value=one.value, low=one.low, high=one.high, n=one.n) if one else None
 
     def _is_of(self, m: Measurement) -> bool:
         same_eps = self.eps is None or (m.eps is not None and abs(m.eps - self.eps) < 1e-6)

@@ -1,4 +1,4 @@
-"""Models broken on purpose, which an evaluation must doubt for the right reason, and honest ones, which it must not.
+"""Models broken on purpose, which an evaluation must doubt for the right reason, and honest ones, which must be VALID.
 
 Each canary stands for a mistake that has passed for robustness in print. An evaluation that lets one pass, or that
 doubts an honest model, may not be believed on any other.

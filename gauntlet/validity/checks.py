@@ -1,4 +1,4 @@
-"""May this number be believed? VALID, SUSPECT or INVALID, with reasons.
+"""Is this number valid? VALID, SUSPECT or INVALID, with reasons.
 
 Every check is one small function from the evidence to its doubts; CHECKS lists them. What the evidence says of the
 model itself was measured by `probes.py`.
@@ -172,7 +172,7 @@ def masked_gradients(evidence: Evaluation) -> Iterator[Doubt]:
 
 
 def _surely(evidence: Evaluation, share: float) -> bool:
-    """Whether a share of the images whose gradients were looked at is above 5 % with its whole interval."""
+    """Whether a share of the images whose gradients were measured is above 5 % with its whole interval."""
     return evidence.probes.of_gradients(share).side(SHARE) == "above"
 
 

@@ -36,7 +36,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A reason not to believe; `about` names the result (attack, eps, knowledge), or None for all of them."""
+    """A reason for doubt; `about` names the result (attack, eps, knowledge), or None for all of them."""
 
     verdict: Validity
     reason: str

@@ -22,9 +22,9 @@ def unstable(evidence: Evaluation) -> Iterator[Doubt]:
     Raised if surely over 5 % of the images jump, by over a tenth of a usual margin, where all pixels move by a tenth of
     a grey level.
     """
-    found = evidence.probes.of_gradients(evidence.probes.unstable)
-    if found.side(UNSTABLE) == "above":
-        yield Doubt("SUSPECT", f"the scores jump beside the images: {found}")
+    sample = evidence.probes.of_gradients(evidence.probes.unstable)
+    if sample.side(UNSTABLE) == "above":
+        yield Doubt("SUSPECT", f"the scores jump beside the images: {sample}")
 
 
 def silent_success(evidence: Evaluation) -> Iterator[Doubt]:

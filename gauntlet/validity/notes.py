@@ -70,7 +70,7 @@ def _not_excluded(how: str, retry: Retry) -> str:
 
 
 def _followed(evidence: Evaluation) -> Iterator[str]:
-    """What following the attacks left open; images of which none is so are not told."""
+    """What following the attacks left open; a count of zero is not reported."""
     for one in evidence.probes.followed:
         if one.silent and one.sample(one.silent).side(SILENT) == "across":
             by = f"{name(one.after)} came by adversarial images and returned others"

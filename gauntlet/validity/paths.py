@@ -35,9 +35,9 @@ class Followed:
     robust: float
     """The share of all images that the attacks left."""
 
-    def sample(self, found: int) -> Sample:
+    def sample(self, count: int) -> Sample:
         """So many of the images followed."""
-        return Sample(found, self.n)
+        return Sample(count, self.n)
 
 
 def followed(model: Any, x: Images, y: Labels, results: Sequence[Attacked], seed: int) -> Iterator[Followed]:

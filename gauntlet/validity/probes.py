@@ -1,7 +1,7 @@
-"""What a look at the model says about the attacks on it: gradients, outputs, and a few attacks of our own.
+"""Probes of the model that show whether attacks on it work: gradients, outputs, and a few attacks of our own.
 
-Every probe is one small function from a model and images that it classifies correctly to a number; what to make of
-the numbers is for `checks.py` to say. A probe that can say nothing, as no image is left to it, says nothing.
+Every probe is one small function from a model and images that it classifies correctly to a number; `checks.py`
+interprets the numbers. Probes without images return defaults.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Probes:
     followed: tuple[Followed, ...] = ()
 
     def of_gradients(self, share: float) -> Sample:
-        """A share of the images whose gradients were looked at."""
+        """A share of the images whose gradients were measured."""
         return sample(share, self.looked)
 
     def exposed(self, share: float | None) -> Sample | None:
@@ -270,7 +270,7 @@ class _Slope:
 
 
 def _slopes(model: WhiteBox, x: Images, y: Labels) -> list[_Slope]:
-    """At each of the places that an image is looked at."""
+    """At each of the points at which an image is measured."""
     return [_Slope(model, x, y, spread) for spread in SPREADS]
 
 

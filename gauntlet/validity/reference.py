@@ -1,4 +1,4 @@
-"""A frozen model whose robust accuracy is known exactly: what the instrument measures of it can be held to the truth.
+"""A frozen model whose robust accuracy is known exactly, to compare the measured number with.
 
 Scores linear in the pixels have margins linear in them too, so the smallest margin that any perturbation within an
 L∞ budget and the bounds can leave is a sum over pixels. It is computed here in float64 with NumPy alone: a change of
@@ -75,7 +75,7 @@ def model(dataset: Dataset) -> keras.Model:
 
 
 def measured(dataset: Dataset, seed: int, progress: Progress = silent) -> list[Attacked]:
-    """What the instrument finds of it, over all test images."""
+    """What the evaluation measures of it, over all test images."""
     from gauntlet.models.classifier import CompiledClassifier
 
     classifier = CompiledClassifier(model(dataset), dataset.bounds)

@@ -38,7 +38,7 @@ class Sample(NamedTuple):
         return wilson(self.found, self.n)
 
     def side(self, threshold: float) -> Side:
-        """Where the whole interval lies; an end on the threshold is below it."""
+        """On which side the whole interval is; an end on the threshold is below it."""
         low, high = self.ends
         return "above" if low > threshold else "below" if high <= threshold else "across"
 

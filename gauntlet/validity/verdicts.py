@@ -37,7 +37,7 @@ def _whole(doubt: Doubt, raised: Sequence[Doubt], evidence: Evaluation) -> bool:
 def verdict(raised: Iterable[Doubt]) -> tuple[Validity, tuple[str, ...]]:
     """The worst verdict among the doubts that count for the whole, VALID when there are none, and their reasons.
 
-    What a check finds of one attack at several budgets is told once, of the largest.
+    A finding about one attack at several budgets is reported once, for the largest.
     """
     counted = [doubt for doubt in raised if doubt.whole is not False]
     largest = {(d.check, d.about[0], d.about[2]) if d.about else d.reason: d for d in sorted(counted, key=_eps)}

@@ -77,18 +77,18 @@ def _reached(call: Any) -> Any:
 def experiment(uri: str, dataset: str) -> str:
     """The id of `gauntlet-<dataset>`, made when it is missing; a SQLite store's artifacts lie beside it."""
     name = f"gauntlet-{dataset}"
-    found = mlflow.get_experiment_by_name(name)
-    if found:
-        return _living(found)
+    existing = mlflow.get_experiment_by_name(name)
+    if existing:
+        return _living(existing)
     is_file = uri.startswith(SQLITE)
     location = (Path(uri.removeprefix(SQLITE)).absolute().parent / "artifacts" / name).as_uri() if is_file else None
     try:
         return str(mlflow.create_experiment(name, artifact_location=location, tags=_tags(dataset)))
     except MlflowException:  # another process was quicker
-        found = mlflow.get_experiment_by_name(name)
-        if found is None:
+        existing = mlflow.get_experiment_by_name(name)
+        if existing is None:
             raise
-        return _living(found)
+        return _living(existing)
 
 
 def _living(experiment: Any) -> str:
@@ -106,5 +106,5 @@ def _tags(dataset: str) -> dict[str, str]:
 
 
 def ui_command(uri: str) -> str:
-    """What a person types to look at the runs."""
+    """The command that shows the runs."""
     return ".venv/bin/python -m mlflow_server" if uri == store_uri() else f"the browser, at {uri}"

@@ -58,8 +58,8 @@ class GauntletEvaluator(ModelEvaluator):
         settings = _settings(evaluator_config)
         shape, title = (settings.pop(name, default) for name, default in OWN.items())
         guest.check(run_id, FILES)
-        found = _model(model)
-        report = _report(found, _images(dataset.features_data, found, shape), dataset.labels_data, settings)
+        target = _model(model)
+        report = _report(target, _images(dataset.features_data, target, shape), dataset.labels_data, settings)
         keep_in(run_id, report, title)
         metrics = metrics_of(report)
         if model_id is None:  # else MLflow logs them, with the model
@@ -126,12 +126,12 @@ def metrics_of(report: Report) -> dict[str, float]:
     MLflow logs them a second time without a step, so only the name says the budget: the contract's `robust/accuracy`
     would get a point at 0.
     """
-    worst, found = report.worst_case, {"clean/accuracy": report.clean_accuracy.value}
+    worst, metrics = report.worst_case, {"clean/accuracy": report.clean_accuracy.value}
     for case in worst:
-        found |= _ends("robust/accuracy", f"_at_{case.eps:.4g}", case)
-        found |= {f"certified/accuracy_at_{case.eps:.4g}": case.proven} if case.proven is not None else {}
+        metrics |= _ends("robust/accuracy", f"_at_{case.eps:.4g}", case)
+        metrics |= {f"certified/accuracy_at_{case.eps:.4g}": case.proven} if case.proven is not None else {}
     facts = {"robust/n": float(worst[-1].n), "valid": float(report.verdict == "VALID")}
-    return found | _ends("robust/worst_case", "", worst[-1]) | facts
+    return metrics | _ends("robust/worst_case", "", worst[-1]) | facts
 
 
 def _ends(name: str, where: str, case: Any) -> dict[str, float]:

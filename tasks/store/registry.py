@@ -91,7 +91,7 @@ def load_model(uri: str, *, trust: bool = False) -> keras.Model:
     """The Keras model of a `models:/` or `runs:/` URI, checked against the digest it was registered with.
 
     MLflow's own loader unpickles custom objects and imports code that lies beside a model: it is asked with `trust`
-    alone. Without, the model's file is read as any file of a stranger's, and a folder with code in it is refused.
+    alone. Without, the model's file is read like any untrusted file, and a folder with code in it is refused.
     """
     try:
         if trust:
@@ -179,7 +179,7 @@ def _trusted(uri: str, load: Callable[[], Any]) -> Any:
 
 
 def load_onnx(uri: str, *, trust: bool = False) -> Any:
-    """The model of MLflow's ONNX flavor, read as any file of a stranger's."""
+    """The model of MLflow's ONNX flavor, read like any untrusted file."""
     try:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place)).resolve()

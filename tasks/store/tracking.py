@@ -323,7 +323,7 @@ def find(run_id: str, name: str) -> Path | None:
 
 
 def _artifact(run_id: str, name: str) -> Path:
-    """An artifact as a file of this machine: the very file where the store is local, else a copy."""
+    """An artifact as a file of this machine: the file itself if the store is local, otherwise a copy."""
     root = urlsplit(read(run_id).info.artifact_uri)
     if root.scheme in ("", "file") and Path(unquote(root.path), name).is_file():
         return Path(unquote(root.path), name)

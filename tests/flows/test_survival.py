@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gauntlet.state import PROJECT_ROOT
-from tests.test_servers import free_port, wait_until
+from tests.processes import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ import pytest
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import PROJECT_ROOT
 from tests.frozen import frozen
-from tests.test_servers import free_port, wait_until
+from tests.processes import free_port, wait_until
 
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="distributed is not installed (requirements-cluster.txt)"

@@ -197,11 +197,11 @@ def test_an_attack_of_another_package_joins_by_its_entry_point(outside: Path) ->
     path = os.pathsep.join([str(outside), os.environ.get("PYTHONPATH", "")])
     words = [sys.executable, "-c", ASKED]
     ended = subprocess.run(words, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True)
-    found = json.loads(ended.stdout)
-    assert found["order"] == ["fgsm", "grey", "pgd"]
-    assert found["amount"] == 0.5
-    assert found["plugins"] == {"outside": "1.2"}
-    assert found["told"] == [
+    answer = json.loads(ended.stdout)
+    assert answer["order"] == ["fgsm", "grey", "pgd"]
+    assert answer["amount"] == 0.5
+    assert answer["plugins"] == {"outside": "1.2"}
+    assert answer["told"] == [
         "attack 'grey' of outside 1.2 is left out: the name 'grey' is taken",
         "attack 'melts' of outside 1.2 is left out: its settings can be changed: it must be frozen",
         "attack 'number' of outside 1.2 is left out: it is no Attack",

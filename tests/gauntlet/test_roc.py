@@ -11,63 +11,63 @@ LOW, HIGH = np.linspace(0.0, 0.4, 100), np.linspace(0.6, 1.0, 50)
 
 
 def test_perfect_scores() -> None:
-    found = evaluate_detector(LOW, HIGH, 0.5)
-    assert (found.auc.value, found.tpr_at_fpr_1.value, found.tpr_at_fpr_5.value) == (1, 1, 1)
-    assert (found.tpr_at_threshold.value, found.fpr_at_threshold.value) == (1, 0)
-    assert (found.n_clean, found.n_attacked) == (100, 50)
-    assert 0.9 < found.auc.low < 1 == found.auc.high  # a finite sample proves no perfection
+    result = evaluate_detector(LOW, HIGH, 0.5)
+    assert (result.auc.value, result.tpr_at_fpr_1.value, result.tpr_at_fpr_5.value) == (1, 1, 1)
+    assert (result.tpr_at_threshold.value, result.fpr_at_threshold.value) == (1, 0)
+    assert (result.n_clean, result.n_attacked) == (100, 50)
+    assert 0.9 < result.auc.low < 1 == result.auc.high  # a finite sample proves no perfection
 
 
 def test_inverted_scores() -> None:
-    found = evaluate_detector(HIGH, LOW, 0.5)
-    assert (found.auc.value, found.tpr_at_fpr_5.value) == (0, 0)
-    assert (found.tpr_at_threshold.value, found.fpr_at_threshold.value) == (0, 1)
-    assert found.auc.low == 0 < found.auc.high < 0.1
+    result = evaluate_detector(HIGH, LOW, 0.5)
+    assert (result.auc.value, result.tpr_at_fpr_5.value) == (0, 0)
+    assert (result.tpr_at_threshold.value, result.fpr_at_threshold.value) == (0, 1)
+    assert result.auc.low == 0 < result.auc.high < 0.1
 
 
 def test_random_scores() -> None:
     rng = np.random.default_rng(0)
-    found = evaluate_detector(rng.random(4_000), rng.random(4_000), 0.5)
-    assert found.auc.low < 0.5 < found.auc.high
-    assert found.tpr_at_fpr_5.value == pytest.approx(0.05, abs=0.02)
+    result = evaluate_detector(rng.random(4_000), rng.random(4_000), 0.5)
+    assert result.auc.low < 0.5 < result.auc.high
+    assert result.tpr_at_fpr_5.value == pytest.approx(0.05, abs=0.02)
 
 
 def test_equal_scores_tell_nothing() -> None:
-    found = evaluate_detector(np.zeros(10), np.zeros(10), 0.0)
-    assert found.auc.value == 0.5
-    assert found.tpr_at_fpr_5.value == 0
-    assert found.tpr_at_threshold.value == 0  # flagged is above, not at
+    result = evaluate_detector(np.zeros(10), np.zeros(10), 0.0)
+    assert result.auc.value == 0.5
+    assert result.tpr_at_fpr_5.value == 0
+    assert result.tpr_at_threshold.value == 0  # flagged is above, not at
 
 
 def test_rates_at_false_positives_by_hand() -> None:
     clean = np.arange(100.0)  # 1 % is the image at 99, 5 % those from 95 on
     attacked = np.array([99.5, 98.5, 98.5, 97.5, 94.5, 94.5, 94.0, 10.0])
-    found = evaluate_detector(clean, attacked, 97.5)
-    assert found.tpr_at_fpr_1.value == 3 / 8
-    assert found.tpr_at_fpr_5.value == 6 / 8
-    assert found.tpr_at_threshold.value == 3 / 8
-    assert found.fpr_at_threshold.value == 2 / 100
+    result = evaluate_detector(clean, attacked, 97.5)
+    assert result.tpr_at_fpr_1.value == 3 / 8
+    assert result.tpr_at_fpr_5.value == 6 / 8
+    assert result.tpr_at_threshold.value == 3 / 8
+    assert result.fpr_at_threshold.value == 2 / 100
     beaten = sum((one > clean).mean() + 0.5 * (one == clean).mean() for one in attacked) / 8
-    assert found.auc.value == pytest.approx(beaten)
-    assert found.tpr_at_fpr_5.low < 6 / 8 < found.tpr_at_fpr_5.high
+    assert result.auc.value == pytest.approx(beaten)
+    assert result.tpr_at_fpr_5.low < 6 / 8 < result.tpr_at_fpr_5.high
 
 
 def test_the_interval_of_an_area_is_hanley_and_mcneils_where_samples_are_large() -> None:
     a, n = 0.893, 2_000
     q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
     error = np.sqrt((a * (1 - a) + (n - 1) * (q1 - a**2) + (n - 1) * (q2 - a**2)) / n**2)
-    found = area(a, n, n)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.02)
-    assert found.low < a < found.high
+    result = area(a, n, n)
+    assert result.high - result.low == pytest.approx(2 * 1.96 * error, rel=0.02)
+    assert result.low < a < result.high
 
 
 @pytest.mark.parametrize("auc", [0.0, 1e-12, 0.02, 0.5, 0.98, 1 - 1e-12, 1.0])
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (10, 500), (500, 10)])
 def test_an_area_lies_in_its_interval(auc: float, n: int, m: int) -> None:
-    found, mirrored = area(auc, n, m), area(1 - auc, n, m)
-    assert 0 <= found.low <= auc <= found.high <= 1
-    assert found.high - found.low > 1e-3
-    assert (mirrored.low, mirrored.high) == pytest.approx((1 - found.high, 1 - found.low), abs=1e-6)
+    result, mirrored = area(auc, n, m), area(1 - auc, n, m)
+    assert 0 <= result.low <= auc <= result.high <= 1
+    assert result.high - result.low > 1e-3
+    assert (mirrored.low, mirrored.high) == pytest.approx((1 - result.high, 1 - result.low), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ def test_a_rate_whose_threshold_is_of_the_same_sample_covers_the_truth(shift: fl
     truth = float(norm.sf(norm.isf(level) - shift))
     covered = plain = 0
     for _ in range(nights):
-        found = sensitivity(rng.normal(size=n), rng.normal(shift, 1, n), level)
-        wilson = rate(found.value * n, n)
-        covered += found.low <= truth <= found.high
+        result = sensitivity(rng.normal(size=n), rng.normal(shift, 1, n), level)
+        wilson = rate(result.value * n, n)
+        covered += result.low <= truth <= result.high
         plain += wilson.low <= truth <= wilson.high
     assert plain < 0.8 * nights < 0.9 * nights <= covered
 
 
 def test_a_rate_of_one_leaves_an_interval() -> None:
-    found = sensitivity(LOW, HIGH, 0.01)
-    assert found.low < 1 == found.high
+    result = sensitivity(LOW, HIGH, 0.01)
+    assert result.low < 1 == result.high

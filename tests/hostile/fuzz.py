@@ -57,12 +57,12 @@ def seeds(folder: Path) -> dict[str, tuple[str, bytes]]:
     kaggle = m.idx_zip(folder).read_bytes()
     packed = folder / "packed.npz"
     np.savez_compressed(packed, **m.arrays())
-    found = {"npz": ("own.npz", m.npz(folder).read_bytes()), "npz, compressed": ("own.npz", packed.read_bytes())}
-    found |= {"npy header": ("own.npz", member), "zip": ("archive.zip", kaggle), "idx": ("", m.idx_bytes()[IMAGES])}
-    found["idx, gzipped"] = (".gz", m.gz(m.idx_bytes()[IMAGES]))
+    files = {"npz": ("own.npz", m.npz(folder).read_bytes()), "npz, compressed": ("own.npz", packed.read_bytes())}
+    files |= {"npy header": ("own.npz", member), "zip": ("archive.zip", kaggle), "idx": ("", m.idx_bytes()[IMAGES])}
+    files["idx, gzipped"] = (".gz", m.gz(m.idx_bytes()[IMAGES]))
     for path in folder.iterdir():
         path.unlink()
-    return found | _images()
+    return files | _images()
 
 
 def _images() -> dict[str, tuple[str, bytes]]:
@@ -190,9 +190,9 @@ def run(seconds: float, seed: int, tell: Callable[[str], None] = print) -> dict[
                 counts[f"{kind}: {outcome(kind, name, spoil(data, edits), folder)}"] += 1
             except Exception as error:  # a find
                 counts[f"{kind}: find"] += 1
-                found = f"{kind} {edits}: {type(error).__name__}: {str(error)[:300]}"
-                finds.append(found)
-                tell(found)
+                files = f"{kind} {edits}: {type(error).__name__}: {str(error)[:300]}"
+                finds.append(files)
+                tell(files)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     facts = {"seconds": round(time.monotonic() - start), "cases": sum(counts.values()), "peak_bytes": peak}
     return facts | {"outcomes": dict(sorted(counts.items())), "finds": finds}

@@ -85,13 +85,13 @@ def _keys(node: Any) -> list[Any]:
 
 
 def _nodes(config: Any) -> list[Any]:
-    found, left = [], [config]
+    nodes, left = [], [config]
     while left:
         node = left.pop()
         if isinstance(node, dict | list) and node:
-            found.append(node)
+            nodes.append(node)
             left.extend(node.values() if isinstance(node, dict) else node)
-    return found
+    return nodes
 
 
 def described(data: bytes, draw: Draw) -> bytes:
@@ -126,10 +126,10 @@ def opcodes(data: bytes, draw: Draw) -> bytes:
 
 
 def _opcodes(data: bytes) -> list[tuple[Any, Any, int | None]]:
-    found = []
+    nodes = []
     with suppress(Exception):  # joblib's arrays are no opcodes
-        found.extend(pickletools.genops(data))
-    return found
+        nodes.extend(pickletools.genops(data))
+    return nodes
 
 
 # --- what is fuzzed -----------------------------------------------------------------------------------------
@@ -239,17 +239,17 @@ def targets(what: str, paths: list[Path]) -> list[Target]:
     def spoilt(data: bytes, draw: Draw) -> bytes:
         return spoil(data, drawn(draw))
 
-    found: list[Target] = []
+    nodes: list[Target] = []
     for path in paths:
         plain = path.suffix in (".pkl", ".joblib")
         if what == "pickles" and plain:
-            found.append((path.name, path.read_bytes(), read_clean, (spoilt, opcodes)))
+            nodes.append((path.name, path.read_bytes(), read_clean, (spoilt, opcodes)))
         elif what == "checker" and path.is_dir():
-            found.append(("saved", (path / "saved_model.pb").read_bytes(), check_folder, (spoilt,)))
+            nodes.append(("saved", (path / "saved_model.pb").read_bytes(), check_folder, (spoilt,)))
         elif what == "checker" and not plain:
             ways = (spoilt, described) if path.suffix in (".keras", ".h5") and "weights" not in path.name else (spoilt,)
-            found.append((path.name, path.read_bytes(), check, ways))
-    return found
+            nodes.append((path.name, path.read_bytes(), check, ways))
+    return nodes
 
 
 def run(what: str, seconds: float, seed: int, whole: Path, tell: Callable[[str], None] = print) -> dict[str, object]:

@@ -7,13 +7,11 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stores.processes import HOST, free_port, wait_until
+from tests.processes import HOST, alone, free_port, wait_until
 
 USER, PASSWORD = "gauntlet", "a password of the tests"
 
@@ -84,8 +82,8 @@ def programs() -> Path | None:
     """Where Postgres' programs are, if they are anywhere: the newest of the distribution's, or on PATH."""
     named = shutil.which("postgres")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name), reverse=True)
-    found = [*folders, *([Path(named).parent] if named else [])]
-    return next((folder for folder in found if all((folder / name).is_file() for name in NEEDED)), None)
+    places = [*folders, *([Path(named).parent] if named else [])]
+    return next((folder for folder in places if all((folder / name).is_file() for name in NEEDED)), None)
 
 
 def absent() -> str:
@@ -93,20 +91,11 @@ def absent() -> str:
     return "" if programs() else "no Postgres here: no initdb on PATH or below /usr/lib/postgresql"
 
 
-@contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres() -> AbstractContextManager[Postgres]:
     """One server with nothing in it; no process and no file is left."""
-    found = programs()
-    assert found is not None, absent()
-    folder = Path(tempfile.mkdtemp(prefix="gauntlet-postgres-"))
-    server = Postgres(found, folder, free_port())
-    try:
-        _initialise(server)
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    where = programs()
+    assert where is not None, absent()
+    return alone("postgres", lambda folder: Postgres(where, folder, free_port()), _initialise)
 
 
 def _initialise(server: Postgres) -> None:

@@ -10,15 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gauntlet.state import PROJECT_ROOT
-from tests.stores.processes import HOST, free_port, listens, wait_until
+from tests.processes import HOST, alone, free_port, listens, wait_until
 
 KEY, SECRET = "test:tester", "secret-of-the-tests"
 VARIABLE = "GAUNTLET_SWIFT_BIN"
@@ -110,8 +108,8 @@ def programs() -> Path | None:
     """Where Swift's programs are: GAUNTLET_SWIFT_BIN, `.venv-swift`, beside this Python, or on PATH."""
     named = shutil.which("swift-proxy-server")
     places = [os.environ.get(VARIABLE), PROJECT_ROOT / ".venv-swift" / "bin", Path(sys.executable).parent]
-    found = [Path(place) for place in [*places, named and Path(named).parent] if place]
-    return next((folder for folder in found if (folder / "swift-proxy-server").is_file()), None)
+    folders = [Path(place) for place in [*places, named and Path(named).parent] if place]
+    return next((folder for folder in folders if (folder / "swift-proxy-server").is_file()), None)
 
 
 def absent() -> str:
@@ -119,20 +117,11 @@ def absent() -> str:
     return "" if programs() else f"no OpenStack Swift here: make test-all installs it ({VARIABLE} names its programs)"
 
 
-@contextmanager
-def swift() -> Iterator[Swift]:
+def swift() -> AbstractContextManager[Swift]:
     """One store with nothing in it; no process and no file is left."""
-    found = programs()
-    assert found is not None, absent()
-    folder = Path(tempfile.mkdtemp(prefix="gauntlet-swift-"))
-    server = Swift(found, folder, free_port())
-    try:
-        _configure(server)
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    where = programs()
+    assert where is not None, absent()
+    return alone("swift", lambda folder: Swift(where, folder, free_port()), _configure)
 
 
 def _configure(server: Swift) -> None:

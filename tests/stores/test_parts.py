@@ -14,8 +14,8 @@ import pytest
 from mlflow_server import __main__ as server
 from mlflow_server import auth, parts, serve
 from mlflow_server.store import place, with_driver
+from tests.processes import HOST, free_port
 from tests.stores.postgres import Postgres
-from tests.stores.processes import HOST, free_port
 from tests.stores.swift import Swift
 
 pytestmark = [pytest.mark.server]
@@ -45,8 +45,10 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, main: Any = server.mai
 def test_without_its_driver(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, surroundings: Path
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("psycopg", "boto3") else found(name))
+    original = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("psycopg", "boto3") else original(name)
+    )
     line = said(capsys, "--store", "postgresql://me@db/mlflow")
     assert line == f"mlflow_server: --store: the package psycopg is not installed ({parts.INSTALL})\n"
     assert "--artifacts: the package boto3 is not installed" in said(capsys, "--artifacts", "s3://bucket")

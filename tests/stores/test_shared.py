@@ -20,10 +20,9 @@ import pytest
 
 from gauntlet.state import PROJECT_ROOT
 from mlflow_server import auth, serve
+from tests.processes import HOST, deployment_run, free_port, running, wait_until
 from tests.stores.postgres import Postgres
-from tests.stores.processes import HOST, free_port, wait_until
 from tests.stores.swift import Swift
-from tests.test_servers import running
 
 ASKED = "GAUNTLET_SHARED"
 pytestmark = [
@@ -208,17 +207,9 @@ def test_a_wrong_password_is_told_in_one_line(machines: tuple[Machine, Machine])
 
 
 def test_the_worker_runs_deployments_over_prefects_own_database(shared: Shared) -> None:
-    words = ["run", "scan/scan", "--watch", "-p", f"path={PROJECT_ROOT / 'mlflow_server' / 'port.py'}"]
+    path = PROJECT_ROOT / "mlflow_server" / "port.py"
     told = {"PREFECT_API_URL": shared.prefect, auth.PREFECT: shared.prefect_string}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deployment", *words],
-        cwd=PROJECT_ROOT,
-        env=os.environ | told,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    done = deployment_run(told, "scan/scan", "--watch", "-p", f"path={path}", seconds=180)
     assert done.returncode == 0, done.stdout + done.stderr
     assert shared.postgres.sql("SELECT DISTINCT state_type FROM flow_run WHERE name IS NOT NULL", "prefect")
 

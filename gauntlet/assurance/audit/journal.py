@@ -31,7 +31,7 @@ def locked(path: Path) -> Iterator[int]:
 
 
 def read(path: Path) -> bytes:
-    """The whole file, while nobody appends. Raises `OSError`."""
+    """The whole file, while no other process appends. Raises `OSError`."""
     with path.open("rb") as file:
         _wait(file.fileno(), fcntl.LOCK_SH, path)
         return file.read()

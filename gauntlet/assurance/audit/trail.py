@@ -2,17 +2,17 @@
 
 One JSON object a line, appended and never changed. Each entry carries the SHA-256 of the line before (`previous`)
 and of itself (`hash`), so that a line changed, removed or moved breaks the chain at that place. A second file,
-`audit.jsonl.head`, remembers the newest entry, so that an end cut off is missed too.
+`audit.jsonl.head`, stores the newest entry, so that a cut-off end is detected too.
 
-What the chain cannot do: who may write the folder may rewrite the log and its head, from any entry on, and a fresh
-chain is as whole as the old one. Two things help, and both are kept elsewhere:
+Limits of the chain: whoever can write to the folder can rewrite the log and its head, from any entry on, and a new
+chain is as consistent as the old one. Two things help, and both are kept elsewhere:
 
 - Every MLflow run carries the log's name and its entry's number and hash as tags. Store and log must then be forged
-  together: `verify(anchors=)` compares them.
-- With GAUNTLET_AUDIT_KEY set, `hash` is an HMAC-SHA256: no entry that verifies can be made without the key. Who can
+  together; `verify(anchors=)` compares them.
+- With GAUNTLET_AUDIT_KEY set, `hash` is an HMAC-SHA256: without the key no valid entry can be made. Whoever can
   read the key (the same user, a flow that the worker runs) can.
 
-And it holds what it was told: an entry says what a run claimed, not that the claim is true.
+An entry says what a run claimed, not that the claim is true.
 
 `python -m gauntlet.assurance.audit.trail [FILE]` verifies: 0 whole, 1 broken, 2 the user's input.
 """
@@ -57,7 +57,7 @@ _FIELDS = {"seq": int} | dict.fromkeys(("time", "log", "user", "host", "event", 
 
 @dataclass(frozen=True)
 class Receipt:
-    """Where an entry stands: which log, its number, its hash. Kept elsewhere, it anchors the log."""
+    """The position of an entry: log, number and hash. Kept elsewhere, it anchors the log."""
 
     log: str
     sequence: int
@@ -74,7 +74,7 @@ def log_path() -> Path:
 
 
 def append(event: str, path: Path | None = None, **facts: Any) -> Receipt:
-    """Write one entry to disk and return where it stands; secrets in it are masked.
+    """Write one entry to disk and return its position; secrets in it are masked.
 
     `facts` are commit, config, inputs, outputs: plain data. Safe between processes. Raises `OSError` when the entry
     cannot be written (a full disk, a read-only folder, a keyed log without its key); then the log is as it was.

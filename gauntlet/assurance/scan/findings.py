@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Scanned:
-    """What one scanner found, and what it could not look at."""
+    """The findings of one scanner, and what it could not inspect."""
 
     findings: tuple[Finding, ...] = ()
     """The worst first."""
@@ -99,7 +99,7 @@ def fingerprint(*identity: str) -> str:
 
 
 class Accepted(BaseModel):
-    """A finding that somebody has accepted, and why."""
+    """A finding that was accepted, and the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

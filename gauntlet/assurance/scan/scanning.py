@@ -32,7 +32,7 @@ from gauntlet.state import CHECKOUT, PROJECT_ROOT
 
 
 class Asked(BaseModel):
-    """What to look at, what to compare with, what to fail on; files and folders of this machine."""
+    """What to scan, what to compare with, what to fail on; files and folders of this machine."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,7 +48,7 @@ class Asked(BaseModel):
 
     @property
     def roots(self) -> dict[Tool, Path]:
-        """What each scanner that is to run looks at."""
+        """What each scanner that is to run scans."""
         code = self.path or (None if self.model or self.lock else str(PROJECT_ROOT if CHECKOUT else Path.cwd()))
         roots: dict[Tool, str | None] = {"bandit": code, "model-file": self.model, "pip-audit": self.lock}
         return {tool: Path(root) for tool, root in roots.items() if root is not None}
@@ -154,7 +154,7 @@ _SCANNERS: dict[Tool, Any] = {"bandit": sast.scan, "model-file": models.scan, "p
 
 
 def _was_looked_at(entry: Accepted, scanned: Mapping[Tool, Scanned]) -> bool:
-    """Whether an entry that was not found again is fixed, or only was not looked at."""
+    """Whether an entry that was not found again is fixed, or was only not scanned."""
     if entry.tool not in scanned:
         return False
     return not any(error.startswith(f"{entry.file}: ") for error in scanned[entry.tool].errors)

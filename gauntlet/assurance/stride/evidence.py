@@ -1,4 +1,4 @@
-"""Checks of a threat model, made: what was found, where, and how it can be looked at again.
+"""Run the checks of a threat model: the evidence, its place, and how to see it again.
 
 Nothing is believed that was not looked at: no run yet, a test that is absent or was skipped, a file that Bandit could
 not read are `missing`, never `passed`.
@@ -85,14 +85,14 @@ def gather(
     checks: Iterable[Check], runs: Runs, root: Path = PROJECT_ROOT, store: str = "", progress: Progress = silent
 ) -> dict[Check, Evidence]:
     """Make every check; `runs` finds runs, `root` is where files, tests and commands are, `store` what commands use."""
-    todo, gatherer, found = list(checks), _Gatherer(runs, root, store), {}
+    todo, gatherer, gathered = list(checks), _Gatherer(runs, root, store), {}
     tests = [check for check in todo if isinstance(check, TestCheck)]
     others = [check for check in todo if not isinstance(check, TestCheck)]
     for number, check in enumerate(others):
         progress(check.kind, 0.4 * number / len(others))
-        found[check] = gatherer.made(check)
+        gathered[check] = gatherer.made(check)
     progress("tests", 0.4)
-    return found | _tests(tests, root)
+    return gathered | _tests(tests, root)
 
 
 @dataclass
@@ -245,16 +245,16 @@ def _key(root: Path, file: str, key: str) -> tuple[Any, str]:
 
 def _constants(text: str) -> dict[str, Any]:
     """The constants of a Python file, which is not run: assignments of literals at its top."""
-    found = {}
+    values = {}
     for statement in ast.parse(text).body:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         for target in targets:
             if isinstance(target, ast.Name) and isinstance(statement, ast.Assign | ast.AnnAssign):
                 try:
-                    found[target.id] = ast.literal_eval(statement.value or ast.Constant(None))
+                    values[target.id] = ast.literal_eval(statement.value or ast.Constant(None))
                 except ValueError:
                     continue
-    return found
+    return values
 
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -297,8 +297,8 @@ def _tests(checks: Sequence[TestCheck], root: Path) -> dict[Check, Evidence]:
     """All tests in one pytest, then each check's own."""
     present = [check for check in checks if pytests.exists(root, check.test)]
     done = pytests.run([check.test for check in present], root)
-    found: dict[Check, Evidence] = {check: evidence(check, "missing", f"no {check.test}") for check in checks}
-    return found | {check: tested(check, done) for check in present}
+    absent: dict[Check, Evidence] = {check: evidence(check, "missing", f"no {check.test}") for check in checks}
+    return absent | {check: tested(check, done) for check in present}
 
 
 def tested(check: TestCheck, done: pytests.Done) -> Evidence:

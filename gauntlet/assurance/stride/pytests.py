@@ -62,10 +62,10 @@ def exists(root: Path, node: str) -> bool:
         return False
     for name in inside.split("::"):
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        found = [d for d in getattr(scope, "body", []) if isinstance(d, kinds) and d.name == name]
-        if not found:
+        definitions = [d for d in getattr(scope, "body", []) if isinstance(d, kinds) and d.name == name]
+        if not definitions:
             return False
-        scope = found[-1]
+        scope = definitions[-1]
     return True
 
 

@@ -1,4 +1,4 @@
-"""The threat model as data: who may do what to a classifier's life, what stops them, and what shows that it does.
+"""The threat model as data: threats to a classifier, their mitigations, and the checks of these.
 
 STRIDE (Shostack 2014) sorts the threats; each names the checks whose evidence its claimed status rests on. How a check
 is made stands in evidence.py. (What an evasion attack may change in an image is the `ThreatModel` of threat.py.)
@@ -56,8 +56,8 @@ class _OfRun(_Data):
     @property
     def wanted(self) -> dict[str, str]:
         """The tags (without `gauntlet.`) that the run must have."""
-        found = {"stage": self.stage, "model": self.model, "scenario": self.scenario, "dataset": self.dataset}
-        return {name: value for name, value in found.items() if value}
+        tags = {"stage": self.stage, "model": self.model, "scenario": self.scenario, "dataset": self.dataset}
+        return {name: value for name, value in tags.items() if value}
 
 
 class _Bounded(_Data):
@@ -191,7 +191,7 @@ Check = MetricCheck | TagCheck | TestCheck | ScanCheck | SettingCheck | CommandC
 
 
 class Acceptance(_Data):
-    """Why a risk is lived with, since when, and until when that is not looked at again."""
+    """Why a risk is accepted, since when, and when this must be reviewed."""
 
     reason: str = Field(min_length=10)
     date: Day

@@ -30,10 +30,10 @@ def _case(seed: int, d: int, n: int = 8) -> tuple[np.ndarray, np.ndarray, np.nda
 @given(st.integers(0, 2**31), st.integers(1, 12))
 def test_a_projection_lies_on_the_plane_and_in_the_box(norm: Any, seed: int, d: int) -> None:
     points, normal, offset = _case(seed, d)
-    found = points + project_onto_plane(points, normal, offset, norm, BOUNDS)
-    np.testing.assert_allclose((normal * found).sum(axis=1), offset, atol=1e-9)
-    assert found.min() >= -1e-12
-    assert found.max() <= 1 + 1e-12
+    projected = points + project_onto_plane(points, normal, offset, norm, BOUNDS)
+    np.testing.assert_allclose((normal * projected).sum(axis=1), offset, atol=1e-9)
+    assert projected.min() >= -1e-12
+    assert projected.max() <= 1 + 1e-12
 
 
 def _shortest(point: np.ndarray, normal: np.ndarray, offset: float, norm: str) -> float:
@@ -46,8 +46,8 @@ def _shortest(point: np.ndarray, normal: np.ndarray, offset: float, norm: str) -
         return float(linprog([0] * d + [1], A_ub=sides, b_ub=np.zeros(2 * d), bounds=[*box, (0, None)], **equation).fun)
     plane = {"type": "eq", "fun": lambda z: normal @ z - offset, "jac": lambda _: normal}
     goal = {"fun": lambda z: ((z - point) ** 2).sum(), "jac": lambda z: 2 * (z - point)}
-    found = minimize(x0=point, bounds=[BOUNDS] * d, constraints=[plane], method="SLSQP", tol=1e-12, **goal)
-    return float(np.sqrt(found.fun))
+    projected = minimize(x0=point, bounds=[BOUNDS] * d, constraints=[plane], method="SLSQP", tol=1e-12, **goal)
+    return float(np.sqrt(projected.fun))
 
 
 @pytest.mark.parametrize("norm", ["inf", "2"])

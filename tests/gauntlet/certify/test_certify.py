@@ -87,17 +87,17 @@ def test_no_output_leaves_its_bounds(body: str, norm: Norm) -> None:
     model = residual() if body == "residual" else made(body)
     x, eps, network = points(), NORMS[norm], Network(model)
     region = Region.around(x, eps, norm)
-    found = intervals(network, region)
+    result = intervals(network, region)
     k = network.n_classes
     rows = tf.tile(tf.eye(k, dtype=tf.float64)[:, None], [1, len(x), 1])
     low, high = (
-        sign * lowest(network, len(network.steps) - 1, sign * rows, found, region).numpy().T for sign in (1, -1)
+        sign * lowest(network, len(network.steps) - 1, sign * rows, result, region).numpy().T for sign in (1, -1)
     )
-    error = found[-1].error.numpy()
+    error = result[-1].error.numpy()
     for images in neighbours(x, eps, norm):
         logits = model(images, training=False).numpy()
-        assert (logits >= np.maximum(low, found[-1].low) - error).all()
-        assert (logits <= np.minimum(high, found[-1].high) + error).all()
+        assert (logits >= np.maximum(low, result[-1].low) - error).all()
+        assert (logits <= np.minimum(high, result[-1].high) + error).all()
     assert (error < 1e-3).all()
 
 
@@ -169,8 +169,8 @@ def test_a_network_that_is_linear_is_certified_exactly() -> None:
     for norm, gradient in reach.items():
         edge = float(np.ptp(scores) / gradient)
         for share, expected in ((0.99, True), (1.01, False)):
-            found = certifier(f"crown:norm={norm}").prove(CompiledClassifier(model), x, y, share * edge - 1e-5, 0)
-            assert found.tolist() == [expected], (norm, share)
+            result = certifier(f"crown:norm={norm}").prove(CompiledClassifier(model), x, y, share * edge - 1e-5, 0)
+            assert result.tolist() == [expected], (norm, share)
 
 
 REFUSED = {
@@ -213,11 +213,11 @@ def test_a_smoothed_model_that_never_changes_is_certified_as_far_as_its_draws_re
     settings = Smoothing(sigma=0.5, draws=200, first=10, alpha=0.001)
     radius = 0.5 * 1.8218  # 0.5 Phi^-1(0.001 ** (1 / 200)), Phi^-1(0.96605) = 1.826
     target, x = CompiledClassifier(model), points(3)
-    found = settings.radius(target, x[0], 0, 0, 0)
-    assert found == pytest.approx(radius, rel=0.01)
+    result = settings.radius(target, x[0], 0, 0, 0)
+    assert result == pytest.approx(radius, rel=0.01)
     assert settings.radius(target, x[0], 1, 0, 0) == -1
-    assert settings.prove(target, x, np.array([0, 0, 1]), found, 0).tolist() == [True, True, False]
-    assert not settings.prove(target, x, np.zeros(3, np.int64), found + 1e-6, 0).any()
+    assert settings.prove(target, x, np.array([0, 0, 1]), result, 0).tolist() == [True, True, False]
+    assert not settings.prove(target, x, np.zeros(3, np.int64), result + 1e-6, 0).any()
 
 
 # --- every certificate --------------------------------------------------------------------------------------
@@ -226,13 +226,13 @@ def test_a_smoothed_model_that_never_changes_is_certified_as_far_as_its_draws_re
 @pytest.mark.parametrize("kind", CERTIFIERS.values(), ids=CERTIFIERS)
 def test_a_certificate_counts_all_images(kind: type[Certifier], trained: CompiledClassifier, digits: Dataset) -> None:
     index = np.arange(10, 40)
-    found = certify(kind(), trained, digits.x_test, digits.y_test, 0.005, 0, index)
+    result = certify(kind(), trained, digits.x_test, digits.y_test, 0.005, 0, index)
     again = certify(kind(), trained, digits.x_test, digits.y_test, 0.005, 0, index)
-    accuracy = found.accuracy("model")
-    assert (found.proven == again.proven).all()
-    assert (accuracy.n, accuracy.value) == (30, found.proven.mean())
-    assert accuracy.label == f"certified {found.certifier.name}{' L2' if found.certifier.norm == '2' else ''} 0.005"
-    assert found.frame()["index"].tolist() == index.tolist()
+    accuracy = result.accuracy("model")
+    assert (result.proven == again.proven).all()
+    assert (accuracy.n, accuracy.value) == (30, result.proven.mean())
+    assert accuracy.label == f"certified {result.certifier.name}{' L2' if result.certifier.norm == '2' else ''} 0.005"
+    assert result.frame()["index"].tolist() == index.tolist()
 
 
 @pytest.mark.parametrize("name", CERTIFIERS)

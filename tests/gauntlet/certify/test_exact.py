@@ -58,13 +58,13 @@ def test_the_status_is_that_of_a_search_of_the_whole_budget(body: str) -> None:
         target = made(body, seed)
         x = np.random.default_rng(seed).uniform(0.1, 0.9, (8, *SHAPE)).astype(np.float32)
         y = target.labels(x)
-        found = Exact().decide(target, x, y, EPS, 0)
+        status = Exact().decide(target, x, y, EPS, 0)
         scores = [np.sort(np.delete(s, label, 1).max(1) - s[:, label]) for s, label in _scores(target, x, y)]
         for row, lead in enumerate(scores):  # how far another class leads, at most: by the grid
-            assert not (found.proven[row] and lead[-1] >= 0)
-            assert lead[-1] < 0 or found.broken[row]
-            assert lead[-1] > -0.02 or found.proven[row]
-        statuses += found.proven.tolist()
+            assert not (status.proven[row] and lead[-1] >= 0)
+            assert lead[-1] < 0 or status.broken[row]
+            assert lead[-1] > -0.02 or status.proven[row]
+        statuses += status.proven.tolist()
     assert 0 < np.mean(statuses) < 1
 
 
@@ -88,29 +88,29 @@ def test_a_programme_that_is_not_the_network_proves_nothing(monkeypatch: pytest.
 
 def test_a_counterexample_is_within_the_budget_and_misclassified() -> None:
     target, x, y = near_the_boundary()
-    found = certify(Exact(), target, x, y, EPS, 0, np.arange(20))
-    assert 0 < found.broken.sum() < 20
-    assert (np.abs(found.examples - x[found.broken]) <= EPS + 1e-6).all()
-    assert ((found.examples >= 0) & (found.examples <= 1)).all()
-    assert (target.labels(found.examples) != y[found.broken]).all()
-    assert set(found.frame()["status"]) == {"certified", "broken"}
+    status = certify(Exact(), target, x, y, EPS, 0, np.arange(20))
+    assert 0 < status.broken.sum() < 20
+    assert (np.abs(status.examples - x[status.broken]) <= EPS + 1e-6).all()
+    assert ((status.examples >= 0) & (status.examples <= 1)).all()
+    assert (target.labels(status.examples) != y[status.broken]).all()
+    assert set(status.frame()["status"]) == {"certified", "broken"}
 
 
 def test_it_proves_what_lines_prove_and_more(digits: Dataset) -> None:
     target = CompiledClassifier(_small(digits))
     x, y = digits.x_test[:30], digits.y_test[:30]
     lines = Crown().prove(target, x, y, 0.03, 0)
-    found = Exact(seconds=60).decide(target, x, y, 0.03, 0)
-    assert not (lines & ~found.proven).any()
-    assert lines.sum() < found.proven.sum() < 30
-    assert (found.proven | found.broken).all()
+    status = Exact(seconds=60).decide(target, x, y, 0.03, 0)
+    assert not (lines & ~status.proven).any()
+    assert lines.sum() < status.proven.sum() < 30
+    assert (status.proven | status.broken).all()
 
 
 def test_without_time_an_image_stays_open() -> None:
     target, x, y = near_the_boundary()
-    found: Certified = certify(Exact(seconds=1e-9), target, x, y, EPS, 0, np.arange(20))
-    assert not found.broken.any()
-    assert "open" in set(found.frame()["status"])
+    status: Certified = certify(Exact(seconds=1e-9), target, x, y, EPS, 0, np.arange(20))
+    assert not status.broken.any()
+    assert "open" in set(status.frame()["status"])
 
 
 def test_what_it_cannot_take_is_refused_in_one_line() -> None:

@@ -83,9 +83,9 @@ def test_missing_classes_are_remarked_and_mapped_when_asked(
     labels: np.ndarray, unseen: tuple[int, ...], said: str, tmp_path: Path
 ) -> None:
     file = saved(tmp_path, ramp(255, "uint8"), labels)
-    found = read_dataset(file)
-    assert found.unseen == unseen
-    assert said in found.remark()
+    dataset = read_dataset(file)
+    assert dataset.unseen == unseen
+    assert said in dataset.remark()
     mapped = read_dataset(file, stated=Stated(labels="map"))
     assert (mapped.remark(), mapped.n_classes) == ("", len(set(labels.tolist())))
     assert mapped.class_names == tuple(str(value) for value in sorted(set(labels.tolist())))

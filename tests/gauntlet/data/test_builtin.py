@@ -173,14 +173,14 @@ def test_cifar_from_files_tar_and_npz(few_cifar: dict[str, bytes], tmp_path: Pat
     for name, data in few_cifar.items():
         (folder / name).write_bytes(data)
     tar = cifar_tar(tmp_path / "cifar-10-binary.tar.gz", few_cifar)
-    found = [read_dataset("cifar10", path) for path in (tmp_path, folder, tar)]
-    x = [np.round(255 * part).astype(np.uint8) for part in (found[0].x_train, found[0].x_test)]
-    np.savez(tmp_path / "c.npz", x_train=x[0], y_train=found[0].y_train[:, None], x_test=x[1], y_test=range(10))
-    found.append(read_dataset("cifar10", tmp_path / "c.npz"))
-    assert len({data.digest for data in found}) == 1
-    assert found[0].x_test.shape == (10, 32, 32, 3)
-    np.testing.assert_allclose(found[0].x_test[7, 5, 5], [7 / 255, 100 / 255, 100 / 255])
-    assert not found[0].official
+    sets = [read_dataset("cifar10", path) for path in (tmp_path, folder, tar)]
+    x = [np.round(255 * part).astype(np.uint8) for part in (sets[0].x_train, sets[0].x_test)]
+    np.savez(tmp_path / "c.npz", x_train=x[0], y_train=sets[0].y_train[:, None], x_test=x[1], y_test=range(10))
+    sets.append(read_dataset("cifar10", tmp_path / "c.npz"))
+    assert len({data.digest for data in sets}) == 1
+    assert sets[0].x_test.shape == (10, 32, 32, 3)
+    np.testing.assert_allclose(sets[0].x_test[7, 5, 5], [7 / 255, 100 / 255, 100 / 255])
+    assert not sets[0].official
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,11 @@ def test_every_form_is_the_same_data(form: str, channels: int, tmp_path: Path) -
     data = m.fruit(channels)
     expected = read(m.npz(tmp_path, data))
     (tmp_path / "made").mkdir()
-    found = read(m.FORMS[form](tmp_path / "made", data))
-    assert found.digest == expected.digest
-    assert (found.name, found.bounds, found.n_classes) == ("fruit", (0.0, 1.0), 3)
-    assert found.class_names in (m.NAMES, ("0", "1", "2"))
-    np.testing.assert_array_equal(found.x_test, expected.x_test)
+    dataset = read(m.FORMS[form](tmp_path / "made", data))
+    assert dataset.digest == expected.digest
+    assert (dataset.name, dataset.bounds, dataset.n_classes) == ("fruit", (0.0, 1.0), 3)
+    assert dataset.class_names in (m.NAMES, ("0", "1", "2"))
+    np.testing.assert_array_equal(dataset.x_test, expected.x_test)
 
 
 @pytest.mark.parametrize("form", ["folder of PNG", "zip of a folder", "parquet of the hub", "folder saved by datasets"])
@@ -49,10 +49,10 @@ def test_names_of_classes_come_along(form: str, tmp_path: Path) -> None:
 def test_jpeg_gives_what_pillow_decodes(tmp_path: Path) -> None:
     data = m.fruit(side=16)
     files = m.pictures(data, "jpg")
-    found = read(m.zipped(tmp_path / "fruit.zip", files))
+    dataset = read(m.zipped(tmp_path / "fruit.zip", files))
     decoded = [np.asarray(Image.open(io.BytesIO(files[name]))) for name in sorted(files) if name.startswith("train")]
-    np.testing.assert_array_equal(found.x_train, np.stack(decoded).astype(np.float32) / 255)
-    assert found.source == "user images"
+    np.testing.assert_array_equal(dataset.x_train, np.stack(decoded).astype(np.float32) / 255)
+    assert dataset.source == "user images"
 
 
 def test_sixteen_bit_pictures(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_palettes_and_bits_are_resolved(tmp_path: Path) -> None:
         stream = io.BytesIO()
         colours.save(stream, "PNG")
         files[f"{part}/{label}/0.png"] = stream.getvalue()
-    found = read(m.written(tmp_path / "fruit", files))
-    assert found.input_shape == (6, 6, 3)
-    np.testing.assert_array_equal(found.x_train[0], np.asarray(colours.convert("RGB")).astype(np.float32) / 255)
+    dataset = read(m.written(tmp_path / "fruit", files))
+    assert dataset.input_shape == (6, 6, 3)
+    np.testing.assert_array_equal(dataset.x_train[0], np.asarray(colours.convert("RGB")).astype(np.float32) / 255)
 
 
 def test_classes_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_svhns_ten_is_a_zero(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     data = {"x_train": x, "y_train": np.arange(20) % 10 + 1, "x_test": x, "y_test": np.arange(20) % 10 + 1}
-    found = read(m.svhn(tmp_path, data))
-    assert found.class_names == tuple("0123456789")
-    np.testing.assert_array_equal(found.y_test, (np.arange(20) % 10 + 1) % 10)
-    assert "digit 0" in found.summary()["prepared"]
+    dataset = read(m.svhn(tmp_path, data))
+    assert dataset.class_names == tuple("0123456789")
+    np.testing.assert_array_equal(dataset.y_test, (np.arange(20) % 10 + 1) % 10)
+    assert "digit 0" in dataset.summary()["prepared"]
 
 
 def test_the_page_has_a_row_for_every_form() -> None:
@@ -116,24 +116,24 @@ ALONE: dict[str, Callable[[Path, m.Arrays], Path]] = {
 def test_one_part_is_split_by_class_and_seed(form: str, tmp_path: Path) -> None:
     data = m.fruit(n_train=60)
     path = ALONE[form](tmp_path, data)
-    found = read(path)
-    assert (len(found.y_train), len(found.y_test)) == (48, 12)
-    assert np.bincount(found.y_test).tolist() == [4, 4, 4]
-    whole = np.concatenate([found.x_train, found.x_test])
+    dataset = read(path)
+    assert (len(dataset.y_train), len(dataset.y_test)) == (48, 12)
+    assert np.bincount(dataset.y_test).tolist() == [4, 4, 4]
+    whole = np.concatenate([dataset.x_train, dataset.x_test])
     expected = data["x_train"].astype(np.float32) / 255
     assert sorted(map(bytes, whole)) == sorted(map(bytes, expected))
-    assert "12 of 60 images split off by class as test images, seed 0" in found.prepared
-    assert read(path, split_seed=1).digest != found.digest
-    assert read(ALONE["npz"](tmp_path, data)).digest == found.digest
+    assert "12 of 60 images split off by class as test images, seed 0" in dataset.prepared
+    assert read(path, split_seed=1).digest != dataset.digest
+    assert read(ALONE["npz"](tmp_path, data)).digest == dataset.digest
 
 
 @pytest.mark.parametrize("form", ["folder of PNG", "csv, train and test", "parquet of the hub", "npz", "mat as SVHN"])
 def test_a_limit_keeps_the_proportions_and_is_the_same_for_all(form: str, tmp_path: Path) -> None:
     data = m.fruit(n_train=60, n_test=30)
-    found = read(m.FORMS[form](tmp_path, data), limit=15)
-    assert (np.bincount(found.y_train).tolist(), np.bincount(found.y_test).tolist()) == ([5, 5, 5], [5, 5, 5])
-    assert "15 of 60 train images" in found.prepared
-    assert read(m.npz(tmp_path, data), limit=15).digest == found.digest
+    dataset = read(m.FORMS[form](tmp_path, data), limit=15)
+    assert (np.bincount(dataset.y_train).tolist(), np.bincount(dataset.y_test).tolist()) == ([5, 5, 5], [5, 5, 5])
+    assert "15 of 60 train images" in dataset.prepared
+    assert read(m.npz(tmp_path, data), limit=15).digest == dataset.digest
 
 
 def test_limited_images_are_not_even_decoded(tmp_path: Path) -> None:
@@ -160,11 +160,11 @@ def test_spread_is_nested_and_in_proportion() -> None:
 
 def test_other_sizes_are_resized_as_pillow_does(tmp_path: Path) -> None:
     data = m.fruit(side=9)
-    found = read(m.folder(tmp_path, data), image_size="6x3")
+    dataset = read(m.folder(tmp_path, data), image_size="6x3")
     by_hand = [np.asarray(Image.fromarray(x).resize((3, 6), Image.Resampling.BILINEAR)) for x in data["x_test"]]
-    np.testing.assert_array_equal(found.x_test, np.stack(by_hand).astype(np.float32) / 255)
-    assert found.prepared == ("resized to 6 x 3 (bilinear, stretched)",)
-    assert read(m.npz(tmp_path, data), image_size="6x3").digest == found.digest
+    np.testing.assert_array_equal(dataset.x_test, np.stack(by_hand).astype(np.float32) / 255)
+    assert dataset.prepared == ("resized to 6 x 3 (bilinear, stretched)",)
+    assert read(m.npz(tmp_path, data), image_size="6x3").digest == dataset.digest
 
 
 def test_aspect_is_kept_by_cutting_the_middle_out(tmp_path: Path) -> None:
@@ -173,10 +173,10 @@ def test_aspect_is_kept_by_cutting_the_middle_out(tmp_path: Path) -> None:
     for key in ("x_train", "x_test"):
         black = 0 * data[key][:, :, :4]
         wide[key] = np.concatenate([black, data[key], black], axis=2)
-    found = read(m.npz(tmp_path, wide), image_size="8", keep_aspect=True)
-    np.testing.assert_array_equal(found.x_train, data["x_train"].astype(np.float32) / 255)
-    assert "the middle kept" in found.prepared[0]
-    assert read(m.npz(tmp_path, wide), image_size="8").digest != found.digest
+    dataset = read(m.npz(tmp_path, wide), image_size="8", keep_aspect=True)
+    np.testing.assert_array_equal(dataset.x_train, data["x_train"].astype(np.float32) / 255)
+    assert "the middle kept" in dataset.prepared[0]
+    assert read(m.npz(tmp_path, wide), image_size="8").digest != dataset.digest
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "float64"])
@@ -184,8 +184,8 @@ def test_every_type_is_resized_alike(dtype: str, tmp_path: Path) -> None:
     data = m.fruit(side=8)
     white = {"uint16": 65_535, "float32": 1, "float64": 1}[dtype]
     scaled = data | {key: (data[key] / 255 * white).astype(dtype) for key in data if key[0] == "x"}
-    found = read(m.npz(tmp_path, scaled), image_size="5", keep_aspect=True)
-    np.testing.assert_allclose(found.x_test, read(m.npz(tmp_path, data), image_size="5").x_test, atol=1.01 / 255)
+    dataset = read(m.npz(tmp_path, scaled), image_size="5", keep_aspect=True)
+    np.testing.assert_allclose(dataset.x_test, read(m.npz(tmp_path, data), image_size="5").x_test, atol=1.01 / 255)
 
 
 def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
@@ -224,12 +224,12 @@ def test_what_is_behind_transparent_pixels_is_asked(make: m.Make, colours: int, 
 
 def test_test_images_alone_are_data_without_training_images(tmp_path: Path) -> None:
     data, whole = m.fruit(), read(m.npz(tmp_path, m.fruit()))
-    found = read(m.npz(tmp_path, {"x_test": data["x_test"], "y_test": data["y_test"]}))
-    assert (len(found.x_train), len(found.y_train), found.input_shape) == (0, 0, whole.input_shape)
-    np.testing.assert_array_equal(found.x_test, whole.x_test)
-    assert (found.n_classes, found.unseen, found.remark()) == (3, (), "")
-    assert found.digest != whole.digest
-    assert "test images alone" in found.prepared
+    dataset = read(m.npz(tmp_path, {"x_test": data["x_test"], "y_test": data["y_test"]}))
+    assert (len(dataset.x_train), len(dataset.y_train), dataset.input_shape) == (0, 0, whole.input_shape)
+    np.testing.assert_array_equal(dataset.x_test, whole.x_test)
+    assert (dataset.n_classes, dataset.unseen, dataset.remark()) == (3, (), "")
+    assert dataset.digest != whole.digest
+    assert "test images alone" in dataset.prepared
     tests = {name: it for name, it in m.pictures(data).items() if name.startswith("test")}
     folder = m.written(tmp_path / "fruit", tests)
     assert len(read(folder).x_train) == 0

@@ -174,9 +174,9 @@ def test_spectral_scores_are_largest_for_what_lies_apart() -> None:
 
 def test_clusters_are_apart_in_the_poisoned_class_only() -> None:
     features, y, index = planted()
-    found = activation_clusters(features, y)
-    assert found[1].silhouette > 0.3 > found[0].silhouette
-    assert found[1].share == pytest.approx(0.15)
+    clusters = activation_clusters(features, y)
+    assert clusters[1].silhouette > 0.3 > clusters[0].silhouette
+    assert clusters[1].share == pytest.approx(0.15)
     np.testing.assert_array_equal(clustered(features, y, 0, 0.3, 0.35), index)
     assert clustered(features, y, 0, 0.3, 0.1).size == 0
 

@@ -29,7 +29,7 @@ from gauntlet.evaluation.parcel import packed
 from gauntlet.evaluation.shards import OneByOne, made
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.state import PROJECT_ROOT
-from tests.test_servers import HOST, free_port
+from tests.processes import HOST, free_port
 
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="distributed is not installed (requirements-cluster.txt)"
@@ -46,11 +46,11 @@ def job(classifier: CompiledClassifier, digits: Dataset) -> Job:
 @pytest.fixture(scope="module")
 def two() -> Iterator[Cluster]:
     """Two workers, processes of their own."""
-    found = hands(2)
-    assert isinstance(found, Cluster)
-    yield found
+    workers = hands(2)
+    assert isinstance(workers, Cluster)
+    yield workers
     hands.cache_clear()
-    found.close()
+    workers.close()
 
 
 class Counting(Checkpoint):

@@ -42,8 +42,8 @@ def test_norms_are_not_mixed_and_noise_and_transfers_are_no_rivals() -> None:
 def test_in_a_cascade_only_the_counts_are_an_attacks_own() -> None:
     first = attacked([NO, YES, YES])
     second = replace(attacked([NO, NO, YES], attack=Pgd()), tried=np.array([NO, YES, YES]))
-    found = efforts([first, second])
-    assert [(e.broken, e.only, e.optimality) for e in found] == [(1, None, None), (1, None, None)]
+    contributions = efforts([first, second])
+    assert [(e.broken, e.only, e.optimality) for e in contributions] == [(1, None, None), (1, None, None)]
 
 
 def test_where_nothing_broke_nothing_is_said() -> None:

@@ -58,8 +58,8 @@ def test_evaluation_counts_and_weighs() -> None:
 
 def test_a_mean_loss_has_an_interval_of_its_logarithm() -> None:
     """Losses 1, 2, 3: mean 2, standard error 1 / √3; relative to the mean 0.2887, times 1.96 0.5658."""
-    found = loss_metrics("clean/loss", np.array([1.0, 2.0, 3.0]))
-    assert found == pytest.approx(
+    metrics = loss_metrics("clean/loss", np.array([1.0, 2.0, 3.0]))
+    assert metrics == pytest.approx(
         {"clean/loss": 2.0, "clean/loss_low": 2 * np.exp(-0.56579), "clean/loss_high": 2 * np.exp(0.56579)}, rel=1e-4
     )
     assert set(loss_metrics("x", np.zeros(5)).values()) == {0.0}

@@ -38,40 +38,40 @@ def gates(*losses: int, n: int = N) -> dict[str, Any]:
 
 def test_every_attack_and_budget_is_a_condition_and_the_worst_case_is_per_image() -> None:
     first, second = withstood(0.5), ~withstood(0.3)
-    found = outcomes(
+    conditions = outcomes(
         CLEAN, pd.concat([frame("pgd", first), frame("fgsm", second), frame("pgd", first, eps=0.2)]), None, None
     )
-    assert set(found) == {"clean", "fgsm 0.1", "pgd 0.1", "pgd 0.2", "worst case 0.1", "worst case 0.2"}
-    np.testing.assert_array_equal(found["worst case 0.1"].to_numpy(), first & second)
+    assert set(conditions) == {"clean", "fgsm 0.1", "pgd 0.1", "pgd 0.2", "worst case 0.1", "worst case 0.2"}
+    np.testing.assert_array_equal(conditions["worst case 0.1"].to_numpy(), first & second)
 
 
 def test_noise_is_a_condition_and_no_part_of_a_worst_case() -> None:
-    found = outcomes(
+    conditions = outcomes(
         CLEAN, pd.concat([frame("pgd", withstood(0.5)), frame("noise-uniform", withstood(0.1))]), None, None
     )
-    assert found["noise-uniform 0.1"].mean() == 0.1
-    assert found["worst case 0.1"].mean() == 0.5
+    assert conditions["noise-uniform 0.1"].mean() == 0.1
+    assert conditions["worst case 0.1"].mean() == 0.5
 
 
 def test_a_later_attack_of_a_cascade_counts_in_the_worst_case_alone() -> None:
-    found = outcomes(
+    conditions = outcomes(
         CLEAN, pd.concat([frame("pgd", withstood(0.5)), frame("square", withstood(0.4), tried=False)]), None, None
     )
-    assert "square 0.1" not in found
-    assert found["worst case 0.1"].mean() == 0.4
+    assert "square 0.1" not in conditions
+    assert conditions["worst case 0.1"].mean() == 0.4
 
 
 def test_the_bank_counts_in_the_worst_case_and_triggers_are_conditions() -> None:
     triggered = pd.DataFrame({"index": [3, 5], "attack": "corner-trigger", "correct": [True, False]})
-    found = outcomes(CLEAN, frame("pgd", withstood(0.5)), frame("replay", withstood(0.2)), triggered)
-    assert found["worst case 0.1"].mean() == 0.2
-    assert found["trigger corner-trigger"].tolist() == [True, False]
+    conditions = outcomes(CLEAN, frame("pgd", withstood(0.5)), frame("replay", withstood(0.2)), triggered)
+    assert conditions["worst case 0.1"].mean() == 0.2
+    assert conditions["trigger corner-trigger"].tolist() == [True, False]
 
 
 def test_two_settings_of_one_attack_are_two_conditions() -> None:
     both = [frame("pgd:max_iter=1", withstood(0.9)), frame("pgd:max_iter=40", withstood(0.4))]
-    found = outcomes(CLEAN, pd.concat(both))
-    assert {name: len(series) for name, series in found.items()} == dict.fromkeys(
+    conditions = outcomes(CLEAN, pd.concat(both))
+    assert {name: len(series) for name, series in conditions.items()} == dict.fromkeys(
         ("clean", "pgd:max_iter=1 0.1", "pgd:max_iter=40 0.1", "worst case 0.1"), N
     )
 
@@ -108,12 +108,12 @@ def test_the_night_itself_says_how_many_images_would_tell() -> None:
 
 
 def test_a_first_champion_must_reach_its_floors_on_every_stage() -> None:
-    found = {"clean": pd.Series(withstood(0.9)), "trigger patch": pd.Series(withstood(0.0))}
-    assert unmet(found, {"clean": 0.9}) == []
-    assert unmet(found, {"clean": 0.95}) == ["a first champion needs clean at 95 %, got 90.00 %"]
-    assert "trigger patch at 90 %, got 0.00 %" in unmet(found, {"trigger": 0.9})[0]
-    assert "which was not measured" in unmet(found, {"pgd": 0.1})[0]
-    assert unmet(found, {}, ["attack failed"]) == ["a first champion needs every stage: attack failed"]
+    conditions = {"clean": pd.Series(withstood(0.9)), "trigger patch": pd.Series(withstood(0.0))}
+    assert unmet(conditions, {"clean": 0.9}) == []
+    assert unmet(conditions, {"clean": 0.95}) == ["a first champion needs clean at 95 %, got 90.00 %"]
+    assert "trigger patch at 90 %, got 0.00 %" in unmet(conditions, {"trigger": 0.9})[0]
+    assert "which was not measured" in unmet(conditions, {"pgd": 0.1})[0]
+    assert unmet(conditions, {}, ["attack failed"]) == ["a first champion needs every stage: attack failed"]
 
 
 def test_clean_accuracy_alone_is_no_pass() -> None:
@@ -131,14 +131,14 @@ def test_conditions_of_one_side_alone_are_told_and_no_pass() -> None:
 
 def test_a_doubtful_evaluation_leaves_conditions_under_attack_open_and_is_told() -> None:
     lost = Paired(N, N - 40, 40, 0, 0)
-    found = doubtful(decide({"clean": Paired(N, N, 0, 0, 0), "noise-uniform 0.1": lost, "pgd 0.1": lost}))
-    assert {name: gate.verdict for name, gate in found.items()} == {
+    conditions = doubtful(decide({"clean": Paired(N, N, 0, 0, 0), "noise-uniform 0.1": lost, "pgd 0.1": lost}))
+    assert {name: gate.verdict for name, gate in conditions.items()} == {
         "clean": "PASS",
         "noise-uniform 0.1": "FAIL",
         "pgd 0.1": "INCONCLUSIVE",
     }
     doubt = "the champion's evaluation is SUSPECT: gradients are masked"
-    assert doubt in night_verdict(found, doubts=[doubt])[1]
+    assert doubt in night_verdict(conditions, doubts=[doubt])[1]
 
 
 @pytest.mark.parametrize("kept", ["doubts", "failed"])

@@ -40,8 +40,8 @@ SOFTMAX: dict[str, Callable[[Bench], keras.Model]] = {
 
 @pytest.mark.parametrize("make", SOFTMAX.values(), ids=SOFTMAX)
 def test_a_softmax_is_removed(make: Callable[[Bench], keras.Model], bench: Bench) -> None:
-    found, outputs, logits = bench.adapt(make(bench))
-    assert (found, outputs) == ("0..1", "probabilities")
+    detected, outputs, logits = bench.adapt(make(bench))
+    assert (detected, outputs) == ("0..1", "probabilities")
     np.testing.assert_allclose(logits, bench.logits, atol=1e-3)
 
 
@@ -75,16 +75,16 @@ def test_stated_outputs_are_not_doubted(bench: Bench) -> None:
 @pytest.mark.parametrize("activation", [None, "softmax"])
 @pytest.mark.parametrize("pixels", RANGES)
 def test_the_range_that_a_model_was_trained_on_is_found(pixels: str, activation: str | None, bench: Bench) -> None:
-    found, _, logits = bench.adapt(bench.network(activation=activation, pixels=pixels))
-    assert found == pixels
+    detected, _, logits = bench.adapt(bench.network(activation=activation, pixels=pixels))
+    assert detected == pixels
     np.testing.assert_allclose(logits, bench.logits, atol=1e-3)
 
 
 @pytest.mark.parametrize("pixels", RANGES)
 def test_a_stated_range_is_used_whatever_fits_better(pixels: str, bench: Bench) -> None:
     scale, offset = RANGES[pixels]
-    found, _, logits = bench.adapt(bench.network(), input_range=pixels)
-    assert found == pixels
+    detected, _, logits = bench.adapt(bench.network(), input_range=pixels)
+    assert detected == pixels
     expected = (bench.x.reshape(200, -1) * scale + offset) @ bench.weights + bench.bias
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-2)
 

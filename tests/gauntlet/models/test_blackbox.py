@@ -74,26 +74,26 @@ def refusal(bench: Bench, function: Function, **stated: Any) -> str:
 
 
 def test_probabilities_of_flat_pixels_to_255(logistic: LogisticRegression, bench: Bench) -> None:
-    found = bench.open(logistic.predict_proba)
-    assert (found.input_range, found.layout, found.outputs) == ("0..255", "flat", "probabilities")
-    assert (found.classifier.access, found.better_range) == ("scores", None)
-    scores = found.classifier.predict(bench.x)
+    box = bench.open(logistic.predict_proba)
+    assert (box.input_range, box.layout, box.outputs) == ("0..255", "flat", "probabilities")
+    assert (box.classifier.access, box.better_range) == ("scores", None)
+    scores = box.classifier.predict(bench.x)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, logistic.predict_log_proba(bench.x.reshape(300, -1) * 255), rtol=1e-3, atol=1e-3)
 
 
 def test_labels_of_flat_pixels_to_255(forest: RandomForestClassifier, bench: Bench) -> None:
-    found = bench.open(forest.predict)
-    assert (found.input_range, found.layout, found.outputs) == ("0..255", "flat", "labels")
-    assert found.classifier.access == "labels"
+    box = bench.open(forest.predict)
+    assert (box.input_range, box.layout, box.outputs) == ("0..255", "flat", "labels")
+    assert box.classifier.access == "labels"
     expected = forest.predict(bench.x.reshape(300, -1) * 255)
-    np.testing.assert_array_equal(found.classifier.labels(bench.x), expected)
-    np.testing.assert_array_equal(found.classifier.predict(bench.x), np.eye(10)[expected])
+    np.testing.assert_array_equal(box.classifier.labels(bench.x), expected)
+    np.testing.assert_array_equal(box.classifier.predict(bench.x), np.eye(10)[expected])
 
 
 def test_decisions_are_logits(logistic: LogisticRegression, bench: Bench) -> None:
-    found = bench.open(logistic.decision_function)
-    assert (found.input_range, found.layout, found.outputs) == ("0..255", "flat", "logits")
+    box = bench.open(logistic.decision_function)
+    assert (box.input_range, box.layout, box.outputs) == ("0..255", "flat", "logits")
 
 
 # --- what is found ------------------------------------------------------------------------------------------
@@ -103,12 +103,12 @@ def test_decisions_are_logits(logistic: LogisticRegression, bench: Bench) -> Non
 @pytest.mark.parametrize("kind", ["logits", "probabilities", "labels"])
 def test_range_and_outputs_are_found(kind: str, pixels: str, bench: Bench) -> None:
     after = {"logits": np.asarray, "probabilities": lambda s: softmax(s, axis=1), "labels": lambda s: s.argmax(axis=1)}
-    found = bench.open(lambda x: after[kind](bench.scores(x, pixels)))
-    assert (found.outputs, found.layout, found.better_range) == (kind, "hwc", None)
-    assert found.input_range == pixels
+    box = bench.open(lambda x: after[kind](bench.scores(x, pixels)))
+    assert (box.outputs, box.layout, box.better_range) == (kind, "hwc", None)
+    assert box.input_range == pixels
     expected = {"logits": bench.logits, "probabilities": log_softmax(bench.logits, axis=1)}
     scores = expected.get(kind, np.eye(10)[bench.logits.argmax(axis=1)])
-    np.testing.assert_allclose(found.classifier.predict(bench.x), scores, atol=1e-3)
+    np.testing.assert_allclose(box.classifier.predict(bench.x), scores, atol=1e-3)
 
 
 def coloured(bench: Bench) -> Images:
@@ -124,9 +124,9 @@ def second_channel(bench: Bench, layout: str) -> Function:
 
 @pytest.mark.parametrize("layout", ["hwc", "chw"])
 def test_the_layout_with_the_lowest_loss_is_taken(layout: str, bench: Bench) -> None:
-    found = open_blackbox(second_channel(bench, layout), coloured(bench), bench.y, 10)
-    assert found.layout == layout
-    np.testing.assert_allclose(found.classifier.predict(coloured(bench)), bench.logits, atol=1e-3)
+    box = open_blackbox(second_channel(bench, layout), coloured(bench), bench.y, 10)
+    assert box.layout == layout
+    np.testing.assert_allclose(box.classifier.predict(coloured(bench)), bench.logits, atol=1e-3)
 
 
 @pytest.mark.parametrize("layout", ["hwc", "chw", "flat"])
@@ -138,14 +138,14 @@ def test_layouts_that_raise_are_dropped(layout: str, bench: Bench) -> None:
             raise ValueError(f"expected {shape}, got {x.shape[1:]}")
         return np.asarray(second_channel(bench, layout)(x))
 
-    found = open_blackbox(strict, coloured(bench), bench.y, 10)
-    assert found.layout == layout
-    np.testing.assert_allclose(found.classifier.predict(coloured(bench)), bench.logits, atol=1e-3)
+    box = open_blackbox(strict, coloured(bench), bench.y, 10)
+    assert box.layout == layout
+    np.testing.assert_allclose(box.classifier.predict(coloured(bench)), bench.logits, atol=1e-3)
 
 
 def test_rows_of_a_single_one_are_labels(bench: Bench) -> None:
-    found = bench.open(lambda x: np.eye(10)[bench.scores(x).argmax(axis=1)])
-    assert (found.outputs, found.classifier.access) == ("labels", "labels")
+    box = bench.open(lambda x: np.eye(10)[bench.scores(x).argmax(axis=1)])
+    assert (box.outputs, box.classifier.access) == ("labels", "labels")
 
 
 def test_labels_that_hardly_tell_ranges_apart_are_of_0_to_1(bench: Bench) -> None:
@@ -154,8 +154,8 @@ def test_labels_that_hardly_tell_ranges_apart_are_of_0_to_1(bench: Bench) -> Non
         scores = bench.scores(x / x.max(axis=(1, 2, 3), keepdims=True))
         return np.where(np.arange(len(x)) == 1, 0, scores.argmax(axis=1)) if x.max() <= 1 else scores.argmax(axis=1)
 
-    found = open_blackbox(scale_free, bench.x, bench.y, 10, layout="hwc")
-    assert found.input_range == "0..1"
+    box = open_blackbox(scale_free, bench.x, bench.y, 10, layout="hwc")
+    assert box.input_range == "0..1"
 
 
 class Tensor:
@@ -189,37 +189,37 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_scores_come_in_any_form(form: Callable[[np.ndarray], Any], bench: Bench) -> None:
-    found = bench.open(lambda x: form(bench.scores(x)))
-    assert found.outputs == "logits"
-    np.testing.assert_array_equal(found.classifier.labels(bench.x[:1]), bench.logits[:1].argmax(axis=1))
+    box = bench.open(lambda x: form(bench.scores(x)))
+    assert box.outputs == "logits"
+    np.testing.assert_array_equal(box.classifier.labels(bench.x[:1]), bench.logits[:1].argmax(axis=1))
 
 
 @pytest.mark.parametrize("form", [lambda y: y[:, None], lambda y: y.astype(float), pd.Series, np.squeeze, list])
 def test_labels_come_in_any_form(form: Callable[[np.ndarray], Any], bench: Bench) -> None:
-    found = bench.open(lambda x: form(bench.scores(x).argmax(axis=1)))
-    assert found.outputs == "labels"
-    np.testing.assert_array_equal(found.classifier.labels(bench.x[:1]), bench.logits[:1].argmax(axis=1))
+    box = bench.open(lambda x: form(bench.scores(x).argmax(axis=1)))
+    assert box.outputs == "labels"
+    np.testing.assert_array_equal(box.classifier.labels(bench.x[:1]), bench.logits[:1].argmax(axis=1))
 
 
 # --- what is stated -----------------------------------------------------------------------------------------
 
 
 def test_what_is_stated_is_used(bench: Bench) -> None:
-    found = bench.open(lambda x: softmax(bench.scores(x), axis=1), input_range="0..1", layout="flat", outputs="labels")
-    assert (found.input_range, found.layout, found.outputs) == ("0..1", "flat", "labels")
-    np.testing.assert_array_equal(found.classifier.predict(bench.x), np.eye(10)[bench.logits.argmax(axis=1)])
-    found = bench.open(lambda x: softmax(bench.scores(x), axis=1), outputs="logits")
-    np.testing.assert_allclose(found.classifier.predict(bench.x), softmax(bench.logits, axis=1), atol=1e-5)
+    box = bench.open(lambda x: softmax(bench.scores(x), axis=1), input_range="0..1", layout="flat", outputs="labels")
+    assert (box.input_range, box.layout, box.outputs) == ("0..1", "flat", "labels")
+    np.testing.assert_array_equal(box.classifier.predict(bench.x), np.eye(10)[bench.logits.argmax(axis=1)])
+    box = bench.open(lambda x: softmax(bench.scores(x), axis=1), outputs="logits")
+    np.testing.assert_allclose(box.classifier.predict(bench.x), softmax(bench.logits, axis=1), atol=1e-5)
 
 
 def test_a_better_range_than_the_stated_one_is_told(bench: Bench) -> None:
     def to_255(x: Images) -> np.ndarray:
         return np.asarray(x.reshape(len(x), -1) / 255 @ bench.weights + bench.bias / 50) / 20  # 46 % at [0, 1]
 
-    found = bench.open(to_255, input_range="0..1")
-    assert (found.input_range, found.better_range) == ("0..1", "0..255")
-    found = bench.open(lambda x: to_255(x).argmax(axis=1), input_range="0..1")
-    assert (found.input_range, found.better_range) == ("0..1", "0..255")
+    box = bench.open(to_255, input_range="0..1")
+    assert (box.input_range, box.better_range) == ("0..1", "0..255")
+    box = bench.open(lambda x: to_255(x).argmax(axis=1), input_range="0..1")
+    assert (box.input_range, box.better_range) == ("0..1", "0..255")
     assert bench.open(to_255, input_range="0..255").better_range is None
 
 

@@ -139,9 +139,9 @@ FORMS = {
 def test_a_file_of_keras_2_gives_the_same_logits(
     name: str, weights: dict[str, list[np.ndarray]], model: keras.Model, digits: Dataset, tmp_path: Path
 ) -> None:
-    found = load_file(written(tmp_path / "m.h5", FORMS[name], weights))
+    network = load_file(written(tmp_path / "m.h5", FORMS[name], weights))
     x = digits.x_test[:16]
-    np.testing.assert_allclose(run(found, x), run(model, x), atol=1e-5)
+    np.testing.assert_allclose(run(network, x), run(model, x), atol=1e-5)
 
 
 def test_settings_that_keras_3_no_longer_has_are_read(tmp_path: Path) -> None:
@@ -165,12 +165,12 @@ def test_settings_that_keras_3_no_longer_has_are_read(tmp_path: Path) -> None:
         "deep": [rng.normal(size=(3, 3, 1, 1)).astype(np.float32), np.zeros(1, np.float32)],
         "dense": [rng.normal(size=(1, 3)).astype(np.float32), np.zeros(3, np.float32)],
     }
-    found = load_file(written(tmp_path / "m.h5", sequential(layers), held))
+    network = load_file(written(tmp_path / "m.h5", sequential(layers), held))
     x = rng.uniform(size=(4, 28, 28, 1)).astype(np.float32)
     normal = ((x - 0.1) / np.sqrt(0.901) * 2 + 0.5).astype(np.float32)
     hidden = keras.ops.depthwise_conv(normal, held["deep"][0], padding="same")
     expected = np.maximum(np.asarray(hidden), 0).mean(axis=(1, 2)) @ held["dense"][0]
-    np.testing.assert_allclose(np.asarray(found(x)), expected, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(network(x)), expected, atol=1e-4)
 
 
 def test_mixed_precision_becomes_float32(
@@ -178,9 +178,9 @@ def test_mixed_precision_becomes_float32(
 ) -> None:
     policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
     layers = [layer | {"config": layer["config"] | {"dtype": policy}} for layer in digits_layers()]
-    found = load_file(written(tmp_path / "m.h5", sequential([INPUT, *layers]), weights))
+    network = load_file(written(tmp_path / "m.h5", sequential([INPUT, *layers]), weights))
     x = digits.x_test[:16]
-    np.testing.assert_allclose(run(found, x), run(model, x), atol=1e-5)
+    np.testing.assert_allclose(run(network, x), run(model, x), atol=1e-5)
 
 
 def test_weights_of_another_shape_are_refused(weights: dict[str, list[np.ndarray]], tmp_path: Path) -> None:

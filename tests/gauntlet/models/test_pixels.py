@@ -38,8 +38,8 @@ def by_channel() -> keras.Model:
 
 def test_a_keras_model_gets_its_channels(colours: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = colours
-    found = adapt(by_channel(), x, y, 3, "0..1", channels=channels(STATED, bgr=True))
-    box = CompiledClassifier(found.model)
+    opened = adapt(by_channel(), x, y, 3, "0..1", channels=channels(STATED, bgr=True))
+    box = CompiledClassifier(opened.model)
     np.testing.assert_allclose(box.predict(x), 20 * x.mean(axis=(1, 2)), atol=1e-4)
     gradient = box.look(x, y, "difference", (y + 1) % 3).gradient
     expected = np.zeros_like(x)
@@ -51,8 +51,8 @@ def test_a_keras_model_gets_its_channels(colours: tuple[np.ndarray, np.ndarray])
 def test_a_function_gets_its_channels(colours: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = colours
     model = by_channel()
-    found = open_blackbox(lambda z: model(z), x, y, 3, "0..1", "hwc", channels=channels(STATED, bgr=True))
-    np.testing.assert_allclose(found.classifier.predict(x), 20 * x.mean(axis=(1, 2)), atol=1e-4)
+    opened = open_blackbox(lambda z: model(z), x, y, 3, "0..1", "hwc", channels=channels(STATED, bgr=True))
+    np.testing.assert_allclose(opened.classifier.predict(x), 20 * x.mean(axis=(1, 2)), atol=1e-4)
 
 
 def test_means_of_pixels_up_to_255_go_with_that_range() -> None:

@@ -89,8 +89,8 @@ def _adapted(model: keras.Model, digits: Dataset) -> Adapted:
 
 
 def _broken(model: keras.Model, digits: Dataset) -> list[float]:
-    found = _adapted(model, digits)
-    classifier = CompiledClassifier(divided(found.model, found.temperature))
+    network = _adapted(model, digits)
+    classifier = CompiledClassifier(divided(network.model, network.temperature))
     x, y = digits.x_test[:N], digits.y_test[:N]
     return [fooled(classifier, attack, x, y, EPS).mean() for attack in ATTACKS]
 
@@ -131,8 +131,8 @@ def test_pixels_are_not_taken_for_larger_because_the_scores_are_small(
     weights = np.linalg.lstsq(hidden, np.eye(10)[digits.y_train], rcond=None)[0]
     squared = keras.models.clone_model(model)
     squared.set_weights([*model.get_weights()[:-2], factor * weights[:-1], factor * weights[-1]])
-    found = _adapted(squared, digits)
-    assert (found.input_range, found.better_range) == ("0..1", None)
+    network = _adapted(squared, digits)
+    assert (network.input_range, network.better_range) == ("0..1", None)
 
 
 def test_a_temperature_is_one_of_ten_steps_a_decade() -> None:

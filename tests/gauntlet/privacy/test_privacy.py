@@ -79,9 +79,9 @@ def overfit(digits: Dataset) -> tuple[Dataset, CompiledClassifier]:
 def test_who_learned_by_heart_gives_its_training_set_away(
     attack: privacy.Theft, overfit: tuple[Dataset, CompiledClassifier]
 ) -> None:
-    found = attack.run(overfit[1], overfit[0], None, seed=0)
-    assert found.headline.low > 0.6
-    assert found.rates["balanced_accuracy"].value > 0.8
+    result = attack.run(overfit[1], overfit[0], None, seed=0)
+    assert result.headline.low > 0.6
+    assert result.rates["balanced_accuracy"].value > 0.8
 
 
 @pytest.mark.parametrize("attack", [MembershipGap(), MembershipLoss()])
@@ -90,60 +90,62 @@ def test_images_that_no_model_was_trained_on_are_no_members(
 ) -> None:
     y = np.random.default_rng(2).integers(0, 10, 400)
     fresh = replace(digits, x_train=digits.x_train[300:700], y_train=y)
-    found = attack.run(overfit[1], replace(fresh, y_test=overfit[0].y_test), None, seed=0)
-    assert found.headline.low < 0 < found.headline.high
+    result = attack.run(overfit[1], replace(fresh, y_test=overfit[0].y_test), None, seed=0)
+    assert result.headline.low < 0 < result.headline.high
 
 
 def test_the_gap_is_arts_rule_based_attack(digits: Dataset, classifier: CompiledClassifier) -> None:
-    found = MembershipGap().run(classifier, digits, 150, seed=3)
+    result = MembershipGap().run(classifier, digits, 150, seed=3)
     (x, y), (x_test, y_test) = sample(digits, 150, 3)
     art = MembershipInferenceBlackBoxRuleBased(classifier)
     inferred = art.infer(x, y).mean(), art.infer(x_test, y_test).mean()
-    assert found.rates["tpr"].value == pytest.approx(inferred[0])
-    assert found.headline.value == pytest.approx(inferred[0] - inferred[1])
-    assert found.counts == {"members": 150, "non_members": 150}
+    assert result.rates["tpr"].value == pytest.approx(inferred[0])
+    assert result.headline.value == pytest.approx(inferred[0] - inferred[1])
+    assert result.counts == {"members": 150, "non_members": 150}
 
 
 def test_a_threshold_is_not_measured_where_it_was_chosen() -> None:
     """Twenty draws without any signal: chosen and measured on the same images, each would be above 0."""
-    found, flattering = [], []
+    result, flattering = [], []
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=(2, 80))
-        found.append(MembershipLoss().run(confident(*noise), numbered(80), None, seed=0).headline.value)
+        result.append(MembershipLoss().run(confident(*noise), numbered(80), None, seed=0).headline.value)
         threshold = best_threshold(noise[1], noise[0])
         flattering.append((noise[0] > threshold).mean() - (noise[1] > threshold).mean())
     assert min(flattering) > 0
-    assert abs(np.mean(found)) < 0.06
-    assert min(found) < 0
+    assert abs(np.mean(result)) < 0.06
+    assert min(result) < 0
 
 
 def test_the_loss_tells_apart_what_the_label_does_not() -> None:
     margins = np.linspace(3, 5, 1_000), np.linspace(1, 2, 1_000)
     victim, data = confident(*margins), numbered(1_000)
     assert MembershipGap().run(victim, data, None, 0).headline.value == 0
-    found = MembershipLoss().run(victim, data, None, 0)
-    assert found.headline.value == pytest.approx(1, abs=0.02)
-    assert found.rates["auc"].value == 1
-    assert found.rates["tpr_at_fpr_1"].value == 1
-    assert found.counts == {"members": 500, "non_members": 500, "calibration": 1_000}
+    result = MembershipLoss().run(victim, data, None, 0)
+    assert result.headline.value == pytest.approx(1, abs=0.02)
+    assert result.rates["auc"].value == 1
+    assert result.rates["tpr_at_fpr_1"].value == 1
+    assert result.counts == {"members": 500, "non_members": 500, "calibration": 1_000}
 
 
 def test_a_rate_that_takes_less_than_one_image_is_left_out() -> None:
-    found = MembershipLoss().run(confident(*np.random.default_rng(0).normal(size=(2, 100))), numbered(100), None, 0)
-    assert "tpr_at_fpr_1" not in found.rates
-    found = MembershipLoss().run(confident(*np.random.default_rng(0).normal(size=(2, 2_000))), numbered(2_000), None, 0)
-    assert {"tpr_at_fpr_1", "tpr_at_fpr_01"} <= set(found.rates)
+    result = MembershipLoss().run(confident(*np.random.default_rng(0).normal(size=(2, 100))), numbered(100), None, 0)
+    assert "tpr_at_fpr_1" not in result.rates
+    result = MembershipLoss().run(
+        confident(*np.random.default_rng(0).normal(size=(2, 2_000))), numbered(2_000), None, 0
+    )
+    assert {"tpr_at_fpr_1", "tpr_at_fpr_01"} <= set(result.rates)
 
 
 @pytest.mark.parametrize(("hits", "others"), [(50, 50), (200, 0), (0, 200), (200, 200), (150, 120)])
 def test_the_advantage_has_newcombes_interval(hits: int, others: int) -> None:
     """Method 10 of Newcombe 1998, written out from the Wilson intervals."""
-    found = advantage(np.arange(200) < hits, np.arange(200) < others)
+    result = advantage(np.arange(200) < hits, np.arange(200) < others)
     p, q = hits / 200, others / 200
     (low, high), (low_q, high_q) = wilson(hits, 200), wilson(others, 200)
-    assert found.value == p - q
-    assert found.low == pytest.approx(p - q - math.hypot(p - low, high_q - q))
-    assert found.high == pytest.approx(p - q + math.hypot(high - p, q - low_q))
+    assert result.value == p - q
+    assert result.low == pytest.approx(p - q - math.hypot(p - low, high_q - q))
+    assert result.high == pytest.approx(p - q + math.hypot(high - p, q - low_q))
 
 
 @pytest.mark.parametrize("n", [1, 361])
@@ -157,11 +159,11 @@ def test_more_images_than_there_are_is_refused(n: int, digits: Dataset, classifi
 
 @pytest.mark.parametrize("attack", [ExtractionKnockoff(epochs=8), ExtractionCopycat(epochs=8)])
 def test_a_copy_answers_like_its_victim(attack: privacy.Theft, digits: Dataset, classifier: CompiledClassifier) -> None:
-    found = attack.run(classifier, digits, None, seed=0)
-    assert found.counts == {"queries": 180, "labelled": 180, "held_out": 180}
-    assert found.headline.low > found.rates["fidelity_majority"].high
-    assert found.headline.value > 0.7
-    assert found.rates["victim_accuracy"].value > 0.9
+    result = attack.run(classifier, digits, None, seed=0)
+    assert result.counts == {"queries": 180, "labelled": 180, "held_out": 180}
+    assert result.headline.low > result.rates["fidelity_majority"].high
+    assert result.headline.value > 0.7
+    assert result.rates["victim_accuracy"].value > 0.9
 
 
 def test_noise_tells_less_than_images(digits: Dataset, classifier: CompiledClassifier) -> None:
@@ -173,8 +175,8 @@ def test_noise_tells_less_than_images(digits: Dataset, classifier: CompiledClass
 def test_answers_are_what_the_attacker_is_said_to_know(digits: Dataset, classifier: CompiledClassifier) -> None:
     x = digits.x_test[:20]
     assert (ExtractionCopycat().answers(classifier, x) == classifier.labels(x)).all()
-    found = ExtractionKnockoff().answers(classifier, x)
-    assert found == pytest.approx(softmax(classifier.predict(x), axis=1), abs=1e-6)
+    result = ExtractionKnockoff().answers(classifier, x)
+    assert result == pytest.approx(softmax(classifier.predict(x), axis=1), abs=1e-6)
 
 
 @pytest.mark.parametrize(("settings", "n", "says"), [("queries=181", None, "181"), ("queries=10", 181, "181")])
@@ -210,8 +212,8 @@ def test_the_usual_thefts_need_no_more_than_is_shown() -> None:
 
 def test_the_curve_is_logarithmic_with_chance_in_it() -> None:
     victim, data = confident(*np.random.default_rng(0).normal(size=(2, 200))), numbered(200)
-    found = {one.name: one.run(victim, data, None, 0) for one in (MembershipGap(), MembershipLoss())}
-    (axes,) = membership_roc(found, "t").axes
+    result = {one.name: one.run(victim, data, None, 0) for one in (MembershipGap(), MembershipLoss())}
+    (axes,) = membership_roc(result, "t").axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     chance, gap, loss = axes.lines
     assert (chance.get_xdata() == chance.get_ydata()).all()

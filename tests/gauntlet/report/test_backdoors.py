@@ -17,7 +17,7 @@ from gauntlet.report.figures import VERMILION
 
 def made(k: int, channels: int, target: int | None) -> tuple[ScanResult, dict[str, Any]]:
     """A result of k classes and any other, and what three references had."""
-    rng, found, goals = np.random.default_rng(0), [], k + 1
+    rng, candidates, goals = np.random.default_rng(0), [], k + 1
     for kind, unit in (("patch", "pixels"), ("perturbation", "L2"), ("probe", "pixels")):
         mask = np.zeros((goals, 12, 12, 1), np.float32)
         if kind != "perturbation":
@@ -28,14 +28,14 @@ def made(k: int, channels: int, target: int | None) -> tuple[ScanResult, dict[st
         if target is not None:
             sizes[target], values[target] = 4, np.log(4)
         pattern = rng.uniform(-0.2, 1, (goals, 12, 12, channels)).astype(np.float32)
-        found.append(Found(kind, unit, sizes, values, mask, pattern))
-    references = {one.kind: np.log(rng.uniform(20, 30, (3, goals))) for one in found}
-    tested = [against_references(one.values, references[one.kind], 0.001) for one in found]
+        candidates.append(Found(kind, unit, sizes, values, mask, pattern))
+    references = {one.kind: np.log(rng.uniform(20, 30, (3, goals))) for one in candidates}
+    tested = [against_references(one.values, references[one.kind], 0.001) for one in candidates]
     p_values = [1e-9 if label == target else 0.5 for label in range(goals)]
     classes = [ClassResult(label, "patch", -1.0, p, 0.9, 0.8, 0.95) for label, p in enumerate(p_values)]
     verdict = "CLEAN" if target is None else "BACKDOORED"
     accused = () if target is None else (target,)
-    return ScanResult(verdict, target, min(p_values), [], classes, found, tested, accused), references
+    return ScanResult(verdict, target, min(p_values), [], classes, candidates, tested, accused), references
 
 
 @pytest.mark.parametrize("channels", [1, 3])

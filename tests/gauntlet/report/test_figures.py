@@ -22,16 +22,16 @@ def measured(model: str, condition: str, successes: int, n: int = 1000, **rest: 
 
 
 def suite(*models: str, attacks: tuple[str, ...] = ("fgsm", "pgd"), norm: str = "inf") -> list[Measurement]:
-    found = []
+    measurements = []
     for model in models:
-        found += [measured(model, "clean", 980), measured(model, "trigger", 300)]
-        found += [measured(model, "gaussian-noise", 950, eps=0.3, norm="std")]
-        found += [measured(model, "trigger", 970, metric="attack_success_rate")]
+        measurements += [measured(model, "clean", 980), measured(model, "trigger", 300)]
+        measurements += [measured(model, "gaussian-noise", 950, eps=0.3, norm="std")]
+        measurements += [measured(model, "trigger", 970, metric="attack_success_rate")]
         for knowledge in ("white-box", "transfer"):
             for attack in attacks:
                 budget = {"knowledge": knowledge, "norm": norm}
-                found += [measured(model, attack, int(900 - 2000 * e), eps=e, **budget) for e in (0.1, 0.3)]
-    return found
+                measurements += [measured(model, attack, int(900 - 2000 * e), eps=e, **budget) for e in (0.1, 0.3)]
+    return measurements
 
 
 def images(n: int, channels: int = 1) -> np.ndarray:

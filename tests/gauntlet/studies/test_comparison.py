@@ -69,14 +69,14 @@ def test_more_images_of_the_same_shares_only_settle_what_could_not_be_told() -> 
     sizes = (100, 400, 1_600, 10_000, 100_000, 1_000_000)
     for published in (0.01, 0.12, 0.5, 0.88, 0.99):
         for measured in (0.0, 0.01, 0.02, 0.12, 0.14, 0.5, 0.51, 0.88, 0.98, 0.99, 1.0):
-            found = [compare(published, n, share(measured, n), n=n) for n in sizes]
-            verdicts = [one.verdict for one in found]
+            comparison = [compare(published, n, share(measured, n), n=n) for n in sizes]
+            verdicts = [one.verdict for one in comparison]
             given = [verdict for verdict in verdicts if verdict != "undecided"]
             assert len(set(given)) <= 1, (published, measured, verdicts)
             assert verdicts[len(verdicts) - len(given) :] == given
             beyond = abs(measured - published) > margin(published) + 1e-9
             assert ("confirmed" not in verdicts) if beyond else ("differs" not in verdicts)
-            for few, many in pairwise(found):
+            for few, many in pairwise(comparison):
                 assert few.found.low <= many.found.low + 1e-12
                 assert many.found.high <= few.found.high + 1e-12
 
@@ -133,14 +133,14 @@ def test_a_far_copy_is_seldom_confirmed_and_a_faithful_one_mostly() -> None:
     ],
 )
 def test_losses_are_compared_by_their_ratio(published: float, measured: Interval, verdict: str) -> None:
-    found = compare(published, 10_000, measured, "loss")
-    assert (found.scale, found.verdict) == ("ratio", verdict)
-    assert found.allowed == pytest.approx((1 / FACTOR, FACTOR))
+    comparison = compare(published, 10_000, measured, "loss")
+    assert (comparison.scale, comparison.verdict) == ("ratio", verdict)
+    assert comparison.allowed == pytest.approx((1 / FACTOR, FACTOR))
 
 
 def test_the_published_loss_is_as_uncertain_as_the_measured_one() -> None:
-    found = compare(1.0, 10_000, Interval(1.0, 0.9, 1 / 0.9), "loss").found
-    assert (found.low, found.high) == pytest.approx((0.9 ** math.sqrt(2), 0.9 ** -math.sqrt(2)))
+    comparison = compare(1.0, 10_000, Interval(1.0, 0.9, 1 / 0.9), "loss").found
+    assert (comparison.low, comparison.high) == pytest.approx((0.9 ** math.sqrt(2), 0.9 ** -math.sqrt(2)))
 
 
 @pytest.mark.parametrize(

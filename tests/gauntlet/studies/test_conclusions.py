@@ -21,9 +21,9 @@ def share(percent: float, n: int = 1_000, **facts: Any) -> Measurement:
 def attacked(fgsm: float, pgd: float, knowledge: str = "white-box", eps: float = 0.25, **facts: Any) -> Measured:
     """A model that is right on 99 % clean, under two attacks; at a smaller budget it does better than at `eps`."""
     where = {"knowledge": knowledge, "norm": "inf"} | facts
-    found = [share(99)]
-    found += [share(98, condition="fgsm", eps=eps / 10, **where), share(fgsm, condition="fgsm", eps=eps, **where)]
-    return Measured({}, [*found, share(pgd, condition="pgd", eps=eps, **where)])
+    values = [share(99)]
+    values += [share(98, condition="fgsm", eps=eps / 10, **where), share(fgsm, condition="fgsm", eps=eps, **where)]
+    return Measured({}, [*values, share(pgd, condition="pgd", eps=eps, **where)])
 
 
 def backdoor(poisoned: float, clean: float, n: int = 1_000) -> dict[str, Measured]:
@@ -46,8 +46,8 @@ def adaptive(own: tuple[float, float], other: float, bare: float) -> dict[str, M
 
 def detector(auc: float, low: float, high: float) -> dict[str, Measured]:
     rates = {"tpr_at_fpr_5": 0.3, "tpr_at_fpr_1": 0.1, "tpr_at_threshold": 0.4, "fpr_at_threshold": 0.2}
-    found = {f"detect/{name}": value for name, value in rates.items()}
-    return {"detector": Measured(found | {"detect/auc": auc, "detect/auc_low": low, "detect/auc_high": high})}
+    values = {f"detect/{name}": value for name, value in rates.items()}
+    return {"detector": Measured(values | {"detect/auc": auc, "detect/auc_low": low, "detect/auc_high": high})}
 
 
 def scan(findings: int, errors: int = 0, pickles: int = 0) -> dict[str, Measured]:

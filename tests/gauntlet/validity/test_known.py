@@ -39,9 +39,9 @@ def test_a_weak_battery_is_named() -> None:
 
 def test_the_exact_status_is_found_again() -> None:
     truth = known.known("dense")
-    found = Exact().decide(truth.target, truth.x[:12], truth.y[:12], truth.eps[1], 0)
-    assert (found.proven == truth.certified[1, :12]).all()
-    assert (found.broken == ~truth.certified[1, :12]).all()
+    status = Exact().decide(truth.target, truth.x[:12], truth.y[:12], truth.eps[1], 0)
+    assert (status.proven == truth.certified[1, :12]).all()
+    assert (status.broken == ~truth.certified[1, :12]).all()
 
 
 def test_a_certificate_with_a_wrong_sign_is_noticed() -> None:

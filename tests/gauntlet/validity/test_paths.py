@@ -50,23 +50,23 @@ def test_an_attack_that_does_not_return_what_it_came_by_is_noticed(
     norm: Any, digits: Dataset, classifier: CompiledClassifier
 ) -> None:
     eps = {"inf": 0.3, "2": 4.0}[norm]
-    (found,) = left(Forgetful(norm=norm, max_iter=20), digits, classifier, eps)
-    assert found.n == paths.IMAGES
-    assert found.silent >= 20
+    (path,) = left(Forgetful(norm=norm, max_iter=20), digits, classifier, eps)
+    assert path.n == paths.IMAGES
+    assert path.silent >= 20
 
 
 @pytest.mark.parametrize("attack", [Pgd(max_iter=20), Pgd(max_iter=20, library="art"), ApgdCe(max_iter=20)])
 def test_an_attack_that_returns_its_best_is_not_accused(
     attack: Attack, digits: Dataset, classifier: CompiledClassifier
 ) -> None:
-    (found,) = left(attack, digits, classifier, 0.1)
-    assert found.silent == 0
+    (path,) = left(attack, digits, classifier, 0.1)
+    assert path.silent == 0
 
 
 def test_an_attack_of_tiny_steps_is_on_its_way(digits: Dataset, classifier: CompiledClassifier) -> None:
     slow = Pgd(max_iter=20, eps_step=0.002, num_random_init=0)
-    (found,) = left(slow, digits, classifier, 0.1)
-    assert found.rising > found.n / 4
+    (path,) = left(slow, digits, classifier, 0.1)
+    assert path.rising > path.n / 4
 
 
 @pytest.mark.parametrize(

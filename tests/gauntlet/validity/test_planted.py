@@ -38,24 +38,24 @@ def tried(model: keras.Model, digits: Dataset, text: str) -> list[Planted]:
 
 
 def test_a_sound_battery_finds_what_is_planted(digits: Dataset) -> None:
-    (found,) = tried(frozen(), digits, "pgd:max_iter=20")
-    assert found.n >= 40
-    assert found.missed <= 1
-    assert not list(misses_planted(Evaluation([], 10, Probes(planted=(found,)))))
+    (result,) = tried(frozen(), digits, "pgd:max_iter=20")
+    assert result.n >= 40
+    assert result.missed <= 1
+    assert not list(misses_planted(Evaluation([], 10, Probes(planted=(result,)))))
 
 
 def test_an_attack_that_hardly_moves_misses_it(digits: Dataset) -> None:
-    (found,) = tried(frozen(), digits, "pgd:max_iter=2,eps_step=0.0001,num_random_init=0")
-    (doubt,) = misses_planted(Evaluation([], 10, Probes(planted=(found,))))
-    assert found.missed == found.n
+    (result,) = tried(frozen(), digits, "pgd:max_iter=2,eps_step=0.0001,num_random_init=0")
+    (doubt,) = misses_planted(Evaluation([], 10, Probes(planted=(result,))))
+    assert result.missed == result.n
     assert doubt.verdict == "SUSPECT"
-    assert doubt.reason == f"the attacks miss {found.n} of {found.n} adversarial images planted at 0.03"
+    assert doubt.reason == f"the attacks miss {result.n} of {result.n} adversarial images planted at 0.03"
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_gradients_that_lead_nowhere_miss_it(digits: Dataset, kind: str) -> None:
-    (found,) = tried(BROKEN[kind](frozen()), digits, "pgd:max_iter=20")
-    assert found.sample.side(0.1) == "above"
+    (result,) = tried(BROKEN[kind](frozen()), digits, "pgd:max_iter=20")
+    assert result.sample.side(0.1) == "above"
 
 
 @pytest.mark.parametrize("norm", ["inf", "2"])

@@ -199,11 +199,11 @@ def test_beyond_the_usual_budgets_more_images_are_tried_only_where_the_first_tel
 
     assert left(3 / 64) == {"half_range": 3 / 64, "unbounded": 3 / 64, "sample": 64}
     assert tried == [64]
-    found = left(2 / 64)
+    probed = left(2 / 64)
     assert tried == [64, 320]
-    assert found["sample"] == 384
-    assert found["unbounded"] == pytest.approx(322 / 384)
-    assert found["half_range"] == pytest.approx(2 / 64)
+    assert probed["sample"] == 384
+    assert probed["unbounded"] == pytest.approx(322 / 384)
+    assert probed["half_range"] == pytest.approx(2 / 64)
 
 
 # --- which results are attacked again -------------------------------------------------------------------------
@@ -220,13 +220,13 @@ def test_beyond_the_usual_budgets_more_images_are_tried_only_where_the_first_tel
     ],
 )
 def test_the_largest_budget_that_leaves_enough_is_at_stake(robust: dict[float, int], expected: float | None) -> None:
-    found = at_stake([attacked(Pgd(), eps, left) for eps, left in robust.items()])
-    assert [case.eps for case in found] == ([] if expected is None else [expected])
+    stakes = at_stake([attacked(Pgd(), eps, left) for eps, left in robust.items()])
+    assert [case.eps for case in stakes] == ([] if expected is None else [expected])
 
 
 def test_of_many_images_a_few_percent_are_at_stake_when_there_is_no_more() -> None:
-    found = at_stake([attacked(Pgd(), eps, left, n=1000) for eps, left in ((0.1, 50), (0.2, 20), (0.3, 0))])
-    assert [case.eps for case in found] == [0.1]
+    stakes = at_stake([attacked(Pgd(), eps, left, n=1000) for eps, left in ((0.1, 50), (0.2, 20), (0.3, 0))])
+    assert [case.eps for case in stakes] == [0.1]
 
 
 def test_each_norm_is_at_stake_and_transfers_and_noise_are_not() -> None:
@@ -247,8 +247,8 @@ def test_each_norm_is_at_stake_and_transfers_and_noise_are_not() -> None:
 def test_the_strongest_gradient_attack_is_tried_again_on_as_many_images_as_can_be_paid(
     results: list[Attacked], expected: tuple[str, int] | None
 ) -> None:
-    found = probes._strongest(results)
-    assert (found and (found[0].attack.name, found[1])) == expected
+    strongest = probes._strongest(results)
+    assert (strongest and (strongest[0].attack.name, strongest[1])) == expected
 
 
 @pytest.fixture(scope="module")
@@ -262,26 +262,26 @@ def fight(job: Job, digits: Dataset, *attacks: Attack) -> list[Attacked]:
 
 def test_twice_the_steps_of_a_feeble_attack_break_more(job: Job, digits: Dataset) -> None:
     results = fight(job, digits, Fgsm(), Pgd(max_iter=2))
-    found, another = probes.strengthened(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
-    assert (found.how, another.how, another.attack.name) == ("with twice the steps", "with another loss", "apgd-dlr")
+    probed, another = probes.strengthened(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
+    assert (probed.how, another.how, another.attack.name) == ("with twice the steps", "with another loss", "apgd-dlr")
     assert another.broken > 0
     with_dlr = fight(job, digits, Pgd(max_iter=2), ApgdDlr(max_iter=1, targets=0))
     (twice,) = probes.strengthened(job.target, job.x, job.y, with_dlr, seed=0)  # type: ignore[arg-type]
     assert twice.how == "with twice the steps"
     left = int((results[0].robust & results[1].robust).sum())
-    assert isinstance(found.attack, Pgd)
-    assert (found.attack.max_iter, found.tried) == (4, left)
-    assert found.broken > 0
-    assert found.points == pytest.approx(100 * found.broken / 80)
-    assert found.rise is not None
-    assert found.rise > 0
+    assert isinstance(probed.attack, Pgd)
+    assert (probed.attack.max_iter, probed.tried) == (4, left)
+    assert probed.broken > 0
+    assert probed.points == pytest.approx(100 * probed.broken / 80)
+    assert probed.rise is not None
+    assert probed.rise > 0
 
 
 def test_a_blind_search_is_tried_where_the_battery_has_none(job: Job, digits: Dataset) -> None:
     results = fight(job, digits, Pgd(max_iter=5))
-    (found,) = probes.square_sample(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
-    assert (found.attack.name, found.after, found.rise) == ("square", results[0], None)
-    assert found.broken <= found.tried <= probes.QUERIED
+    (probed,) = probes.square_sample(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
+    assert (probed.attack.name, probed.after, probed.rise) == ("square", results[0], None)
+    assert probed.broken <= probed.tried <= probes.QUERIED
     with_square = [*results, attacked(Square(), 0.1, 50)]
     assert not list(probes.square_sample(job.target, job.x, job.y, with_square, seed=0))  # type: ignore[arg-type]
 
@@ -295,26 +295,26 @@ def test_an_honest_network_raises_nothing_and_the_same_twice(
     monkeypatch.setattr(probes, "QUERIES", 40)
     results, said = fight(job, digits, ApgdCe(max_iter=20)), list[float]()
     data = (job.target, job.x, job.y, job.clean)
-    found = probe(*data, results=results, progress=lambda _, share: said.append(share))
-    more = {name: getattr(found, name) for name in ("stronger", "square", "looked", "sample", "followed")}
-    assert found == Probes(half_range=0.0, unbounded=0.0, **more)
-    assert [retry.attack.name for retry in (*found.stronger, *found.square)] == ["apgd-ce", "apgd-dlr", "square"]
-    assert [(one.after.attack.name, one.silent) for one in found.followed] == [("apgd-ce", 0)]
+    probed = probe(*data, results=results, progress=lambda _, share: said.append(share))
+    more = {name: getattr(probed, name) for name in ("stronger", "square", "looked", "sample", "followed")}
+    assert probed == Probes(half_range=0.0, unbounded=0.0, **more)
+    assert [retry.attack.name for retry in (*probed.stronger, *probed.square)] == ["apgd-ce", "apgd-dlr", "square"]
+    assert [(one.after.attack.name, one.silent) for one in probed.followed] == [("apgd-ce", 0)]
     assert said == sorted(said)
     assert said[-1] == 1
     correct = int((job.clean == job.y).sum())
-    assert (found.looked, found.sample) == (min(probes.SAMPLE, correct), min(probes.EXPOSED, correct))
+    assert (probed.looked, probed.sample) == (min(probes.SAMPLE, correct), min(probes.EXPOSED, correct))
     again = probe(*data, results=results)
     assert [(r.tried, r.broken, r.rise) for r in again.stronger] == [
-        (r.tried, r.broken, r.rise) for r in found.stronger
+        (r.tried, r.broken, r.rise) for r in probed.stronger
     ]
 
 
 def test_who_guesses_is_asked_nothing_more(broken: Callable[[str], CompiledClassifier], digits: Dataset) -> None:
     constant = broken("constant")
     clean = constant.labels(digits.x_test)
-    found = probe(constant, digits.x_test, digits.y_test, clean, better_range="0..255")
-    assert found == Probes(at_chance=float((clean == digits.y_test).mean()), better_range="0..255")
+    probed = probe(constant, digits.x_test, digits.y_test, clean, better_range="0..255")
+    assert probed == Probes(at_chance=float((clean == digits.y_test).mean()), better_range="0..255")
 
 
 def test_a_model_that_hides_its_gradients_is_only_asked_again(job: Job) -> None:
@@ -329,8 +329,8 @@ def test_a_model_that_hides_its_gradients_is_only_asked_again(job: Job) -> None:
         def labels(self, x: Images) -> Labels:
             return job.target.labels(x)
 
-    found = probe(Hidden(), job.x, job.y, job.clean)  # type: ignore[arg-type]
-    assert found == Probes(disagreement=1.0)
+    probed = probe(Hidden(), job.x, job.y, job.clean)  # type: ignore[arg-type]
+    assert probed == Probes(disagreement=1.0)
 
 
 def test_scores_that_overflow_far_away_are_not_squashed() -> None:

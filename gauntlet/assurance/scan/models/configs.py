@@ -44,7 +44,7 @@ def scan_config(config: Any, file: str, where: str, look: Look) -> None:
 
 
 def mappings(config: Any) -> Iterator[Mapping[str, Any]]:
-    """Every mapping at any depth; a stack, since a stranger chooses the depth."""
+    """Every mapping at any depth; with a stack, because the depth is untrusted."""
     left = [config]
     while left:
         node = left.pop()

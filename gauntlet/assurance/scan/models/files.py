@@ -1,4 +1,4 @@
-"""One model file, told by its content, not by its name.
+"""One model file, whose format is detected by content, not by name.
 
 Keras archives, HDF5, pickles, joblib, PyTorch (weights, TorchScript, exported programs), safetensors, ONNX, NumPy,
 skops, TensorFlow Lite.
@@ -166,7 +166,7 @@ def _sound(members: list[zipfile.ZipInfo], file: str, look: Look) -> list[zipfil
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str, look: Look, where: str, depth: int) -> None:
-    """One member of an archive, by its name where that says all, else by its content."""
+    """One member of an archive, by its name if that is enough, otherwise by its content."""
     name = f"{where}/{member.filename}" if where else member.filename
     if any(known.fullmatch(member.filename) for known in (_TORCH_DATA, torchfiles.INERT, torchfiles.CODE)):
         return
@@ -255,7 +255,7 @@ class _Inflated:
 
 
 class _TooLargeError(Exception):
-    """A stream that goes on beyond its limit."""
+    """A stream that is longer than its limit."""
 
 
 def _copy(source: IO[bytes] | _Inflated, most: int) -> BinaryIO:

@@ -84,8 +84,8 @@ def _is_inert(path: Path, file: str, look: Look) -> bool:
     if path.suffix == ".json":
         configs.scan_text(content, file, "the file", look)
     for rule, pattern in _SPEAKING:
-        if found := pattern.search(content):
-            look.hit(rule, file, f"holds {found.group().decode('utf-8', 'replace')!r}")
+        if match := pattern.search(content):
+            look.hit(rule, file, f"holds {match.group().decode('utf-8', 'replace')!r}")
     return not _is_pickle(path, file, look)
 
 

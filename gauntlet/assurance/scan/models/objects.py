@@ -1,4 +1,4 @@
-"""Which Python objects a stranger's file may name: harmless, dangerous, or not known to be either.
+"""Which Python objects an untrusted file may name: harmless, dangerous, or unknown.
 
 A deny list alone is never complete, so what stands in neither list is a finding too (fickling and picklescan have
 been passed by functions that their lists had forgotten).

@@ -342,7 +342,7 @@ def _is_record(state: Any, size: int) -> bool:
 
 
 def _is_plain_field(made: Any) -> bool:
-    """Records within records are not followed: a stranger chooses the depth."""
+    """Records within records are not followed: the depth is untrusted."""
     code = made.args[0] if isinstance(made, Made) and isinstance(made.args, tuple) and made.args else ""
     return isinstance(code, str) and code[:1] in tuple("biufcSU") and _plain_dtype(made) is not None
 

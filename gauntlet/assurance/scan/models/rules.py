@@ -86,7 +86,7 @@ RULES: dict[str, Rule] = {rule.id: rule for rule in _TABLE}
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a look goes; beyond, the rest is told as not inspected."""
+    """The limits of a scan; everything beyond is reported as not inspected."""
 
     files: int = 10_000
     """Files of a folder, members of an archive, objects of an HDF5 file."""
@@ -107,7 +107,7 @@ class Limits:
 
 @dataclass
 class Look:
-    """A look at one model: what was found, and what could not be inspected."""
+    """The scan of one model: its findings, and what could not be inspected."""
 
     limits: Limits = field(default_factory=Limits)
     findings: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Look:
 
 
 def printable(text: str, most: int = 300) -> str:
-    """A stranger's text, safe for a terminal: no control characters, no lone surrogates, not long."""
+    """An untrusted text, safe for a terminal: no control characters, no lone surrogates, not long."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text[:most])
     return shown + ("…" if len(text) > most else "")
 

@@ -60,7 +60,7 @@ def _custom(data: bytes, most: int) -> Iterator[str]:
 
 
 def _follow(data: bytes, table: int, field: int) -> int:
-    """Where the vector or text of a table's field lies; 0 for none."""
+    """The offset of the vector or text of a table's field; 0 for none."""
     (back,) = struct.unpack_from("<i", data, table)
     slots = table - back
     if slots < 0:

@@ -49,9 +49,9 @@ def test_a_second_equal_line_is_new_and_a_removed_one_is_fixed() -> None:
 
 
 def test_counts_and_gates() -> None:
-    found = [finding("a", severity="high"), finding("b", severity="low"), finding("c", severity="low")]
-    assert counts(found) == {"high": 1, "medium": 0, "low": 2}
-    assert len(at_or_above(found, "medium")) == 1
+    findings = [finding("a", severity="high"), finding("b", severity="low"), finding("c", severity="low")]
+    assert counts(findings) == {"high": 1, "medium": 0, "low": 2}
+    assert len(at_or_above(findings, "medium")) == 1
 
 
 def test_a_baseline_is_read_back_and_its_bytes_do_not_depend_on_the_order(tmp_path: Path) -> None:

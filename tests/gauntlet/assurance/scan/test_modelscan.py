@@ -213,18 +213,18 @@ def seeds(folder: Path) -> list[bytes]:
 
 def broken(content: bytes, draw: random.Random) -> bytes:
     """The content with a few bytes changed, put in, taken out or cut off."""
-    found = bytearray(content)
+    result = bytearray(content)
     for _ in range(draw.choice((1, 2, 5, 20))):
-        at, how = draw.randrange(len(found)), draw.random()
+        at, how = draw.randrange(len(result)), draw.random()
         if how < 0.6:
-            found[at] = draw.randrange(256)
+            result[at] = draw.randrange(256)
         elif how < 0.8:
-            found[at:at] = draw.randbytes(draw.randrange(1, 9))
+            result[at:at] = draw.randbytes(draw.randrange(1, 9))
         elif how < 0.95 or at == 0:
-            del found[at + 1 : at + draw.randrange(2, 20)]
+            del result[at + 1 : at + draw.randrange(2, 20)]
         else:
-            del found[at:]
-    return bytes(found)
+            del result[at:]
+    return bytes(result)
 
 
 def test_broken_files_end_a_look_without_an_exception(tmp_path: Path) -> None:
@@ -259,9 +259,9 @@ def test_a_look_brings_none_of_the_libraries_that_load_models(tmp_path: Path) ->
 
 def test_a_strangers_text_is_safe_to_show(tmp_path: Path) -> None:
     name = "\x1b[2J\u202e" + "x" * 5_000
-    found = scan(archive(tmp_path / "m.keras", config__json=layer(class_name="Odd", module=name, config={}))).findings
-    assert found[0].message.isprintable()
-    assert len(found[0].message) < 500
+    result = scan(archive(tmp_path / "m.keras", config__json=layer(class_name="Odd", module=name, config={}))).findings
+    assert result[0].message.isprintable()
+    assert len(result[0].message) < 500
 
 
 def test_fingerprints_tell_files_and_contents_apart(tmp_path: Path) -> None:

@@ -135,9 +135,9 @@ def test_every_allowed_class_of_scikit_learn_is_defined_where_it_is_named() -> N
     for module, names in _sklearn().items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = importlib.import_module(module)
+            library = importlib.import_module(module)
         assert {name for name in names if not name.startswith("__")} <= {
-            name for name, thing in vars(found).items() if getattr(thing, "__module__", "") == module
+            name for name, thing in vars(library).items() if getattr(thing, "__module__", "") == module
         }
 
 

@@ -73,9 +73,9 @@ def test_what_pytorch_writes_is_clean(kind: type, save: Callable[[Any, Path], No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         save(kind().eval(), path)
-    found = scan(path)
-    assert not found.findings
-    assert not found.errors
+    result = scan(path)
+    assert not result.findings
+    assert not result.errors
 
 
 @pytest.mark.parametrize(

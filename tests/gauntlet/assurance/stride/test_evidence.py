@@ -64,15 +64,15 @@ TESTS = {
 def tested(root: Path) -> dict[str, Evidence]:
     """All of them in one pytest, as the flow does it."""
     checks = [TestCheck(kind="test", test=node) for node in TESTS]
-    return {str(one.test): found for one, found in zip(checks, gather(checks, no_runs, root).values(), strict=True)}
+    return {str(one.test): result for one, result in zip(checks, gather(checks, no_runs, root).values(), strict=True)}
 
 
 @pytest.mark.parametrize("node", TESTS)
 def test_a_test_is_evidence_when_it_ran_and_passed(node: str, tested: dict[str, Evidence]) -> None:
     outcome, detail, place = TESTS[node]
-    found = tested[node]
-    assert (found.outcome, found.link) == (outcome, place)
-    assert detail in found.detail
+    evidence = tested[node]
+    assert (evidence.outcome, evidence.link) == (outcome, place)
+    assert detail in evidence.detail
 
 
 def test_tests_that_do_not_end_have_failed(root: Path) -> None:
@@ -112,8 +112,8 @@ def test_a_run_is_evidence_at_the_pessimistic_end(fields: dict[str, Any], ran: R
         asked.append(dict(tags))
         return ran
 
-    (found,) = gather([one], runs).values()
-    assert (found.outcome, found.link) == (outcome, ran.page if ran else "")
+    (evidence,) = gather([one], runs).values()
+    assert (evidence.outcome, evidence.link) == (outcome, ran.page if ran else "")
     assert asked == [{"stage": "attack", "model": "baseline"}]
 
 
@@ -144,10 +144,10 @@ SETTINGS: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("fields", "outcome", "place"), SETTINGS)
 def test_a_setting_is_read_back(fields: dict[str, Any], outcome: str, place: str, root: Path) -> None:
-    found = setting(SettingCheck(kind="setting", **fields), root)
-    assert found.outcome == outcome, found.detail
-    assert found.link.startswith(place)
-    assert bool(found.link) == bool(place)
+    evidence = setting(SettingCheck(kind="setting", **fields), root)
+    assert evidence.outcome == outcome, evidence.detail
+    assert evidence.link.startswith(place)
+    assert bool(evidence.link) == bool(place)
 
 
 SCANS: list[tuple[dict[str, Any], str, str]] = [
@@ -162,9 +162,9 @@ SCANS: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("fields", "outcome", "says"), SCANS)
 def test_a_scan_is_evidence_of_what_was_scanned(fields: dict[str, Any], outcome: str, says: str, root: Path) -> None:
-    (found,) = gather([check(kind="scan", **fields)], no_runs, root).values()
-    assert found.outcome == outcome
-    assert says in found.detail
+    (evidence,) = gather([check(kind="scan", **fields)], no_runs, root).values()
+    assert evidence.outcome == outcome
+    assert says in evidence.detail
 
 
 COMMANDS: list[tuple[list[str], dict[str, Any], str, str]] = [
@@ -180,9 +180,9 @@ COMMANDS: list[tuple[list[str], dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("words", "fields", "outcome", "says"), COMMANDS)
 def test_a_command_ends_as_expected(words: list[str], fields: dict[str, Any], outcome: str, says: str) -> None:
-    (found,) = gather([check(kind="command", command=["python", "-m", *words], **fields)], no_runs).values()
-    assert found.outcome == outcome
-    assert says in found.detail
+    (evidence,) = gather([check(kind="command", command=["python", "-m", *words], **fields)], no_runs).values()
+    assert evidence.outcome == outcome
+    assert says in evidence.detail
 
 
 def test_a_command_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -179,8 +179,8 @@ def test_the_status_found_follows_from_the_checks(claimed: str, outcomes: list[s
 def judged(claimed: str, outcome: str, today: date = TODAY) -> threat_report.Judged:
     extra = {"accepted": ACCEPTED} if claimed == "accepted" else {}
     model = StrideModel.model_validate(content(threat(status=claimed, **extra)))
-    found = {c: Evidence(c.kind, str(c), outcome, "is '4'") for c in model.checks()}  # type: ignore[arg-type]
-    return threat_report.assess(model, found, today)[0]
+    evidence = {c: Evidence(c.kind, str(c), outcome, "is '4'") for c in model.checks()}  # type: ignore[arg-type]
+    return threat_report.assess(model, evidence, today)[0]
 
 
 @pytest.mark.parametrize(
@@ -215,14 +215,14 @@ EVIL = "<script>|`x`"
 def shown() -> tuple[StrideModel, list[threat_report.Judged]]:
     accepted = threat(id="T-02", status="accepted", accepted=ACCEPTED, stride="spoofing", checks=[])
     model = StrideModel.model_validate(content(threat(title=EVIL, what=EVIL), accepted))
-    found = {c: Evidence(c.kind, EVIL, "failed", EVIL, "#/experiments/1/runs/2") for c in model.checks()}
-    return model, threat_report.assess(model, found, TODAY)
+    evidence = {c: Evidence(c.kind, EVIL, "failed", EVIL, "#/experiments/1/runs/2") for c in model.checks()}
+    return model, threat_report.assess(model, evidence, TODAY)
 
 
 def test_pages_show_every_threat_and_escape_what_they_show() -> None:
-    model, found = shown()
-    page = threat_report.to_html(model, found, {"commit": EVIL}, [EVIL])
-    text = threat_report.to_markdown(model, found, {"commit": EVIL}, [EVIL])
+    model, evidence = shown()
+    page = threat_report.to_html(model, evidence, {"commit": EVIL}, [EVIL])
+    text = threat_report.to_markdown(model, evidence, {"commit": EVIL}, [EVIL])
     assert "<script" not in page
     assert "<script" not in text
     assert "http" not in page
@@ -235,13 +235,13 @@ def test_pages_show_every_threat_and_escape_what_they_show() -> None:
 
 
 def test_the_summary_counts_threats_by_class_and_status() -> None:
-    _, found = shown()
-    rows = {row[0]: row[1:] for row in threat_report.matrix(found)}
+    _, evidence = shown()
+    rows = {row[0]: row[1:] for row in threat_report.matrix(evidence)}
     assert list(rows) == [*STRIDE, "all"]
     assert rows["tampering"] == [0, 0, 0, 0, 1, 1]
     assert rows["spoofing"] == [0, 0, 1, 0, 0, 1]
     assert rows["all"] == [0, 0, 1, 0, 1, 2]
-    assert [one["found"] for one in threat_report.to_json(found)] == ["failed", "accepted"]
+    assert [one["found"] for one in threat_report.to_json(evidence)] == ["failed", "accepted"]
 
 
 # The project's own
@@ -265,8 +265,8 @@ def test_what_the_projects_own_refers_to_is_there() -> None:
     for one in own().checks():
         if isinstance(one, TestCheck) and not pytests.exists(PROJECT_ROOT, one.test):
             missing.append(one.test)
-        if isinstance(one, SettingCheck) and (found := setting(one)).outcome == "missing":
-            missing.append(f"{one.name}: {found.detail}")
+        if isinstance(one, SettingCheck) and (evidence := setting(one)).outcome == "missing":
+            missing.append(f"{one.name}: {evidence.detail}")
         if isinstance(one, CommandCheck) and importlib.util.find_spec(one.module) is None:
             missing.append(one.module)
     assert not missing, "not there (yet):\n" + "\n".join(missing)
