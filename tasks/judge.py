@@ -19,7 +19,8 @@ from gauntlet.measurement import MISSING, Measurement, wilson
 from gauntlet.report import document, figures
 from gauntlet.studies.comparison import Comparison, definition
 from gauntlet.studies.conclusions import RULES, Measured, conclude
-from gauntlet.studies.study import Figure, Study
+from gauntlet.studies.study import BackdoorStage, Figure, Study
+from tasks import backdoor
 from tasks.context import Context
 from tasks.store import origin, tracking
 
@@ -88,7 +89,8 @@ def read(run_id: str) -> Measured:
         attack = child.data.tags.get("gauntlet.scenario", "")
         metrics |= {f"{attack}/{name}": value for name, value in child.data.metrics.items()}
     rates = [_success_rate(row, recorded) for row in recorded.get("results", [])]
-    return Measured(metrics | _scan(run_id, metrics), [*recorded["measurements"], *(rate for rate in rates if rate)])
+    measurements = [*recorded["measurements"], *(rate for rate in rates if rate)]
+    return Measured(metrics | _scan(run_id, metrics), measurements, recorded.get("verdict"))
 
 
 def _scan(run_id: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -166,6 +168,7 @@ def _report(
     tables = {
         "Published figures": _figures_table(rows),
         "Conclusions": _claims_table(claims),
+        "Scan for unknown backdoors": _scans_table(study, outcomes),
         "Cost of every trained model": _cost(measured),
         "All that was measured": _measurements_table(everything),
     }
@@ -256,6 +259,13 @@ def _claims_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([{key: row[key] for key in ("claim", "verdict", "evidence", "rule")} for row in claims])
+
+
+def _scans_table(study: Study, outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
+    import pandas as pd
+
+    scanned = {stage.model: outcomes[stage.id].run for stage in study.stages if isinstance(stage, BackdoorStage)}
+    return pd.DataFrame([backdoor.row(model, run) for model, run in scanned.items() if run])
 
 
 def _cost(measured: Mapping[str, Measured | None]) -> pd.DataFrame:
