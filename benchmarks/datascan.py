@@ -1,9 +1,12 @@
 """What the scan of a training set finds of poisonings at several rates.
 
     python -m benchmarks.datascan --dataset mnist --data-dir DIR --n 5000 --rate 0.01 --rate 0.05
+    python -m benchmarks.datascan --inspection labels --only label-flips --cleanlab /path/to/other/python
 
 Prints a Markdown table: which inspections alarm, and of each that names images its recall with a 95 % Wilson interval
 and its precision, both in percent: `100 [95, 100] / 92`. Empty where it named none.
+With `--cleanlab` there are two more columns: the labels that cleanlab doubts, from the same neighbours' votes and from
+a logistic regression. The other Python has cleanlab, which is in `benchmarks/requirements.txt`.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.other_python import answered
 from gauntlet.backdoor.inspections import EVERY, INSPECTIONS, Seen, inspect, inspection
-from gauntlet.data.datascan import Check
+from gauntlet.data.datascan import Check, DataScan, neighbour_votes
 from gauntlet.data.datasets import Dataset, read_dataset
 from gauntlet.errors import SettingError
 from gauntlet.poisoning import Poisoned, poisoning
@@ -42,6 +46,8 @@ POISONINGS = {
     "all-to-all": "square, next class",
     "source-specific": "square on one class, with cover",
 }
+BOTH = ("cleanlab, the same votes", "cleanlab, logistic regression")
+"""Columns of another library."""
 SILENT = ("class balance", "duplicates")
 """Checks that name no image, or none that was poisoned."""
 
@@ -80,6 +86,14 @@ def percent(hits: int, n: int) -> str:
     return f"{100 * share.value:.0f} [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
+def cleanlab(python: Path, dataset: Dataset, seed: int) -> list[Check]:
+    """What cleanlab names, which runs in another Python."""
+    x, y = dataset.x_train, dataset.y_train
+    votes, _ = neighbour_votes(x, y, dataset.x_test, DataScan(), seed)
+    found = answered(python, "cleanlab_labels.py", {"x": x.reshape(len(x), -1), "y": y, "votes": votes})
+    return [Check(name, False, rows, {}, "") for name, rows in found.items()]
+
+
 def main() -> None:
     """Print the table, a row as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,6 +104,7 @@ def main() -> None:
     parser.add_argument("--only", choices=POISONINGS, action="append", help="one poisoning, repeatable; else all")
     parser.add_argument("--rate", type=float, action="append", help="poisoned share, repeatable; else five")
     parser.add_argument("--inspection", type=inspection, action="append", help=", ".join(INSPECTIONS))
+    parser.add_argument("--cleanlab", type=Path, help="Python that has cleanlab: its findings beside ours")
     parser.add_argument("--epochs", type=int, help="of the network that is looked at; else the usual number")
     options = parser.parse_args()
     ways, training = options.inspection or EVERY, Training(epochs=options.epochs, seed=options.seed)
@@ -99,11 +114,13 @@ def main() -> None:
     dataset = replace(dataset, x_train=dataset.x_train[kept], y_train=dataset.y_train[kept])
     print(f"{dataset.name}, {len(kept):,} training images, seed {options.seed}\n")
     names = [*("poison", "rate", "images", "alarms"), *(one.name for one in ways if one.name != "duplicates")]
-    names = [name for name in names if name != "class-balance"]
+    names = [name for name in names if name != "class-balance"] + [*BOTH] * bool(options.cleanlab)
     print(f"| {' | '.join(names)} |\n|{' --- |' * len(names)}", flush=True)
     for words, share, poisoned in cases(dataset, options.seed, options.only or [*POISONINGS], options.rate or RATES):
         changed = replace(dataset, x_train=poisoned.x, y_train=poisoned.y)
-        print(row(words, share, poisoned, inspect(ways, Seen(changed, training=training))), flush=True)
+        checks = inspect(ways, Seen(changed, training=training))
+        checks += cleanlab(options.cleanlab, changed, options.seed) if options.cleanlab else []
+        print(row(words, share, poisoned, checks), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess  # nosec B404
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,9 +30,10 @@ import tensorflow as tf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from benchmarks.other_python import answered  # noqa: E402
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attack, Fab, Square  # noqa: E402
 from gauntlet.data.datasets import read_dataset  # noqa: E402
-from gauntlet.errors import GauntletError, ModelError  # noqa: E402
+from gauntlet.errors import ModelError  # noqa: E402
 from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
 from gauntlet.models.digest import digest  # noqa: E402
 from gauntlet.models.files import load_file  # noqa: E402
@@ -93,19 +92,6 @@ def _turned(values: NDArray[Any], flat: tuple[int, ...] | None) -> NDArray[Any]:
     if values.ndim == 2 and flat:
         values = values.reshape(*flat, -1).transpose(2, 0, 1, 3).reshape(len(values), -1)
     return values.T
-
-
-def reference(python: Path, facts: Row, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What the other Python makes of the same images."""
-    script = Path(__file__).with_name("torch_reference.py")
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
-        np.savez(source, json=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
-        status = subprocess.run([python, script, source, target]).returncode  # nosec B603
-        if status:
-            raise GauntletError(f"the reference stopped with status {status}; what it said, if anything, stands above")
-        with np.load(target) as stored:
-            return dict(stored)
 
 
 def cascade(
@@ -213,7 +199,8 @@ def main() -> None:
     asked = {name: [REFERENCE[attack.name] for attack in several] for name, several in attacks.items()}
     settings = {"eps": options.eps, "queries": options.queries, "seed": options.seed, "threads": options.threads}
     facts = settings | {"rescale": options.rescale, "close": CLOSE, "layers": layers, "attacks": asked}
-    found = reference(options.torch, facts, arrays | {"x": x, "y": y, "logits": model.predict(x)})
+    arrays |= {"json": np.array(json.dumps(facts)), "x": x, "y": y, "logits": model.predict(x)}
+    found = answered(options.torch, "torch_reference.py", arrays)
     apart = float(found["logits_difference"])
     rows = [joined(row, found) for row in compare(model, attacks, x, y, options)]
     title = f"{options.n} images, threads: {options.threads}, queries: {options.queries}; logits differ by {apart:.1g}"

@@ -179,6 +179,12 @@ def _detect(step: Step, stage: Any) -> str:
     return detect(step.below, stage.detector, step.source(stage.model), stage.battery, role=step.role(stage.id))
 
 
+def _backdoor(step: Step, stage: Any) -> str:
+    from tasks.backdoor import backdoor
+
+    return backdoor(step.below, step.source(stage.model), stage.search, step.role(stage.model))
+
+
 def _scan(step: Step, stage: Any) -> str:
     from gauntlet.state import PROJECT_ROOT
     from tasks.scan import scan
@@ -192,6 +198,7 @@ RUNNERS: dict[str, Callable[[Step, Any], str]] = {
     "defend": _defend,
     "attack": _attack,
     "detect": _detect,
+    "backdoor": _backdoor,
     "scan": _scan,
 }
 

@@ -17,7 +17,8 @@ from gauntlet.measurement import MISSING, Measurement, wilson
 from gauntlet.report import document, figures
 from gauntlet.studies.comparison import Comparison, definition
 from gauntlet.studies.conclusions import RULES, Measured, conclude
-from gauntlet.studies.study import Figure, Study
+from gauntlet.studies.study import BackdoorStage, Figure, Study
+from tasks import backdoor
 from tasks.context import Context
 from tasks.stage import step
 from tasks.store import origin, tracking
@@ -84,7 +85,8 @@ def read(run_id: str) -> Measured:
         attack = child.data.tags.get("gauntlet.scenario", "")
         metrics |= {f"{attack}/{name}": value for name, value in child.data.metrics.items()}
     rates = [_success_rate(row, recorded) for row in recorded.get("results", [])]
-    return Measured(metrics | _scan(run_id, metrics), [*recorded["measurements"], *(rate for rate in rates if rate)])
+    measurements = [*recorded["measurements"], *(rate for rate in rates if rate)]
+    return Measured(metrics | _scan(run_id, metrics), measurements, recorded.get("verdict"))
 
 
 def _scan(run_id: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -162,6 +164,7 @@ def _report(
     tables = {
         "Published figures": _shown_figures(rows),
         "Conclusions": [{key: row[key] for key in ("claim", "verdict", "evidence", "rule")} for row in claims],
+        "Scan for unknown backdoors": _scans(study, outcomes),
         "Cost of every trained model": _cost(measured),
         "All that was measured": _shown_measurements(everything),
     }
@@ -242,6 +245,12 @@ def _scaled(row: Mapping[str, Any], value: float) -> str:
     if row["compared"]["scale"] == "ratio":
         return f"×{value:.2f}"
     return f"{100 * value:+.2f}" if row["unit"] == "percent" else f"{value:+.4g}"
+
+
+def _scans(study: Study, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+    """A row for every model that was scanned."""
+    scanned = {stage.model: outcomes[stage.id].run for stage in study.stages if isinstance(stage, BackdoorStage)}
+    return [backdoor.row(model, run) for model, run in scanned.items() if run]
 
 
 def _cost(measured: Mapping[str, Measured | None]) -> list[dict[str, Any]]:

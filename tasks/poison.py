@@ -52,7 +52,7 @@ def poison(
         trained = fit.train(dataset, settings, x=poisoned.x, y=poisoned.y, progress=progress)
         recorded = record(run, dataset, trained)
         measured = backdoor(dataset, poisoning, {role: recorded.classifier, "baseline": clean_model})
-        metrics = _metrics(measured, role, poisoned, dataset)
+        metrics = _metrics(measured, role, poisoned, dataset) | _target(poisoning, dataset)
         triggered = poisoning.trigger(dataset.x_test)
         metrics |= loss_metrics("backdoor/loss", predict(recorded.classifier, triggered, dataset.y_test)[1])
         _log_poison(run, dataset, poisoned, [recorded.clean, *measured])
@@ -94,6 +94,13 @@ def _metrics(measured: list[Measurement], role: str, poisoned: Poisoned, dataset
             "backdoor/clean_model_success_rate": clean.value,
         }
     return metrics
+
+
+def _target(poisoning: Poisoning, dataset: Dataset) -> dict[str, float]:
+    """The class that is wanted of triggered images, where it is the same for all."""
+    wanted = poisoning.goal(dataset.y_test, dataset.n_classes)
+    targets = np.unique(wanted[wanted != dataset.y_test])
+    return {"backdoor/target": float(targets[0])} if len(targets) == 1 else {}
 
 
 def _log_poison(run: tracking.Run, dataset: Dataset, poisoned: Poisoned, measured: list[Measurement]) -> None:

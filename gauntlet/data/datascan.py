@@ -137,7 +137,7 @@ def check_labels(x: Images, y: Labels, x_test: Images, y_test: Labels, settings:
     """
     from scipy.stats import fisher_exact
 
-    inside, outside = _votes(x, y, x_test, settings, seed)
+    inside, outside = neighbour_votes(x, y, x_test, settings, seed)
     own = inside[np.arange(len(y)), y]
     usual = np.array([own[y == k].mean() if (y == k).any() else 1.0 for k in range(inside.shape[1])])
     bad, bad_test = _contradicted(inside, y, usual), _contradicted(outside, y_test, usual)
@@ -154,7 +154,7 @@ def check_labels(x: Images, y: Labels, x_test: Images, y_test: Labels, settings:
     return Check("labels", p < settings.p_value, np.flatnonzero(bad), facts, f"{says}, p = {p:.2g}")
 
 
-def _votes(x: Images, y: Labels, x_test: Images, settings: DataScan, seed: int) -> tuple[Any, Any]:
+def neighbour_votes(x: Images, y: Labels, x_test: Images, settings: DataScan, seed: int) -> tuple[Any, Any]:
     """The classes' shares among the neighbours of training (n, k) and of test images (m, k)."""
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors

@@ -28,6 +28,8 @@ class Measured:
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
+    verdict: str | None = None
+    """Of a stage that judges: BACKDOORED, CLEAN or INCONCLUSIVE."""
 
     def attacked(self, knowledge: str = "white-box") -> list[Measurement]:
         """Accuracies under each attack."""
@@ -72,6 +74,22 @@ def backdoor_learned(poisoned: Measured) -> Ruling:
     gained = difference(_share(rate), _share(clean))
     evidence = f"success on images of other classes {_said(rate)}, on the clean model {_said(clean)}"
     return Ruling(_at_least(gained, LEARNED), f"{evidence}; gained {_points(gained)}, needed {100 * LEARNED:g}")
+
+
+def scan_finds_backdoor(poisoned: Measured, scan: Measured, clean_scan: Measured) -> Ruling:
+    """Not knowing the trigger, the scan accuses the planted class of the poisoned model, and nothing of the clean one.
+
+    Undecided where the trigger was not learned, since there is nothing to find, or where the scan is inconclusive.
+    """
+    planted = backdoor_learned(poisoned).verdict == "holds"
+    target = poisoned.metrics["backdoor/target"]
+    found = f"planted: class {target:.0f}, success {_said(poisoned.backdoor(True))}"
+    evidence = f"{found}; poisoned model {_accused(scan)}; clean model {_accused(clean_scan)}"
+    if clean_scan.verdict == "BACKDOORED":
+        return Ruling("does not hold", evidence)
+    if not planted or scan.verdict == "INCONCLUSIVE":
+        return Ruling("undecided", evidence)
+    return Ruling("holds" if scan.metrics.get("scan_model/target") == target else "does not hold", evidence)
 
 
 def robust_after_defense(white_box: Measured, transfer: Measured) -> Ruling:
@@ -134,6 +152,7 @@ RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
         backdoor_learned,
+        scan_finds_backdoor,
         robust_after_defense,
         naturally_robust,
         defends_adaptively,
@@ -206,6 +225,12 @@ def _points(interval: Interval) -> str:
 
 def _said(*measurements: Measurement) -> str:
     return ", ".join(f"{m.label} {m.text} % (n = {m.n:,})" for m in measurements)
+
+
+def _accused(scan: Measured) -> str:
+    """`BACKDOORED, class 7 (p = 1.2e-05)`."""
+    p, target = scan.metrics["scan_model/p_value"], scan.metrics.get("scan_model/target")
+    return f"{scan.verdict}{'' if target is None else f', class {target:.0f}'} (p = {p:.2g})"
 
 
 def _percent(share: float) -> str:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gauntlet.attacks import Attacks
+from gauntlet.backdoor.scan import ModelScan
 from gauntlet.defenses.detection import AnyDetector
 from gauntlet.defenses.training import AnyDefense
 from gauntlet.errors import SettingError
@@ -105,6 +106,15 @@ class DetectStage(_BatteryStage):
     detector: AnyDetector
 
 
+class BackdoorStage(_Stage):
+    """Search `model` for backdoors whose trigger is not known."""
+
+    references: ClassVar[tuple[str, ...]] = ("model",)
+    kind: Literal["backdoor"] = "backdoor"
+    model: str
+    search: ModelScan = ModelScan()
+
+
 class ScanStage(_Stage):
     """Scan code: this project's, or that at `path` below it."""
 
@@ -113,7 +123,8 @@ class ScanStage(_Stage):
 
 
 Stage = Annotated[
-    TrainStage | PoisonStage | DefendStage | AttackStage | DetectStage | ScanStage, Field(discriminator="kind")
+    TrainStage | PoisonStage | DefendStage | AttackStage | DetectStage | BackdoorStage | ScanStage,
+    Field(discriminator="kind"),
 ]
 
 
@@ -243,7 +254,7 @@ class Study(_Data):
         return Training(**({"seed": seed} | self.training.model_dump(exclude_unset=True) | own))
 
     def quick(self) -> Study:
-        """The same study, small: few epochs, few test images, poisoned images by rate instead of by count."""
+        """The same study, small: few epochs and test images, poisoned images by rate, backdoors by probes alone."""
         epochs = min(self.training.epochs or QUICK_EPOCHS, QUICK_EPOCHS)
         training = self.training.model_copy(update={"epochs": epochs, "batch_size": QUICK_BATCH})
         note = f"Small for speed ({QUICK_EPOCHS} epochs, {QUICK_IMAGES} images an attack): no verdict on the report."
@@ -270,6 +281,8 @@ def _smaller(stage: Stage) -> Stage:
     if poisoning and poisoning.count:
         rate = poisoning.count / PUBLISHED_IMAGES
         changes["poisoning"] = poisoning.model_copy(update={"count": None, "rate": rate})
+    if isinstance(stage, BackdoorStage):
+        changes["search"] = stage.search.model_copy(update={"forms": (), "references": 0})
     return stage.model_copy(update=changes)
 
 

@@ -59,7 +59,7 @@ def test_a_study_is_a_parent_run_with_its_stages_and_its_report(first: dict[str,
     assert run.data.tags["gauntlet.stage"] == "reproduce"
     assert run.data.tags["mlflow.parentRunId"] == first["run_id"]
     stages = [child.data.tags["gauntlet.stage"] for child in tracking.children(run_id)]
-    assert stages == ["train", "poison", "attack", "defend", "attack", "attack", "scan"]
+    assert stages == ["train", "poison", "attack", "defend", "attack", "attack", "scan", "backdoor", "backdoor"]
     recorded = tracking.records(run_id)
     assert recorded["figures"] == first["figures"]
     for name in ("report.html", "report.txt", "report.md", "comparison.png", "study.json"):

@@ -29,7 +29,14 @@ def attacked(fgsm: float, pgd: float, knowledge: str = "white-box", eps: float =
 def backdoor(poisoned: float, clean: float, n: int = 1_000) -> dict[str, Measured]:
     facts: dict[str, Any] = {"condition": "trigger", "metric": "attack_success_rate"}
     rates = [share(poisoned, n, model="r1-poisoned", **facts), share(clean, n, model="baseline", **facts)]
-    return {"poisoned": Measured({}, [share(98, condition="trigger"), *rates])}
+    return {"poisoned": Measured({"backdoor/target": 7.0}, [share(98, condition="trigger"), *rates])}
+
+
+def scanned(poisoned: str, clean: str = "CLEAN", target: int | None = 7, success: float = 97) -> dict[str, Measured]:
+    """The scans of a model whose planted class is 7 and of its clean twin; `target` is what the first accuses."""
+    accused = {} if target is None else {"scan_model/target": float(target)}
+    found = Measured({"scan_model/p_value": 1e-5} | accused, verdict=poisoned)
+    return backdoor(success, 1) | {"scan": found, "clean_scan": Measured({"scan_model/p_value": 0.7}, verdict=clean)}
 
 
 def defended(own: tuple[float, float], other: float = 98, **facts: Any) -> dict[str, Measured]:
@@ -66,6 +73,13 @@ CASES: list[tuple[str, Answer, dict[str, Measured]]] = [
     ("backdoor_learned", "undecided", backdoor(52, 1)),  # the estimate alone would be enough
     ("backdoor_learned", "holds", backdoor(60, 1)),
     ("backdoor_learned", "undecided", backdoor(60, 0, n=20)),  # few images confirm nothing
+    ("scan_finds_backdoor", "holds", scanned("BACKDOORED")),
+    ("scan_finds_backdoor", "holds", scanned("BACKDOORED", "INCONCLUSIVE")),
+    ("scan_finds_backdoor", "does not hold", scanned("BACKDOORED", target=3)),
+    ("scan_finds_backdoor", "does not hold", scanned("BACKDOORED", "BACKDOORED")),  # a false alarm
+    ("scan_finds_backdoor", "does not hold", scanned("CLEAN", target=None)),
+    ("scan_finds_backdoor", "undecided", scanned("INCONCLUSIVE", target=None)),
+    ("scan_finds_backdoor", "undecided", scanned("CLEAN", target=None, success=2)),  # there is nothing to find
     ("robust_after_defense", "holds", defended((95, 94))),
     ("robust_after_defense", "does not hold", defended((95, 60))),
     ("robust_after_defense", "does not hold", defended((3, 0))),

@@ -16,6 +16,7 @@ from gauntlet.studies.conclusions import Measured
 from gauntlet.studies.study import (
     FOLDER,
     QUICK_EPOCHS,
+    BackdoorStage,
     Figure,
     PoisonStage,
     ScanStage,
@@ -74,6 +75,16 @@ def test_counts_of_poisoned_images_become_the_same_rate() -> None:
     assert isinstance(stage.poisoning, CornerTrigger)
     assert stage.poisoning.count is None
     assert stage.poisoning.rate == pytest.approx(100 / 60_000)
+
+
+@pytest.mark.parametrize("name", ["R1", "R2"])
+def test_the_quick_way_looks_for_backdoors_by_probes_alone(name: str) -> None:
+    searched = [
+        [stage.search for stage in study.stages if isinstance(stage, BackdoorStage)]
+        for study in (studies()[name], studies()[name].quick())
+    ]
+    assert [(one.forms, one.references) for one in searched[0]] == [(("patch", "perturbation"), 3)] * 2
+    assert [(one.forms, one.references) for one in searched[1]] == [((), 0)] * 2
 
 
 def test_a_stage_may_train_otherwise_than_its_study() -> None:
