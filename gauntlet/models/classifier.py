@@ -197,5 +197,8 @@ def _lengthened(array: Any, by: int) -> Any:
 
 
 def _tensor(array: Any) -> tf.Tensor:
-    """Labels stay whole numbers; everything else is float32."""
-    return tf.cast(array, tf.int64 if array.ndim == 1 else tf.float32)
+    """Labels stay whole numbers; everything else is float32. Arrays are converted by NumPy, which is quicker."""
+    labels = array.ndim == 1
+    if tf.is_tensor(array):
+        return tf.cast(array, tf.int64 if labels else tf.float32)
+    return tf.constant(np.asarray(array, np.int64 if labels else np.float32))
