@@ -128,6 +128,13 @@ def onnx(place: Place, *, unknown: bool = False) -> dict[str, Any]:
     return {"model": str(saved(model(nodes, (1, 1, 28, 28), tensors), place.folder / "m.onnx"))}
 
 
+def saved_model(place: Place, kind: str) -> dict[str, Any]:
+    """A folder with a serving signature."""
+    from tests.gauntlet.models.test_savedmodel import saved
+
+    return {"model": str(saved(place.model, kind, place.folder / "saved"))}
+
+
 def tflite(place: Place) -> dict[str, Any]:
     """By TensorFlow's converter."""
     import tensorflow as tf
@@ -179,6 +186,8 @@ FORMATS = [
     Format("`module:factory` and `--weights FILE.safetensors`", lambda p: weights(p, ".safetensors"), needs="torch"),
     Format("`.onnx`", onnx, needs="onnx"),
     Format("`.onnx` with an operator that is not known", lambda p: onnx(p, unknown=True), "scores", "onnx"),
+    Format("SavedModel folder", lambda p: saved_model(p, "keras")),
+    Format("SavedModel folder of whole numbers", lambda p: saved_model(p, "bytes"), "scores"),
     Format("`.tflite`", tflite, "scores"),
     Format("`module:model`, a Keras model", lambda p: named(p, "model")),
     Format("`module:model`, a PyTorch module", lambda p: named(p, "twin"), needs="torch"),
@@ -221,6 +230,7 @@ def test_a_format_gives_what_the_keras_model_gives(
     assert loaded.classifier.access == case.access
     x, y = digits.x_test[:N], digits.y_test[:N]
     scores = loaded.classifier.predict(x) * loaded.temperature
+    x = np.rint(255 * x) / 255 if case.name.endswith("whole numbers") else x
     np.testing.assert_allclose(scores, run(model, x), atol=1e-3)
     if case.access == "gradients":
         broken = fooled(loaded.white_box, Pgd(max_iter=5), x, y, 0.1)

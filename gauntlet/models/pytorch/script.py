@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from gauntlet.errors import ModelError
 from gauntlet.models.pytorch.network import Network, named, several
 
 if TYPE_CHECKING:
