@@ -149,7 +149,7 @@ def _there(path: Path) -> Path:
         return path
     what = OTHERS.get(suffix, "no such model file: it is a folder" if folder else "no such model file")
     named, _, fix = what.partition(": ")
-    forms = "give a .keras file (or .h5, .pt2, .pt, .onnx, .tflite) or a models:/ or runs:/ URI"
+    forms = "give a .keras file (or .h5, .pt2, .pt, .onnx, .tflite, a SavedModel) or a models:/ or runs:/ URI"
     raise ModelError(named, where=one_line(path, 300), fix=fix or forms)
 
 

@@ -182,8 +182,8 @@ def _model(signature: Any) -> keras.Model:
     graph = base64.b64encode(frozen.graph.as_graph_def().SerializeToString(deterministic=True)).decode()
     single = any(spec.shape[0] == 1 for spec in specs.values())
     layer = Frozen(graph, [one.name for one in frozen.inputs], [one.name for one in frozen.outputs], single)
-    names = [re.sub(r"\W", "_", name) for name in signature._arg_keywords]
-    inputs = [keras.Input(specs[key].shape[1:], name=name) for key, name in zip(specs, names, strict=True)]
+    keys = signature._arg_keywords
+    inputs = [keras.Input(specs[key].shape[1:], name=re.sub(r"\W", "_", key)) for key in keys]
     answers = layer(inputs)
     outputs = answers if isinstance(answers, list) else [answers]
     named = dict(zip(sorted(signature.structured_outputs), outputs, strict=True))
