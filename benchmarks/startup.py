@@ -1,9 +1,10 @@
-"""A small job by `flows.attack` against a plain ART script that does the same: FGSM on 50 images, whole commands.
+"""Small jobs, whole commands: `flows.attack` beside a plain ART script, five lines of Python beside one import.
 
-    python -m benchmarks.startup [--rounds 3]
+    python -m benchmarks.startup [--rounds 3] [--library]
 
-Both are started fresh and in turn; the first round, which makes the store and remembers the model's file, stands by
-itself. Prints seconds of the wall clock and of CPU, and the ratio of the medians.
+FGSM on 50 images by the command and by the script; with `--library` the example of the README on 50 images, with the
+usual attacks, and `import tensorflow` alone. All are started fresh and in turn; the first round, which makes the store
+and remembers the model's file, stands by itself. Prints seconds of wall clock and CPU, and the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ network = keras.models.load_model(sys.argv[1])
 model = TensorFlowV2Classifier(network, 10, x.shape[1:], loss_object=loss, clip_values=(0, 1))
 images = FastGradientMethod(model, eps=0.1).generate(x, y)
 print((model.predict(x).argmax(1) == y).mean(), (model.predict(images).argmax(1) == y).mean())
+"""
+IMPORT = "import tensorflow"
+FIVE = """
+import sys, numpy as np, gauntlet
+data = np.load(sys.argv[2])
+report = gauntlet.evaluate(sys.argv[1], data["x_test"][:50], data["y_test"][:50], eps=8 / 255)
+print(report.robust_accuracy, report.verdict, report.reasons)
 """
 
 
@@ -68,7 +76,8 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser("python -m benchmarks.startup", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--library", action="store_true")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         model, data = prepare(Path(name))
         environment = os.environ | {"GAUNTLET_STATE": f"{name}/state", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -78,15 +87,18 @@ def main() -> None:
             "plain ART script": [sys.executable, "-c", PLAIN, model, data],
             "flows.attack": [sys.executable, "-m", "flows.attack", *flags],
         }
+        if asked.library:
+            scripts = {IMPORT: IMPORT, "import gauntlet": "import gauntlet", "five lines": FIVE}
+            commands = {name: [sys.executable, "-c", script, model, data] for name, script in scripts.items()}
         taken = {one: [timed(command, environment) for _ in range(1)] for one, command in commands.items()}
-        for _ in range(rounds):
+        for _ in range(asked.rounds):
             for one, command in commands.items():
                 taken[one].append(timed(command, environment))
     show(taken)
 
 
 def show(taken: dict[str, list[tuple[float, float]]]) -> None:
-    """Seconds and ratios to the plain script, the first time and later."""
+    """Seconds and ratios to the first command, the first time and later."""
     table = Table("", "first: s", "ratio", "later: median s", "ratio", "later: CPU s", "ratio")
     rows = {name: (each[0][0], *np.median(each[1:], axis=0)) for name, each in taken.items()}
     base = next(iter(rows.values()))

@@ -107,6 +107,7 @@ def labels_of(data: Found, key: str, n_images: int) -> NDArray[Any]:
 def whole(y: NDArray[Any], n_images: int, where: str) -> NDArray[Any]:
     """Labels (N,), (N, 1) or one-hot (N, K) as whole numbers, (N,); `DataError` where they are none."""
     fix = "give integers 0..K-1 of shape (N,), or one-hot rows (N, K)"
+    y = y.astype(np.int64) if y.dtype.kind == "b" else y
     if y.dtype.kind not in "iuf" or y.ndim not in (1, 2) or 0 in y.shape:
         raise DataError(f"has dtype {one_line(y.dtype, 60)} and shape {y.shape}", where=where, fix=fix)
     if len(y) != n_images:
@@ -137,7 +138,8 @@ def check_labels(labels: NDArray[Any], n_classes: int, data: Found, key: str) ->
     low, high = int(labels.min()), int(labels.max())
     if not 0 <= low <= high < n_classes:
         what = f"labels from {one_line(low, 40)} to {one_line(high, 40)} are out of range"
-        fix = f"expected 0..{n_classes - 1}" if n_classes > 0 else "count classes from 0"
+        expected = f"expected 0..{n_classes - 1}" if n_classes > 0 else "count classes from 0"
+        fix = f"{expected}: renumber them, --labels map"
         raise DataError(what, where=where, fix=fix)
     if n_classes > MAX_CLASSES:
         raise DataError(f"has {n_classes:,} classes, at most {MAX_CLASSES:,} allowed", where=where)

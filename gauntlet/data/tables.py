@@ -210,7 +210,8 @@ def _labels(column: Any, where: str) -> NDArray[Any]:
     import pyarrow as pa
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if isinstance(kind, pa.BaseExtensionType) or not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
+    known = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string)
+    if isinstance(kind, pa.BaseExtensionType) or not any(is_kind(kind) for is_kind in known):
         what = f"has labels of type {one_line(kind, 60)}"
         raise DataError(what, where=where, fix="expected whole numbers or text")
     if column.null_count:

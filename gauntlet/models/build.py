@@ -16,6 +16,10 @@ def build(copy: Copy, *, trust: bool = False) -> Any:
         from gauntlet.models.onnx.reading import read as read_onnx
 
         return read_onnx(copy.path)
+    if copy.kind == "savedmodel":
+        from gauntlet.models.savedmodel import read as read_saved
+
+        return read_saved(copy.path)
     if copy.kind == "tflite":
         from gauntlet.models.tflite import read as read_tflite
 

@@ -31,12 +31,15 @@ KINDS = {
     "torchscript": (".pt", ".pth"),
     "pickled": (".pt", ".pth", ".tar", ".bin", ".ckpt"),
     "safetensors": (".safetensors",),
+    "savedmodel": ("/",),
 }
-"""Formats, and how their files are called; `pickled` is what `torch.save` writes."""
+"""Formats, and how their files are called; `pickled` is what `torch.save` writes, a folder is called `/`."""
 SUFFIXES = {suffix for suffixes in KINDS.values() for suffix in suffixes}
 _WHAT = {"keras": "a .keras archive", "h5": "HDF5", "onnx": "ONNX", "tflite": "TensorFlow Lite",
          "exported": "a program of torch.export", "torchscript": "TorchScript", "pickled": "what torch.save writes",
          "safetensors": "safetensors"}  # fmt: skip
+MEMBERS = ("saved_model.pb", "variables/variables.index", "variables/variables.data-*")
+"""All of a SavedModel that is read: its graph and its numbers."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Copy:
 @contextmanager
 def copied(path: Path) -> Iterator[Copy]:
     """The file, copied once, with its format; `ModelError` for what is neither format, or both."""
+    if path.is_dir():
+        with tempfile.TemporaryDirectory(prefix="gauntlet-model-") as folder:
+            yield _copied_folder(path, Path(folder) / "model")
+        return
     if (size := path.stat().st_size) > MAX_MODEL_BYTES:
         raise ModelError(f"has {size:,} bytes, more than the {MAX_MODEL_BYTES:,} a model may have")
     with tempfile.TemporaryDirectory(prefix="gauntlet-model-") as folder:
@@ -61,6 +68,24 @@ def copied(path: Path) -> Iterator[Copy]:
         named = copy.rename(copy.with_suffix(KINDS[kind][0]))
         copies = [named, *(_beside(path, named) if kind == "onnx" else ())]
         yield Copy(named, kind, _digest(copies))
+
+
+def _copied_folder(path: Path, copy: Path) -> Copy:
+    """A SavedModel's graph and numbers, copied; what lies beside them is not looked at, and never read."""
+    files = sorted(file for member in MEMBERS for file in path.glob(member))
+    if (path / "variables").is_symlink() or any(file.is_symlink() or not file.is_file() for file in files):
+        raise ModelError("its files are links: refused")
+    if (size := sum(file.stat().st_size for file in files)) > MAX_MODEL_BYTES:
+        raise ModelError(f"has {size:,} bytes, more than the {MAX_MODEL_BYTES:,} a model may have")
+    for file in files:
+        (copy / file.relative_to(path)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy / file.relative_to(path))
+    return Copy(copy, "savedmodel", _digest([copy / file.relative_to(path) for file in files]))
+
+
+def suffix_of(path: Path) -> str:
+    """How a format is told by a name: its suffix, in small letters; of a folder `/`."""
+    return "/" if path.is_dir() else path.suffix.lower()
 
 
 def _digest(paths: Sequence[Path]) -> str:
@@ -132,7 +157,8 @@ def _told(head: bytes, suffix: str) -> str | None:
 def format_of(suffix: str) -> str:
     """What a file of this name should be."""
     kind = next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), "keras")
-    names = {"onnx": "ONNX model", "tflite": "TensorFlow Lite model", "safetensors": "safetensors file"}
+    names = {"onnx": "ONNX model", "tflite": "TensorFlow Lite model", "safetensors": "safetensors file",
+             "savedmodel": "SavedModel"}  # fmt: skip
     return "Keras model" if kind in ("keras", "h5") else names.get(kind, "PyTorch model")
 
 

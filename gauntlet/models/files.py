@@ -14,7 +14,7 @@ from gauntlet.errors import InputError, ModelError, one_line
 from gauntlet.limits import MAX_TEXT
 from gauntlet.models import kerasfiles, trial
 from gauntlet.models.build import build
-from gauntlet.models.container import Copy, copied, format_of, save_it
+from gauntlet.models.container import Copy, copied, format_of, save_it, suffix_of
 from gauntlet.models.pytorch import library
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
@@ -125,23 +125,18 @@ def _there(path: Path) -> Path:
         there, folder = path.is_file(), path.is_dir()
     except (OSError, ValueError):  # too long, or with a NUL
         there = folder = False
-    if there and suffix not in OTHERS:
+    if (there and suffix not in OTHERS) or (folder and (path / "saved_model.pb").is_file()):
         return path
-    what = OTHERS.get(suffix, "no such model file")
-    if folder:
-        saved = (path / "saved_model.pb").is_file()
-        what = OTHERS["saved_model"] if saved else "no such model file: it is a folder"
+    what = OTHERS.get(suffix, "no such model file: it is a folder" if folder else "no such model file")
     named, _, fix = what.partition(": ")
-    forms = "give a .keras file (or .h5, .pt2, .pt, .onnx, .tflite) or a models:/ or runs:/ URI"
+    forms = "give a .keras file (or .h5, .pt2, .pt, .onnx, .tflite, a SavedModel) or a models:/ or runs:/ URI"
     raise ModelError(named, where=one_line(path, 300), fix=fix or forms)
 
 
 _FUNCTION = "give module:function, a function of images that runs it"
 _LOG = "log it with mlflow.{0}.log_model and give models:/NAME/VERSION --trust, or " + _FUNCTION
 _SAVE = "load it where it was made and model.save('FILE.keras'), or " + _FUNCTION
-_AROUND = "give module:model, a keras.Model around keras.layers.TFSMLayer(FOLDER), which keeps the gradients"
 OTHERS = {
-    "saved_model": f"a SavedModel folder is not read: {_AROUND}",
     ".pb": f"a frozen graph is not read: {_SAVE}",
     **dict.fromkeys((".pkl", ".joblib"), f"a pickle is not read as a file: {_LOG.format('sklearn')}"),
 }
@@ -158,6 +153,6 @@ def _refusing(path: Path) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # Keras raises a dozen kinds, from KeyError to zipfile's own
         message = error.what if isinstance(error, InputError) else str(error).strip()
         reason = message.splitlines()[0] if message else type(error).__name__
-        suffix = path.suffix.lower()
+        suffix = suffix_of(path)
         what = f"not a readable {format_of(suffix)}: {one_line(reason, 300)}"
         raise ModelError(what, where=one_line(path), fix=save_it(suffix)) from error

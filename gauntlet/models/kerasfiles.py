@@ -54,13 +54,21 @@ def _loaded(copy: Copy, safe: bool) -> Any:
     import keras
 
     if copy.kind == "keras":
-        return keras.models.load_model(copy.path, compile=False, safe_mode=safe)
+        ours = {} if safe else {"Frozen": _frozen()}
+        return keras.models.load_model(copy.path, ours, compile=False, safe_mode=safe)
     import h5py
     from keras.src.legacy.saving.legacy_h5_format import load_model_from_hdf5
 
     with h5py.File(copy.path, "r+", driver="core", backing_store=False) as content:  # changed in memory alone
         content.attrs["model_config"] = json.dumps(config_of(copy))
         return load_model_from_hdf5(content, compile=False, safe_mode=safe)
+
+
+def _frozen() -> type:
+    """The layer that a SavedModel becomes: part of what is sent to workers, and of no stranger's file."""
+    from gauntlet.models.savedmodel import Frozen
+
+    return Frozen
 
 
 def config_of(copy: Copy) -> Any:

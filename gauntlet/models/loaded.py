@@ -67,7 +67,7 @@ class Loaded:
         """The classifier of a Keras model, which can be trained on; `SettingError` for any other."""
         from gauntlet.models.classifier import CompiledClassifier
 
-        if isinstance(self.white_box, CompiledClassifier):
+        if isinstance(self.white_box, CompiledClassifier) and self.white_box.model.weights:
             return self.white_box
         raise SettingError("a Keras model is needed, since it is trained on", where="model", fix="give a .keras file")
 

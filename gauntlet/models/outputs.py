@@ -188,8 +188,11 @@ def _before(tensor: Any) -> Any:
     """The scores before the last step, if that keeps their order; else None."""
     import keras
 
-    operation, index, _ = tensor._keras_history
+    operation, index, place = tensor._keras_history
     node = operation._inbound_nodes[index]
+    if hasattr(operation, "shorter"):  # a layer that is a whole graph
+        layer = operation.shorter(place)
+        return None if layer is None else layer(list(node.input_tensors))
     if isinstance(operation, keras.Model):
         return _before_in(operation, node)
     if len(node.input_tensors) != 1:

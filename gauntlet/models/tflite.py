@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gauntlet.errors import ModelError
+from gauntlet.models.inputs import in_shape
 from gauntlet.quiet import no_standard_error
 from gauntlet.threat import Images
 
@@ -24,11 +24,7 @@ class Interpreter:
     def __call__(self, x: Images) -> dict[str, Any]:
         """All outputs for images (n, ...): of the model's shape, or of as many numbers in a row."""
         (given,) = self.interpreter.get_input_details()
-        wanted = tuple(int(n) for n in given["shape_signature"][1:])
-        if x.ndim == 2 and len(wanted) != 1 and math.prod(wanted) == x.shape[1]:
-            x = x.reshape(len(x), *wanted)
-        if any(n not in (-1, m) for n, m in zip(wanted, x.shape[1:], strict=True)):
-            raise ValueError(f"the model takes images of shape {wanted}, got {x.shape[1:]}")
+        x = in_shape(x, [int(n) if n > 0 else None for n in given["shape_signature"][1:]])
         if tuple(given["shape"]) != x.shape:
             self.interpreter.resize_tensor_input(given["index"], x.shape)
             self.interpreter.allocate_tensors()

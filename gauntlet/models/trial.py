@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gauntlet.errors import ModelError
 from gauntlet.models.build import build
-from gauntlet.models.container import Copy, copied, format_of
+from gauntlet.models.container import Copy, copied, format_of, suffix_of
 from gauntlet.models.device import NONE, VISIBLE
 from gauntlet.state import PROJECT_ROOT, state_dir
 
@@ -163,7 +163,7 @@ def main(words: list[str] | None = None) -> int:
         return 1
     except BaseException as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _tell(f"not a readable {format_of(Path(name).suffix)}: {reason}")
+        _tell(f"not a readable {format_of(suffix_of(Path(name)))}: {reason}")
         return 1
     return 0
 

@@ -128,6 +128,13 @@ def onnx(place: Place, *, unknown: bool = False) -> dict[str, Any]:
     return {"model": str(saved(model(nodes, (1, 1, 28, 28), tensors), place.folder / "m.onnx"))}
 
 
+def saved_model(place: Place, kind: str) -> dict[str, Any]:
+    """A folder with a serving signature."""
+    from tests.gauntlet.models.test_savedmodel import saved
+
+    return {"model": str(saved(place.model, kind, place.folder / "saved"))}
+
+
 def tflite(place: Place) -> dict[str, Any]:
     """By TensorFlow's converter."""
     import tensorflow as tf
@@ -179,6 +186,8 @@ FORMATS = [
     Format("`module:factory` and `--weights FILE.safetensors`", lambda p: weights(p, ".safetensors"), needs="torch"),
     Format("`.onnx`", onnx, needs="onnx"),
     Format("`.onnx` with an operator that is not known", lambda p: onnx(p, unknown=True), "scores", "onnx"),
+    Format("SavedModel folder", lambda p: saved_model(p, "keras")),
+    Format("SavedModel folder of whole numbers", lambda p: saved_model(p, "bytes"), "scores"),
     Format("`.tflite`", tflite, "scores"),
     Format("`module:model`, a Keras model", lambda p: named(p, "model")),
     Format("`module:model`, a PyTorch module", lambda p: named(p, "twin"), needs="torch"),
@@ -186,6 +195,74 @@ FORMATS = [
     Format("MLflow, flavor `pytorch`", lambda p: logged(p, "pytorch"), needs="torch"),
     Format("MLflow, flavor `onnx`", lambda p: logged(p, "onnx"), needs="onnx"),
 ]
+
+
+def of_code(place: Place, layer: Any) -> Path:
+    """The network behind a layer of one's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what cannot be loaded again
+        keras.Sequential([keras.Input((28, 28, 1)), layer, place.model]).save(place.folder / "m.keras")
+    return place.folder / "m.keras"
+
+
+class Own(keras.layers.Layer):
+    """A layer of a stranger's."""
+
+    def call(self, x: Any) -> Any:
+        """As it is."""
+        return x
+
+
+def pickled(place: Place) -> Path:
+    """A whole PyTorch module."""
+    import torch
+
+    torch.save(place.twin(), place.folder / "m.pt")
+    return place.folder / "m.pt"
+
+
+def program(place: Place, *, training: bool) -> Path:
+    """Exported while training, or with two inputs."""
+    import torch
+
+    class Masked(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any, mask: Any) -> Any:
+            return x * mask
+
+    images = torch.zeros(1, 1, 28, 28)
+    module = torch.nn.Dropout().train() if training else Masked()
+    torch.export.save(torch.export.export(module, (images,) if training else (images, images)), place.folder / "m.pt2")
+    return place.folder / "m.pt2"
+
+
+def weights_alone(place: Place) -> Path:
+    """Without a network."""
+    place.model.save_weights(place.folder / "m.weights.h5")
+    return place.folder / "m.weights.h5"
+
+
+def touched(place: Place, name: str) -> Path:
+    """A file, or a folder, of this name."""
+    path = place.folder / name
+    path.mkdir() if name.endswith("/") else path.write_bytes(b"anything")
+    return path
+
+
+REFUSED: dict[str, tuple[Callable[[Place], Path], str]] = {
+    "`.keras` with a `Lambda` layer": (lambda p: of_code(p, keras.layers.Lambda(lambda x: 1 * x)), ""),
+    "`.keras` with a layer of one's own": (lambda p: of_code(p, Own()), ""),
+    "`.weights.h5`": (weights_alone, ""),
+    "a module pickled by `torch.save(model)`": (pickled, "torch"),
+    "`.pt2`, exported while training": (lambda p: program(p, training=True), "torch"),
+    "`.pt2` with two inputs": (lambda p: program(p, training=False), "torch"),
+    "`.pkl`, `.joblib`": (lambda p: touched(p, "m.joblib"), ""),
+    "a frozen graph, `.pb`": (lambda p: touched(p, "m.pb"), ""),
+    "a SavedModel folder that reads a file": (lambda p: Path(saved_model(p, "reads a file")["model"]), ""),
+    "a SavedModel folder of encoded images": (lambda p: Path(saved_model(p, "text")["model"]), ""),
+    "a SavedModel folder without a signature": (lambda p: Path(saved_model(p, "no signature")["model"]), ""),
+    "a folder of something else": (lambda p: touched(p, "folder/"), ""),
+}
+"""What is refused, by its row in the page; and the package that makes it."""
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +298,7 @@ def test_a_format_gives_what_the_keras_model_gives(
     assert loaded.classifier.access == case.access
     x, y = digits.x_test[:N], digits.y_test[:N]
     scores = loaded.classifier.predict(x) * loaded.temperature
+    x = np.rint(255 * x) / 255 if case.name.endswith("whole numbers") else x
     np.testing.assert_allclose(scores, run(model, x), atol=1e-3)
     if case.access == "gradients":
         broken = fooled(loaded.white_box, Pgd(max_iter=5), x, y, 0.1)
@@ -247,6 +325,27 @@ def test_the_page_has_a_row_for_each() -> None:
     boxes: dict[Access, str] = {"gradients": "white-box", "scores": "black-box"}
     assert [(name, box) for name, box, _ in rows] == [(case.name, boxes[case.access]) for case in FORMATS]
     assert [("`.[" in needs) for _, _, needs in rows] == [bool(case.needs) for case in FORMATS]
+
+
+def lines_of_the_page() -> dict[str, str]:
+    """What is said of what is refused, by the page."""
+    part = PAGE.read_text().partition("## What is refused")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| (.+?) \| `(.+)` \|$", part, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_says_what_the_page_says(name: str, place: Place) -> None:
+    make, needs = REFUSED[name]
+    if needs:
+        pytest.importorskip(needs, reason=f"{needs} is not installed: make test-all installs it")
+    path = make(place)
+    with pytest.raises(ModelError) as refused:
+        files.load_file(path)
+    assert lines_of_the_page()[name] in str(refused.value)
+
+
+def test_the_page_has_a_line_for_each_that_is_refused() -> None:
+    assert list(lines_of_the_page()) == list(REFUSED)
 
 
 def test_weights_without_a_factory_say_what_to_do(place: Place, digits: Dataset) -> None:

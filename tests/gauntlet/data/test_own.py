@@ -96,6 +96,33 @@ def test_the_page_has_a_row_for_every_form() -> None:
     assert rows[2:] == list(m.FORMS)
 
 
+TEXTS: dict[str, pa.DataType] = {
+    "text": pa.string(),
+    "large text, as pandas writes it": pa.large_string(),
+    "categories": pa.dictionary(pa.int8(), pa.large_string()),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_text_labels_of_a_table_may_be_of_any_kind(kind: str, tmp_path: Path) -> None:
+    data = m.fruit(n_train=30)
+    table = m.hub_table(data["x_train"], data["y_train"], noted=False)
+    names = pa.array([m.NAMES[k] for k in data["y_train"]], TEXTS[kind])
+    parquet.write_table(table.set_column(1, "label", names), tmp_path / "fruit.parquet")
+    assert sorted(set(read(tmp_path / "fruit.parquet").class_names)) == sorted(m.NAMES)
+
+
+def test_labels_of_two_classes_may_be_true_and_false(tmp_path: Path) -> None:
+    data = m.fruit(n_train=30)
+    truth = {part: data[f"y_{part}"] > 0 for part in ("train", "test")}
+    arrays = data | {f"y_{part}": values for part, values in truth.items()}
+    found = read(m.npz(tmp_path, arrays))
+    np.testing.assert_array_equal(found.y_train, truth["train"].astype(int))
+    table = m.hub_table(data["x_train"], data["y_train"], noted=False)
+    parquet.write_table(table.set_column(1, "label", pa.array(truth["train"].tolist())), tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").n_classes == 2
+
+
 # Parts: split by class where there are no test images, and limited
 
 
