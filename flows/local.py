@@ -1,6 +1,6 @@
 """Run a flow by Prefect's engine without a Prefect server: its states are kept in this process.
 
-A command on one's own machine needs no server: starting a temporary one costs more than small work itself. With an
+A command on the user's machine needs no server: starting a temporary one costs more than small work itself. With an
 API address (PREFECT_API_URL or Prefect's profile) everything is orchestrated and recorded there instead.
 """
 

@@ -1,7 +1,7 @@
 """Published reports, measured again with their own settings and judged.
 
 A stage that several studies have (a baseline, a defense) is computed once: its key is its kind and settings together
-with the keys of the stages it builds on. Its run lies below the first study that needed it; the later ones read its
+with the keys of the stages it builds on. Its run is a child of the first study that needed it; later studies read its
 records and carry its id in the tag `gauntlet.shared.<stage>`.
 """
 

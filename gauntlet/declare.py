@@ -1,7 +1,7 @@
 """Registries of declarations: settings that have a name, as text (`NAME:key=value,key=value`) or as a mapping.
 
 An attack, a poisoning, a defense, a detector, a theft is one frozen pydantic class. Its registry gives the type of flow
-parameters, reads the command line, and takes in classes of other packages, which name them as entry points:
+parameters, reads the command line, and includes classes of other packages, which name them as entry points:
 
     [project.entry-points."gauntlet.attacks"]
     sweep = "my_package.sweep:Sweep"

@@ -1,8 +1,8 @@
 """How much an untrusted data set or model may use: bytes, images, weights, time, memory.
 
-Sizes are checked before anything of that size is held. Time and memory are looked at between batches; a model of which
-only the answers are seen runs beside a clock, so that one that never answers ends too. What cannot be stopped from
-within is code that keeps the interpreter's lock for ever (a hung extension module): that takes a limit of the system's.
+Sizes are checked before anything of that size is allocated. Time and memory are checked between batches; a black-box
+model is called with a timeout, so that one that never answers ends too. Code that keeps the interpreter's lock
+forever (a hung extension module) cannot be stopped from within: it needs a limit of the operating system.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""To and from the protocols of MAITE, which the JATIC tools for test and evaluation speak: image classification.
+"""Adapters to and from the protocols of MAITE, which the JATIC tools for test and evaluation use: image classification.
 
-They are structural: what has the methods is one, and nothing here imports `maite`. MAITE's images are (c, h, w), its
+The protocols are structural, so nothing here imports `maite`. MAITE's images are (c, h, w), its
 targets and answers vectors (k,), its batches sequences; here images are (n, h, w, c) in [0, 1] and labels (n,).
 
 >>> data = Data(x, y, ["cat", "dog"])  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Where the project keeps what it makes: the tracking store, its artifacts, and the servers' logs.
+"""The project's state folder: the tracking store, its artifacts, and the servers' logs.
 
     state/               GAUNTLET_STATE; else `state` in the checkout, or the user's data folder of an installed package
     ├── mlflow.db          runs, params, metrics, registered models
@@ -7,7 +7,7 @@
     ├── prefect/           Prefect's own database (PREFECT_HOME of `make serve`)
     └── logs/              what the servers of `make serve` printed
 
-Nothing is made on import, and asking for a path makes nothing either: only `ensure_state` does.
+Nothing is created on import or when a path is asked for; only `ensure_state` creates folders.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MLflow's tracking server over the store that the flows write.
 
 With no flags it serves the project's own SQLite file and artifact folder to this machine only, in two
-processes. docs/servers.md shows the other end: users, a proxy, Postgres, S3.
+processes. docs/servers.md shows larger installations: users, a proxy, Postgres, S3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`python -m mlflow_server.automation slack-webhook/NAME`: Prefect itself tells of nights that did not pass.
+"""`python -m mlflow_server.automation slack-webhook/NAME`: Prefect itself reports nights that did not pass.
 
 An automation of the Prefect server that PREFECT_API_URL names: when a run of the flow `nightly` fails, crashes or is
-inconclusive, the notification block is used. It also sees what no flow can tell: that its own process died.
+inconclusive, the notification block is used. It also reports what a flow cannot: that its own process died.
 """
 
 from __future__ import annotations

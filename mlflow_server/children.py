@@ -1,6 +1,6 @@
-"""Child processes that live and die together: each in a process group of its own, with a log of its own.
+"""Child processes that start and stop together, each with its own process group and log.
 
-Groups are not enough. Prefect's worker gives every flow run a session of its own, so all children carry a
+Groups are not enough: Prefect's worker gives every flow run its own session. So all children carry a
 mark in their environment, which whatever they start inherits.
 """
 

@@ -1,8 +1,8 @@
-"""MLflow's app with users, and two rules more: what the flows own is theirs, and artifacts lie where the server says.
+"""MLflow's app with users and two more rules: names of the flows are reserved, and the server chooses artifact folders.
 
-MLflow lets every user make experiments and registered models and gives them to who made them. Who registers
-`gauntlet-digits-model` first would own the name under which nights promote; who makes an experiment with an
-`artifact_location` of its own has the server, or a colleague's client, read and write there.
+MLflow lets every user create experiments and registered models and makes this user their owner. Whoever registers
+`gauntlet-digits-model` first would own the name under which nights promote; whoever creates an experiment with its own
+`artifact_location` makes the server, or a colleague's client, read and write there.
 """
 
 from __future__ import annotations

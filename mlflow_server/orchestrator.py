@@ -1,6 +1,6 @@
 """Prefect's server for its own pages and clients only.
 
-A page on another site can make a browser send requests to this machine: under a name of its own that it points here
+A page of another site can make a browser send requests to this machine: under its own name that resolves to it
 (DNS rebinding), or as a form that needs no permission. Prefect looks at neither `Host` nor `Origin`, so both are
 checked in front of it: the host must be one of GAUNTLET_PREFECT_HOSTS (this machine's names where it is not set), and
 an origin, where there is one, must be the host itself.

@@ -1,8 +1,8 @@
-"""MLflow's store: its tables made once, however many processes want them at the same moment, and its driver.
+"""MLflow's store: its tables are created once, even if several processes need them at the same time; and its driver.
 
 MLflow creates its tables in whichever process opens a fresh SQLite file, without a lock: of four that do
-so at once three fail half-way through the migrations. So everyone who is about to open the store directly
-calls `initialise` first.
+so at once three fail during the migrations. So every process that opens the store directly
+calls `initialise` before.
 """
 
 from __future__ import annotations

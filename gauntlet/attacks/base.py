@@ -1,7 +1,7 @@
-"""What every evasion attack promises; the author of one writes only how images are made.
+"""What every evasion attack guarantees; the author of an attack writes only how images are made.
 
 Images stay within bounds and budget, NaN and wrong shapes are refused, an image draws the same random numbers in
-whatever batch it stands (its result is then the same up to rounding), and success is counted elsewhere, never by the
+every batch (so its result is the same up to rounding), and success is counted elsewhere, never by the
 attack itself.
 """
 

@@ -1,6 +1,6 @@
-"""Attacks that look for the smallest perturbation; a budget only says afterwards which of them count.
+"""Attacks that search for the smallest perturbation; a budget only decides afterwards which of them count.
 
-All are Foolbox's, run without its early aborts: what is found for an image does not depend on its batch.
+All are Foolbox's, run without its early aborts, so that the result of an image does not depend on its batch.
 """
 
 from __future__ import annotations

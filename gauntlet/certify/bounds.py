@@ -1,11 +1,11 @@
 """Bounds on every step of a network, for all images within a budget: intervals, and what float32 may add.
 
-The intervals (Gowal et al. 2018, section 3) hold for exact arithmetic; float64 carries them. The model that is attacked
+The intervals (Gowal et al. 2018, section 3) are valid in exact arithmetic and computed in float64. The attacked model
 computes in float32. A sum of n products computed in any order with a unit roundoff u lies within
 gamma_n = n u / (1 - n u) times the sum of the absolute values of its terms (Higham, Accuracy and Stability of
-Numerical Algorithms, 2nd ed., 2002, section 3.1), whatever the order of the kernel. This error is carried through the
-steps beside the intervals. It does not cover kernels that compute something else than sums of float32 products:
-reduced precision (bfloat16, TF32) and Winograd's convolution, neither of which TensorFlow uses on a CPU unless told to.
+Numerical Algorithms, 2nd ed., 2002, section 3.1), in any order of the kernel. This error is propagated through the
+steps together with the intervals. It does not cover kernels that compute other than by sums of float32 products:
+reduced precision (bfloat16, TF32) and Winograd's convolution, neither of which TensorFlow uses on a CPU by default.
 """
 
 from __future__ import annotations

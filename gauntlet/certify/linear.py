@@ -1,9 +1,9 @@
 """Lower bounds of linear functions of a network's steps, by linear relaxation from back to front.
 
 CROWN (Zhang et al., Efficient Neural Network Robustness Certification with General Activation Functions, NeurIPS 2018,
-section 3): every elementwise step lies between two lines over its own bounds; put in from the last step to the first,
-they make a function that is linear in the image, whose minimum over the budget is known. An affine step is put in by
-its vector-Jacobian product, whatever layer it is of.
+section 3): every elementwise step is between two lines over its own bounds; substituted from the last step to the
+first, they give a function that is linear in the image, whose minimum over the budget is known. An affine step is
+substituted by its vector-Jacobian product, for every kind of layer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A Keras model as a list of simple steps that bounds can be carried through, in float64.
+"""A Keras model as a list of simple steps through which bounds can be propagated, in float64.
 
 Every step is affine, elementwise and monotone, or the larger of two: a layer with an activation becomes two steps, a
-maximum pooling a tournament of pairs. Weights are float32 and stay exact in float64. What is none of these is refused
-with the layer's name: a bound that skips a layer is no bound.
+max pooling becomes maxima of pairs. Weights are float32 and stay exact in float64. Any other layer is refused
+by its name: a bound that skips a layer is no bound.
 """
 
 from __future__ import annotations

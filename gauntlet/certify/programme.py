@@ -1,7 +1,7 @@
-"""The image, the budget and the network as a mixed-integer linear programme, solved by HiGHS through SciPy.
+"""The image, the budget and the network as a mixed-integer linear program, solved by HiGHS through SciPy.
 
 Tjeng, Xiao, Tedrake, Evaluating Robustness of Neural Networks with Mixed Integer Programming, ICLR 2019, section 4: a
-unit whose sign the bounds settle is linear; every other one costs a variable that is 0 or 1.
+unit whose sign follows from the bounds is linear; every other unit needs a variable that is 0 or 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Arrays as people store them to images in [0, 1] and labels 0 .. K-1, checked.
+"""Convert stored arrays to images in [0, 1] and labels 0 .. K-1, and check them.
 
-What an integer type could hold says little about what white is: the values decide, and where they do not, one line
+The integer type says little about the value of white: the values decide, and if they cannot, one line
 asks for the value of white (`pixel_max`).
 """
 

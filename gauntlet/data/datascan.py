@@ -1,14 +1,14 @@
 """Scan a training set for signs of poisoned data before anything is trained on it.
 
-Four checks of images and labels alone, each held against something that needs no tuning by hand where there is such a
-thing: the test set.
+Four checks of images and labels. Where possible, each compares with a reference that needs no manual tuning:
+the test set.
 
 class balance   training labels against uniform and against the test set's (χ²): relabelling moves counts
 duplicates      the same image twice, with another label, or in the test set too
 labels          confident learning: images whose neighbours agree on another class (Northcutt et al. 2021)
-patches         a window that is pixel for pixel the same in many images of one class and in nothing like it elsewhere
+patches         a window that is identical in many images of one class, and has nothing similar elsewhere
 
-Those that need a model stand in `gauntlet/backdoor/suspects.py`; all are listed in `gauntlet/backdoor/inspections.py`.
+Checks that need a model are in `gauntlet/backdoor/suspects.py`; all are listed in `gauntlet/backdoor/inspections.py`.
 What they find and miss of our own poisonings is measured in docs/privacy.md.
 """
 

@@ -1,7 +1,7 @@
 """The data sets: `Dataset`, the built-in ones, and the user's own (`own.py`).
 
 `read_dataset("digits")` needs no file and no network. `mnist`, `fashion-mnist` and `cifar10` are read from a
-folder or archive (`data_dir`), or downloaded by Keras. Every file is taken to be hostile, see `readers.py`.
+folder or archive (`data_dir`), or downloaded by Keras. Every file is untrusted, see `readers.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The one fact that Arrow's Python package does not tell of a message: whether its buffers are compressed.
+"""Whether the buffers of an Arrow message are compressed, which Arrow's Python package does not say.
 
-A compressed buffer states itself what it unpacks to, which is allocated at once. The header of a message is a
+A compressed buffer states its own unpacked size, which is allocated at once. The header of a message is a
 FlatBuffer (Arrow's `Message.fbs`): a table's first word leads back to a list of where its fields are.
 """
 

@@ -1,7 +1,7 @@
-"""MATLAB files of images, as SVHN's: `X` (h, w, c, n) and `y`.
+"""MATLAB files of images, like SVHN's: `X` (h, w, c, n) and `y`.
 
-SciPy reads them; of the kinds of variables that they can hold only arrays of numbers are let through to it, by a list
-of the names, shapes and kinds that is made without reading what is in them. Files of version 7.3 are HDF5: refused.
+SciPy reads them, but only arrays of numbers: this is checked by a list
+of names, shapes and kinds that is made without reading the content. Files of version 7.3 are HDF5 and are refused.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Images of any form to arrays of one shape: PNG and JPEG decoded, alpha, channels, size.
+"""Convert images to arrays of one shape: decode PNG and JPEG; alpha, channels, size.
 
-Encoded images and arrays take the same way, so that the same pixels give the same data whatever they came in.
+Encoded images and arrays use the same code, so that the same pixels give the same data in every format.
 """
 
 from __future__ import annotations

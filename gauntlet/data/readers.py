@@ -1,7 +1,7 @@
-"""File formats to arrays: IDX, CIFAR's binary batches, gzip, zip, tar and npz.
+"""Read file formats into arrays: IDX, CIFAR's binary batches, gzip, zip, tar and npz.
 
-Files are taken to be hostile: everything is read in memory and bounded, nothing is extracted and nothing is
-unpickled. Whatever is wrong with a file, a reader raises a `DataError` of one line that names it.
+Files are untrusted: everything is read in memory and with limits, nothing is extracted and nothing is
+unpickled. For every fault of a file, a reader raises a `DataError` of one line that names it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which files hold a data set: folders, archives and single files to its four arrays.
+"""Find the files of a data set in folders, archives and single files, and read its four arrays.
 
 Each function gives None when `path` holds nothing of its kind.
 """

@@ -1,4 +1,4 @@
-"""Tables of images: CSV with a column a pixel, Parquet and Arrow with an encoded image in every row.
+"""Tables of images: CSV with one column per pixel, Parquet and Arrow with an encoded image in every row.
 
 The columns that are read are numbers, text and bytes. Extension types, compressed Arrow buffers and paths to other
 files are refused: nothing of a table is unpickled, imported or fetched.

@@ -1,6 +1,6 @@
 """A variational autoencoder of images, and a classifier of its reconstructions.
 
-Everything that is kept is made of plain Keras layers, so that a saved model loads without this package.
+The saved model consists of plain Keras layers, so that it loads without this package.
 """
 
 from __future__ import annotations

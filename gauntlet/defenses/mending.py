@@ -1,7 +1,7 @@
-"""Defenses that take a backdoor out of a model that has one: pruning, unlearning, training without suspects.
+"""Defenses that remove a backdoor from a model: pruning, unlearning, training without suspects.
 
-The baseline is the backdoored model. Each says what it costs by the same figures as any defense; how much of the
-backdoor is left is the trigger's success rate before and after.
+The baseline is the backdoored model. Costs are reported by the same figures as for any defense; the
+rest of the backdoor is measured by the trigger's success rate before and after.
 """
 
 from __future__ import annotations

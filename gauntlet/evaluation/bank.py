@@ -1,6 +1,6 @@
-"""The replay bank: adversarial images that once fooled a model, tried on every later one before fresh attacks.
+"""The replay bank: adversarial images that fooled an earlier model, tried on every later one before new attacks.
 
-One forward pass an image gives a lower bound on the damage, and a cascade a head start.
+One forward pass per image gives a lower bound on the damage, and a cascade has fewer images to attack.
 """
 
 from __future__ import annotations

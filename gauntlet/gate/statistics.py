@@ -1,4 +1,4 @@
-"""Candidate against champion on the same images: what differs, whether it matters, how many images it takes to say.
+"""Candidate against champion on the same images: differences, their significance, and the number of images needed.
 
 One test and one interval per condition (clean, an attack at a budget, worst case, trigger), and a verdict over all:
 

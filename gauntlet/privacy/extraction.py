@@ -1,7 +1,7 @@
 """Model extraction: a copy trained on a victim's answers, and how often it answers the same.
 
 Ours instead of ART's `KnockoffNets` and `CopycatCNN`: those take the victim's raw predictions, here logits, for
-probabilities, and train through a `fit` that compiles anew at every call.
+probabilities, and train through a `fit` that compiles again at every call.
 """
 
 from __future__ import annotations

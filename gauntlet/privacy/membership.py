@@ -1,9 +1,9 @@
 """Membership inference: was this image trained on? Training images are members, test images are not.
 
 The advantage is the true minus the false positive rate (Yeom, Giacomelli, Fredrikson, Jha, Privacy Risk in Machine
-Learning, CSF 2018, definition 4): 0 is guessing, 1 is certainty. It is an average; what an attacker can say of a few
-images for sure stands in the true positive rate at a small false one (Carlini et al., Membership Inference Attacks
-From First Principles, S&P 2022, section III).
+Learning, CSF 2018, definition 4): 0 is guessing, 1 is certainty. It is an average; what an attacker knows about a few
+images with certainty is the true positive rate at a small false positive rate (Carlini et al., Membership Inference
+Attacks From First Principles, S&P 2022, section III).
 """
 
 from __future__ import annotations

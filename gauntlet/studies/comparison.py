@@ -1,7 +1,7 @@
-"""A published figure against a measured one, and one measured share against another: by intervals, in three values.
+"""Compare a published figure with a measured one, and two measured shares, by intervals, in three values.
 
 All images are taken as drawn independently. Two figures of one test set are paired, so their difference truly varies
-less: what is decided here has more than 95 % confidence, and more remains undecided.
+less: decisions here have more than 95 % confidence, and more stays undecided.
 """
 
 from __future__ import annotations

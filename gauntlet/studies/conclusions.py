@@ -1,4 +1,4 @@
-"""Does it hold? A verdict on every conclusion by a rule, and RULES.
+"""A verdict on every published conclusion by a rule, and RULES.
 
 A rule is one small function: its parameters are the stages it needs, its result the verdict and the figures it rests
 on. It sees what was measured and never what was published, so it cannot be written to please. It holds when the whole

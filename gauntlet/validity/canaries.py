@@ -1,7 +1,7 @@
 """Models broken on purpose, which an evaluation must doubt for the right reason, and honest ones, which must be VALID.
 
-Each canary stands for a mistake that has passed for robustness in print. An evaluation that lets one pass, or that
-doubts an honest model, may not be believed on any other.
+Each canary represents a mistake that was published as robustness. An evaluation that calls one VALID, or that
+doubts an honest model, cannot be trusted on any other.
 """
 
 from __future__ import annotations

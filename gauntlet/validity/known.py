@@ -1,7 +1,7 @@
 """Small frozen networks whose status is proven image by image: certified, or broken by a counterexample.
 
-The statuses were found by `Exact` at three budgets and are kept beside the weights; images nearer to a tie than it can
-tell are left out (`python -m benchmarks.known` makes the files again). Attacks that break a certified image, or leave
+`Exact` computed the statuses at three budgets, and they are stored with the weights; images too close to a tie to
+decide are left out (`python -m benchmarks.known` makes the files). Attacks that break a certified image, or leave
 more than 2 % of those with a counterexample, are wrong, and so is a certificate that proves what is broken.
 """
 

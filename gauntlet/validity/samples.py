@@ -1,12 +1,12 @@
 """A share known from a sample of the images: surely below a threshold, surely above it, or neither.
 
-A check raises a doubt when the whole 95 % interval is above its threshold. When the interval is across, the evaluation
-stays as valid as it is and a note says what was not excluded: an honest model is across wherever the sample is too
-small to exclude the threshold, so a doubt there would be raised by the sample and not by the model; and what masks
-gradients in earnest is far above. How large that is, is computed here, exactly, from the binomial distribution.
+A check raises a doubt if the whole 95 % interval is above its threshold. If the interval contains the threshold, the
+verdict does not change, and a note says what was not excluded: for an honest model this happens if the sample is too
+small to exclude the threshold, so such a doubt would be about the sample and not about the model; models that mask
+gradients are far above. The detectable effects are computed here, exactly, from the binomial distribution.
 
-Comparisons of attacks on the images of the battery itself are no samples: they count the very images that the number
-is of, and keep their thresholds as they are.
+Comparisons of attacks on the images of the battery itself are not samples: they use all images behind the number
+and keep their thresholds.
 """
 
 from __future__ import annotations

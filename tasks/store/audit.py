@@ -1,6 +1,6 @@
 """Every run's entries in the audit log, and the log's anchor on every run.
 
-A run without an entry can be seen: its tag `gauntlet.audit` says `missing` and why. Its work is not lost for that.
+A run without an entry has the tag `gauntlet.audit` with `missing` and the reason; its results are kept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Gauntlet as an evaluator of MLflow's: `mlflow.models.evaluate(..., evaluators=["gauntlet"])`.
+"""Gauntlet as an MLflow evaluator: `mlflow.models.evaluate(..., evaluators=["gauntlet"])`.
 
-MLflow finds it by its entry point (`mlflow.model_evaluator`) and imports it with every evaluation, whoever's it is:
-what is slow is imported when an evaluation is ours.
+MLflow finds it by its entry point (`mlflow.model_evaluator`) and imports it with every evaluation, also of others:
+slow modules are imported only if the evaluation is ours.
 """
 
 from __future__ import annotations

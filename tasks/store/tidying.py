@@ -1,7 +1,7 @@
-"""What old runs may lose: artifacts with a row or a picture per image. Verdicts, cards and measurements stay.
+"""Remove from old runs the artifacts with a row or a picture per image. Verdicts, cards and measurements are kept.
 
 A version that is or was promoted keeps its evidence: the night of its card, the runs that the card names, the run that
-trained it, and everything below them. So do runs that still go on.
+trained it, and all their child runs. So do running runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Secrets that must not be kept: masked before they are logged, and looked for in what has been.
+"""Secrets that must not be stored: masked before they are logged, and searched for in what was logged.
 
-What is found: values under a name that says secret (`password`, `api_key`, `MLFLOW_TRACKING_TOKEN`), the password of
-a URL (`scheme://user:password@host`), and key formats that their issuers made recognisable. What is not: a password
-under a harmless name, or one that looks like any other word. Entropy is not measured, since a suite's params and
+Detected are values under a secret name (`password`, `api_key`, `MLFLOW_TRACKING_TOKEN`), the password of
+a URL (`scheme://user:password@host`), and key formats that their issuers made recognisable. Not detected is a password
+under a harmless name that looks like any other word. Entropy is not measured, because a suite's params and
 tags are full of digests, which look as random as keys.
 """
 

@@ -1,7 +1,7 @@
 """Known vulnerabilities of locked packages, by pip-audit; and whether they were looked up at all.
 
-pip-audit 2.10 ends with status 0 and "No known vulnerabilities found" when the index knows none of the packages, as a
-mirror does that has no advisories. So its report is read package by package: one that was skipped was not checked.
+pip-audit 2.10 ends with status 0 and "No known vulnerabilities found" if the index knows none of the packages, like a
+mirror without advisories. So its report is read package by package: a skipped package was not checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Findings as SARIF 2.1.0 (OASIS), with what GitHub's code scanning asks for: rules, locations, fingerprints.
+"""Findings as SARIF 2.1.0 (OASIS), with what GitHub's code scanning needs: rules, locations, fingerprints.
 
 One run per tool. `baselineState` is set only when there was a baseline: `new`, `unchanged`, and `absent` for what was
 fixed.

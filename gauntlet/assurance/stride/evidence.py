@@ -1,7 +1,7 @@
 """Run the checks of a threat model: the evidence, its place, and how to see it again.
 
-Nothing is believed that was not looked at: no run yet, a test that is absent or was skipped, a file that Bandit could
-not read are `missing`, never `passed`.
+What was not checked never counts as passed: no run yet, a test that does not exist or was skipped, a file that Bandit
+could not read are `missing`, never `passed`.
 """
 
 from __future__ import annotations

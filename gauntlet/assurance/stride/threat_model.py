@@ -1,7 +1,7 @@
 """The threat model as data: threats to a classifier, their mitigations, and the checks of these.
 
-STRIDE (Shostack 2014) sorts the threats; each names the checks whose evidence its claimed status rests on. How a check
-is made stands in evidence.py. (What an evasion attack may change in an image is the `ThreatModel` of threat.py.)
+STRIDE (Shostack 2014) sorts the threats; each names the checks that are the evidence for its claimed status. How a
+check runs is in evidence.py. (What an evasion attack may change in an image is the `ThreatModel` of threat.py.)
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""What is inside a model file, before anything is loaded.
+"""Scan a model file before anything is loaded.
 
-    rules.py       the rules, the limits, what a look has found
+    rules.py       the rules, the limits, the findings of a scan
     objects.py     which Python objects are harmless, dangerous, unknown
     pickles.py     pickles, from their opcodes
     configs.py     Keras configurations
-    hdf5.py        HDF5: configurations, links out of the file
+    hdf5.py        HDF5: configurations, links to other files
     savedmodel.py  TensorFlow's operations, from the bytes
     archives.py    whether all readers of an archive find the same members
     torchfiles.py  PyTorch: members of its archives, exported programs
     torchscript.py PyTorch: TorchScript's code
     tflite.py      TensorFlow Lite: operations that are not built in
     onnxfiles.py   ONNX: operators, weights in other files
-    safetensors.py where tensors lie
+    safetensors.py the positions of tensors
     protobuf.py    protocol buffers, read from their bytes
-    files.py       one file, told by its content
+    files.py       one file, its format detected by content
     folders.py     MLflow models, SavedModels, folders of files
 
 Nothing is unpickled, and neither Keras nor TensorFlow is imported. What cannot be inspected is an error, never clean.

@@ -1,7 +1,7 @@
-"""What a Keras description may name without trust: classes, operations and functions that only compute.
+"""What a Keras configuration may name without trust: classes, operations and functions that only compute.
 
-An allow-list: whatever is not here is refused, also what a later Keras adds. To extend it, add one name that was
-reviewed: it must read, fetch, import and write nothing, take no callable, and end for every input.
+An allow-list: every other name is refused, including names that later Keras versions add. To extend it, add a name
+that was reviewed: it must not read, fetch, import or write anything, take no callable, and end for every input.
 """
 
 from __future__ import annotations

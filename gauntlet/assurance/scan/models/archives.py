@@ -1,7 +1,7 @@
 """Whether all readers of an archive find the same members in it.
 
-An archive ends with a record that says where its directory lies. Python looks for the directory just before that
-record and corrects every offset; PyTorch and others believe what the record says. One file can so hold two
+An archive ends with a record of its directory's position. Python looks for the directory just before that
+record and corrects every offset; PyTorch and others use the position in the record. So one file can have two
 directories, and the one that is inspected is not the one that is loaded.
 """
 

@@ -1,7 +1,7 @@
 """Which Python objects an untrusted file may name: harmless, dangerous, or unknown.
 
-A deny list alone is never complete, so what stands in neither list is a finding too (fickling and picklescan have
-been passed by functions that their lists had forgotten).
+A deny list alone is never complete, so a name in neither list is a finding too (fickling and picklescan were
+bypassed by functions that were missing in their lists).
 
 >>> rule_of("os", "system"), rule_of("numpy", "dtype"), rule_of("somebody.module", "Model")
 ('GM010', None, 'GM011')

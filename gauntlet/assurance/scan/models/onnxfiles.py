@@ -1,4 +1,4 @@
-"""ONNX: operators by name and domain, and weights that lie in other files; read from the bytes, without `onnx`.
+"""ONNX: operators by name and domain, and weights in other files; read from the bytes, without `onnx`.
 
 The field numbers are those of onnx.proto3: ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto.
 """

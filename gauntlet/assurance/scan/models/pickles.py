@@ -1,7 +1,7 @@
 """What a pickle would import, from its opcodes: nothing is unpickled.
 
-The stack is followed, since STACK_GLOBAL takes its names from there, and since joblib puts raw arrays between two
-opcodes: only who knows dtype and shape finds the next one. Opcodes: PEP 3154 and `pickletools`.
+The stack is simulated, because STACK_GLOBAL takes its names from there, and because joblib puts raw arrays between two
+opcodes: the next opcode is found only with dtype and shape. Opcodes: PEP 3154 and `pickletools`.
 """
 
 from __future__ import annotations

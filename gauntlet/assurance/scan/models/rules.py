@@ -1,4 +1,4 @@
-"""The rules for model files, one table; the limits of a look; and what a look has found so far.
+"""The rules for model files in one table, the limits of a scan, and its findings so far.
 
 The advisories are those of the CVE records; loading with a fixed Keras refuses most of them, other loaders do not.
 """

@@ -1,7 +1,7 @@
 """TensorFlow Lite: operations by name, read from the bytes of a FlatBuffer.
 
-Built-in operations compute. Beside them a model may name operations of TensorFlow's own (`Flex...`), which read and
-write files where the interpreter has them, and operations of whoever wrote the interpreter.
+Built-in operations only compute. A model may also name TensorFlow operations (`Flex...`), which may read and
+write files if the interpreter has them, and custom operations of the interpreter.
 Fields by number: Model.operator_codes 1; OperatorCode.custom_code 1 (tensorflow/lite/schema/schema.fbs).
 """
 

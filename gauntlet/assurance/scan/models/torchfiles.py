@@ -1,7 +1,7 @@
-"""What PyTorch's archives hold beside pickles: which members do what, and the programs of `torch.export`.
+"""What PyTorch's archives contain besides pickles: the meaning of members, and the programs of `torch.export`.
 
-A program's description holds more than operations: texts that PyTorch evaluates when it loads one. Beside it lie
-tables of the weights, which may say that one is a pickle.
+A program contains more than operations: texts that PyTorch evaluates when it loads it, and
+tables of the weights, which may declare a weight to be a pickle.
 """
 
 from __future__ import annotations

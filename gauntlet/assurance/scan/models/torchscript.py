@@ -1,7 +1,7 @@
-"""TorchScript: a language of its own, written like Python, that can call PyTorch's operations only.
+"""TorchScript: a language with Python's syntax that can call only PyTorch's operations.
 
-Those that compute are on a list (`torch_ops.txt`). The code is read by Python's parser, so only what both parsers
-read alike is let through: plain ASCII, no declaration of another encoding, no odd ends of lines.
+Operations that only compute are listed (`torch_ops.txt`). The code is read by Python's parser, so only text that both
+parsers read identically is accepted: plain ASCII, no declaration of another encoding, no unusual line ends.
 """
 
 from __future__ import annotations
