@@ -33,7 +33,7 @@ from rich.table import Table  # noqa: E402
 from benchmarks.other_python import answered  # noqa: E402
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attack, Fab, Square  # noqa: E402
 from gauntlet.data.datasets import read_dataset  # noqa: E402
-from gauntlet.errors import GauntletError, ModelError  # noqa: E402
+from gauntlet.errors import ModelError  # noqa: E402
 from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
 from gauntlet.models.digest import digest  # noqa: E402
 from gauntlet.models.files import load_file  # noqa: E402
