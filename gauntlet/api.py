@@ -28,7 +28,7 @@ from gauntlet.evaluation.battery import Battery, Job, run, spared
 from gauntlet.evaluation.clean import Clean, share
 from gauntlet.evaluation.clean import evaluate as look
 from gauntlet.evaluation.outcome import worst_case
-from gauntlet.measurement import Measurement, table
+from gauntlet.measurement import Measurement, budget, table
 from gauntlet.models.adapter import INVERTED
 from gauntlet.models.loaded import Expected, Loaded, graph
 from gauntlet.progress import part, silent
@@ -267,7 +267,9 @@ def assert_robust(model: Any, x: Any, y: Any, eps: float, at_least: float, **mor
     worst = report.worst_case[-1]
     problems = [f"the evaluation is {report.verdict}: {reason}" for reason in report.reasons]
     if worst.value < at_least:
-        problems.append(f"robust accuracy at {eps:g} is {worst.text} % of n = {worst.n:,}, below {100 * at_least:g} %")
+        problems.append(
+            f"robust accuracy at {budget(eps)} is {worst.text} % of n = {worst.n:,}, below {100 * at_least:g} %"
+        )
     if problems:
         raise AssertionError("; ".join(problems))
     return report

@@ -14,6 +14,7 @@ from gauntlet.evaluation import effort
 from gauntlet.evaluation.battery import spared
 from gauntlet.evaluation.clean import Clean, loss_metrics, share, tables
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
+from gauntlet.measurement import budget
 from gauntlet.models.loaded import Loaded
 from gauntlet.report import curves, figures, pictures
 from gauntlet.validity import evidence, verdicts
@@ -139,7 +140,7 @@ def _log_distances(run: tracking.Run, result: Attacked) -> None:
 
 def _log_examples(run: tracking.Run, dataset: Dataset, result: Attacked, suffix: str) -> None:
     """Pictures and predictions of one attack at one budget; the last budget's files have no suffix."""
-    what = f"{result.named} at {result.eps:.4g} on {run.model}"
+    what = f"{result.named} at {budget(result.eps)} on {run.model}"
     title = f"{what} ({result.knowledge})" if result.attack.adversary else what
     rows = np.flatnonzero(result.tried[: len(result.images)])
     shown_clean, images = dataset.x_test[result.index[rows]], result.images[rows]

@@ -18,6 +18,7 @@ from gauntlet.errors import SettingError
 from gauntlet.evaluation.outcome import Attacked, Knowledge, labelled
 from gauntlet.evaluation.shards import SHARD, Bench, Hands, OneByOne, Piece, Shard, scored
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
+from gauntlet.measurement import budget
 from gauntlet.models.access import Access, Target
 from gauntlet.progress import Progress, part, silent
 from gauntlet.threat import Budget, Images, Labels
@@ -112,7 +113,7 @@ class Battery(BaseModel):
         asked = [(one, eps) for one in self.certify for eps in one.budgets(self.eps, job.x.shape[-1])]
         certificates = []
         for number, (one, eps) in enumerate(asked):
-            progress(f"{one.name} at {eps:g}", number / len(asked))
+            progress(f"{one.name} at {budget(eps)}", number / len(asked))
             with limits.within(f"the certificate {one.name}", self.max_seconds, self.max_memory):
                 certificates.append(certify(one, job.target, job.x, job.y, eps, job.seed, index))
         return certificates

@@ -1,30 +1,16 @@
-"""How large the images are that a model takes, told by its file's description alone, and images brought into it."""
+"""How large the images are that a model takes, told by its file's description alone."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gauntlet.models.container import Copy, copied
-from gauntlet.threat import Images
 
 SHAPES = ("batch_shape", "batch_input_shape")
 """What Keras 3 and Keras 2 call the shape of an input."""
 COLOURS = (1, 3)
-
-
-def in_shape(x: Images, wanted: Sequence[int | None]) -> Images:
-    """Images (n, ...) in the shape without the batch that a model wants, None for any length.
-
-    A row of as many numbers is reshaped; `ValueError` for another shape.
-    """
-    if x.ndim == 2 and len(wanted) > 1 and None not in wanted and math.prod(map(int, wanted)) == x.shape[1]:  # type: ignore[arg-type]
-        x = x.reshape(len(x), *wanted)
-    if len(wanted) != x.ndim - 1 or any(n not in (None, m) for n, m in zip(wanted, x.shape[1:], strict=True)):
-        raise ValueError(f"the model takes images of shape {tuple(wanted)}, got {x.shape[1:]}")
-    return x
 
 
 def size_of(path: Path) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ The budget of an attack is always in units of [0, 1]: all of this stands between
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.errors import SettingError
+from gauntlet.threat import Images
 
 RANGES: dict[str, tuple[float, float]] = {"0..1": (1.0, 0.0), "0..255": (255.0, 0.0), "-1..1": (2.0, -1.0)}
 """Scale and offset that bring pixels from [0, 1] to what a model expects."""
@@ -81,3 +83,15 @@ def plain(values: NDArray[np.float32]) -> float | Sequence[float]:
     """A number, or a number a channel, as Python's own."""
     result: float | Sequence[float] = values.tolist()
     return result
+
+
+def in_shape(x: Images, wanted: Sequence[int | None]) -> Images:
+    """Images (n, ...) in the shape without the batch that a model wants, None for any length.
+
+    A row of as many numbers is reshaped; `ValueError` for another shape.
+    """
+    if x.ndim == 2 and len(wanted) > 1 and None not in wanted and math.prod(map(int, wanted)) == x.shape[1]:  # type: ignore[arg-type]
+        x = x.reshape(len(x), *wanted)
+    if len(wanted) != x.ndim - 1 or any(n not in (None, m) for n, m in zip(wanted, x.shape[1:], strict=True)):
+        raise ValueError(f"the model takes images of shape {tuple(wanted)}, got {x.shape[1:]}")
+    return x

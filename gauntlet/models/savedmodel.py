@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from gauntlet.errors import ModelError
-from gauntlet.models.inputs import in_shape
+from gauntlet.models.pixels import in_shape
 from gauntlet.quiet import no_standard_error
 from gauntlet.threat import Images
 

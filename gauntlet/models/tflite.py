@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gauntlet.errors import ModelError
-from gauntlet.models.inputs import in_shape
+from gauntlet.models.pixels import in_shape
 from gauntlet.quiet import no_standard_error
 from gauntlet.threat import Images
 

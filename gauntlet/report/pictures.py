@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gauntlet.measurement import budget
 from gauntlet.report.figures import SMALL, VERMILION, Floats, Ints, new_figure, say_nothing, short
 
 PICTURES = 8  # images side by side
@@ -72,7 +73,8 @@ def _before_after(
         _head(grid[0], before, [f"{heading}: {_name(class_names, one)}" for one in truth])
     change = after.astype(float) - before
     scale = float(np.abs(change).max()) or 1.0
-    key = f"red +{scale:.3g}\nblue \N{MINUS SIGN}{scale:.3g}" if before.shape[-1] == 1 else f"± {scale:.3g}\ngrey: none"
+    most = budget(scale)
+    key = f"red +{most}\nblue \N{MINUS SIGN}{most}" if before.shape[-1] == 1 else f"± {most}\ngrey: none"
     show_row(grid[1], 0.5 + change / (2 * scale), label=f"change\n{key}", cmap="RdBu_r")
     return figure
 
