@@ -22,7 +22,7 @@ from gauntlet.certify import AnyCertifier
 from gauntlet.data import arrays
 from gauntlet.data.datasets import digest_of
 from gauntlet.data.sources import Found
-from gauntlet.errors import SettingError
+from gauntlet.errors import ModelError, SettingError
 from gauntlet.evaluation import effort
 from gauntlet.evaluation.battery import Battery, Job, run, spared
 from gauntlet.evaluation.clean import Clean, share
@@ -31,6 +31,7 @@ from gauntlet.evaluation.outcome import worst_case
 from gauntlet.measurement import Measurement, budget, table
 from gauntlet.models.adapter import INVERTED
 from gauntlet.models.loaded import Expected, Loaded, graph
+from gauntlet.models.pytorch.network import Network
 from gauntlet.progress import part, silent
 from gauntlet.quiet import load_tensorflow
 from gauntlet.validity.evidence import Doubt, Evaluation, Validity
@@ -243,7 +244,11 @@ def _read(model: Any) -> Any:
         from gauntlet.models.files import load_file
 
         return load_file(Path(model))
-    return graph(model)
+    found = graph(model)
+    if not (callable(found) or isinstance(found, Network)):
+        fix = "give a Keras model, a PyTorch module, a file's path, or a function of images such as model.predict_proba"
+        raise ModelError(f"a {type(model).__name__} is no model", where="model", fix=fix)
+    return found
 
 
 def _checked(x: Any, y: Any, n_classes: int | None) -> tuple[Images, Labels, int]:

@@ -127,7 +127,7 @@ def _there(path: Path) -> Path:
         there = folder = False
     if (there and suffix not in OTHERS) or (folder and (path / "saved_model.pb").is_file()):
         return path
-    what = OTHERS.get(suffix, "no such model file: it is a folder" if folder else "no such model file")
+    what = OTHERS.get(suffix, "no such model file: a folder needs saved_model.pb" if folder else "no such model file")
     named, _, fix = what.partition(": ")
     forms = "give a .keras file (or .h5, .pt2, .pt, .onnx, .tflite, a SavedModel) or a models:/ or runs:/ URI"
     raise ModelError(named, where=one_line(path, 300), fix=fix or forms)

@@ -69,6 +69,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "budget": ({"eps": 3.0}, "eps"),
     "certificate": ({"certify": ["nothing"]}, "certifier: unknown certifier 'nothing'"),
     "file": ({"model": "absent.keras"}, "absent.keras"),
+    "weights": ({"model": {"dense": 1}}, "a dict is no model .*a function of images such as model.predict_proba"),
+    "nothing": ({"model": None}, "a NoneType is no model"),
 }
 
 

@@ -137,6 +137,9 @@ def of_module(module: Any) -> Network:
 
     if not isinstance(module, torch.nn.Module):
         raise ModelError(f"it is a {type(module).__name__}, not a torch.nn.Module", where="model")
+    if isinstance(module, torch.nn.DataParallel):
+        module = module.module
+    module = getattr(module, "_orig_mod", module)  # compiling it again, for every shape of a batch, takes minutes
     there = next((one.device for one in state_of(module).values() if one.device.type != "cpu"), place())
     module = module.to(there).eval().float().requires_grad_(False)
     return Network(

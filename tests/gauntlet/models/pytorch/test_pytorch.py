@@ -153,6 +153,13 @@ def test_an_output_is_chosen_by_its_name(kind: type, output: str, model: keras.M
     np.testing.assert_allclose(scores, model.predict(digits.x_test[:N], verbose=0), atol=1e-3)
 
 
+@pytest.mark.parametrize("wrap", [torch.compile, torch.nn.DataParallel], ids=["compiled", "parallel"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what PyTorch imports to compile
+def test_what_only_speeds_up_a_module_is_taken_off(wrap: Any, model: keras.Model) -> None:
+    module = twin(model)
+    assert network.of_module(wrap(module)).module is module
+
+
 def test_a_network_whose_graph_cannot_be_read_is_inverted(model: keras.Model, digits: Dataset) -> None:
     class Branching(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, inner: Any) -> None:
