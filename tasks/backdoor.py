@@ -67,7 +67,7 @@ def _log(run: tracking.Run, dataset: Dataset, result: scan.ScanResult, known: sc
     image = dataset.x_test[0]
     run.figure("triggers.png", backdoors.inverted_triggers(result, image, dataset.class_names, f"{about}, candidates"))
     title = f"{about}, compared with {len(known.accuracy)} clean models ({known.basis})"
-    run.figure("classes.png", backdoors.class_values(result, known.values, dataset.class_names, title))
+    run.figure("classes.png", backdoors.class_values(result, dataset.class_names, title))
     arrays = {f"{one.kind}_{name}": getattr(one, name) for one in result.found for name in PARTS}
     run.arrays("triggers.npz", **arrays)
     run.tags({"gauntlet.verdict": result.verdict})

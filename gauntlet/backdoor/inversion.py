@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from gauntlet.backdoor.triggers import Found, Victims, reached
+from gauntlet.backdoor.triggers import Found, Goals, Victims, class_goals, reached
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 
@@ -164,13 +164,17 @@ def invert(
     settings: Inversion,
     seed: int = 0,
     progress: Progress = silent,
+    goals: Goals | None = None,
 ) -> Found:
-    """The smallest trigger of each goal by gradients on `train`, where it still works on `held_out`; both (x, y)."""
+    """The smallest trigger of each goal by gradients on `train`, where it still works on `held_out`; both (x, y).
+
+    Without `goals`, of every class and any other.
+    """
     rng = np.random.default_rng(seed)
-    k = model.nb_classes
-    candidates = FORMS[form](k + 1, model.input_shape, model.clip_values, rng)
-    victims, looked = Victims(*train, k, rng), Victims(*held_out, k, rng).draw(settings.looked)
-    search = _Search(candidates, settings)
+    goals = class_goals(model.nb_classes) if goals is None else goals
+    candidates = FORMS[form](len(goals.target), model.input_shape, model.clip_values, rng)
+    victims, looked = Victims(*train, goals, rng), Victims(*held_out, goals, rng).draw(settings.looked)
+    search = _Search(candidates, goals, model.nb_classes, settings)
     for step in range(1, settings.steps + 1):
         search.step(model, *victims.draw(settings.batch))
         if step % settings.every == 0 or step == settings.steps:
@@ -182,24 +186,24 @@ def invert(
 class _Search:
     """Adam on all candidates; the weight of the size rises while a candidate works and falls while it does not."""
 
-    def __init__(self, candidates: Form, settings: Inversion) -> None:
-        self._form, self._settings, self._step = candidates, settings, 0
+    def __init__(self, candidates: Form, goals: Goals, k: int, settings: Inversion) -> None:
+        self._form, self._goals, self._settings, self._step = candidates, goals, settings, 0
         self._moments = [(np.zeros_like(one), np.zeros_like(one)) for one in candidates.free]
-        k = len(candidates.free[0]) - 1
-        self._weight = np.full(k + 1, settings.weight, np.float32)
-        self._success = np.zeros(k + 1)
-        self._sizes = np.full(k + 1, np.inf)
-        # a trigger of a class leaves that class's images where they are, which is no success of the last goal
-        self._wanted = settings.success * np.append(np.ones(k), 1 - 1 / k)
+        g = len(goals.target)
+        self._weight = np.full(g, settings.weight, np.float32)
+        self._success = np.zeros(g)
+        self._sizes = np.full(g, np.inf)
+        self._class = goals.target < k
+        # a trigger of a class leaves that class's images where they are, which is no success of any other class
+        self._wanted = settings.success * np.where(self._class, 1, 1 - 1 / k)
         self._parts = [part.copy() for part in candidates.parts()]
 
     def step(self, model: WhiteBox, x: Images, y: Labels) -> None:
         """One step on images (g, b, h, w, c) with true labels (g, b)."""
         g, b = y.shape
         shown = self._form.show(x).reshape(g * b, *x.shape[2:])
-        aimed = np.repeat(np.arange(g, dtype=np.int64), b)
-        sign = np.where(aimed < g - 1, 1, -1)  # towards a class, or away from the image's own
-        aimed = np.where(sign > 0, aimed, y.ravel())
+        sign = np.where(np.repeat(self._class, b), 1, -1)  # towards a class, or away from the image's own
+        aimed = np.where(sign > 0, np.repeat(self._goals.target, b), y.ravel())
         seen = model.look(shown, aimed, "ce-targeted", aimed)
         odds = sign * seen.loss
         # the loss is a class's log-odds: cross-entropy's slope is the same times what is missing of the probability
@@ -224,9 +228,12 @@ class _Search:
     def look(self, model: WhiteBox, x: Images, y: Labels) -> None:
         """Keep the candidates that are smaller than what was kept and work on images (g, b, h, w, c)."""
         sizes = self._form.sizes()
-        for goal in np.flatnonzero((self._success >= self._wanted) & (sizes < self._sizes)):
-            predicted = model.labels(self._form.show(x)[goal])
-            if reached(predicted, y[goal], int(goal), model.nb_classes).mean() >= self._wanted[goal]:
+        better = np.flatnonzero((self._success >= self._wanted) & (sizes < self._sizes))
+        shown = self._form.show(x)[better].reshape(-1, *x.shape[2:])
+        said = model.labels(shown).reshape(len(better), -1) if len(better) else ()
+        for goal, predicted in zip(better, said, strict=True):
+            there = reached(predicted, y[goal], int(self._goals.target[goal]), model.nb_classes)
+            if there.mean() >= self._wanted[goal]:
                 self._sizes[goal] = sizes[goal]
                 for kept, now in zip(self._parts, self._form.parts(), strict=True):
                     kept[goal] = now[goal]
@@ -235,4 +242,5 @@ class _Search:
         """The smallest that worked; of a goal without one, the first."""
         form = self._form
         values = np.log(np.clip(self._sizes, SMALLEST * form.largest, form.largest))
-        return Found(form.kind, form.unit, self._sizes, values, *self._parts)
+        mask, pattern = self._parts
+        return Found(form.kind, form.unit, self._sizes, values, mask, pattern, self._goals)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,15 +115,23 @@ def reference_models(
     if not settings.references:
         return References("none")
     how, rows, n = recipe(model, dataset), [], settings.references
-    kept = Checkpoint(state_dir() / "references" / how.digest(dataset))
+    kept, longest = Checkpoint(state_dir() / "references" / how.digest(dataset)), 0.0
     for number in range(n):
-        mine = part(progress, number / n, (number + 1) / n)
+        started = time.perf_counter()
+        mine = _named(part(progress, number / n, (number + 1) / n), number, n, longest)
         rows.append(_one(how, dataset, images, settings, kept, (number, seed), mine))
+        longest = max(longest, time.perf_counter() - started)
     accuracy = tuple(float(row["accuracy"]) for row in rows)
     own = float((model.labels(dataset.x_test) == dataset.y_test).mean())
     basis = how.basis if np.median(accuracy) > own - LOST else "another architecture"
     kinds = [kind for kind in rows[0] if kind != "accuracy"]
     return References(basis, {kind: np.stack([row[kind] for row in rows]) for kind in kinds}, accuracy)
+
+
+def _named(progress: Progress, number: int, n: int, longest: float) -> Progress:
+    """Says which reference it is, and how long all that are left may take, each as long (s) as the longest so far."""
+    left = f", up to {math.ceil(longest * (n - number) / 60)} min left" if number else ", kept for later scans"
+    return lambda what, share: progress(f"reference {number + 1} of {n}{left}: {what}", share)
 
 
 def _one(
@@ -148,7 +158,7 @@ def _one(
 
 def _scan_digest(settings: ModelScan, seed: int) -> str:
     """All that decides what a scan finds in a reference."""
-    decides = settings.model_dump(mode="json", include={"inversion", "probes", "images"})
+    decides = settings.model_dump(mode="json", include={"inversion", "probes", "pair", "pairs", "images"})
     digest = hashlib.sha256(json.dumps([decides, seed], sort_keys=True).encode())
     for source in SEARCH:
         digest.update(Path(__file__).with_name(source).read_bytes())
@@ -163,7 +173,7 @@ def _trained(how: Recipe, dataset: Dataset, kept: Checkpoint, number: int, progr
     else:
 
         def begin(epoch: int) -> None:
-            progress(f"reference {number + 1}: epoch {epoch + 1} of {epochs}", epoch / epochs)
+            progress(f"training, epoch {epoch + 1} of {epochs}", epoch / epochs)
 
         network.fit(dataset.x_train, dataset.y_train, epochs, BATCH, RATE, begin)
         kept.save(key, {str(place): one for place, one in enumerate(network.weights())})

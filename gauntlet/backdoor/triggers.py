@@ -1,13 +1,14 @@
 """Candidates for a trigger, one for each goal, and the images they are tried on.
 
 Of a model of k classes there are k + 1 goals: to send the images of all other classes to class 0, ..., k - 1, and,
-last, to send every image to any class but its own, as a backdoor of all classes to the next does.
+last, to send every image to any class but its own, as a backdoor of all classes to the next does. A search of pairs has
+k (k - 1) goals: to send the images of one class to one other.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,36 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 ANY = "any other"
 """What the last goal is called where classes have names."""
+
+
+class Goals(NamedTuple):
+    """Whose images shall go where, g goals."""
+
+    source: NDArray[np.int64]
+    """(g,): a class, or `OTHERS`."""
+    target: NDArray[np.int64]
+    """(g,): a class, or the number of classes, k, for any other than an image's own."""
+
+    def victims(self, y: Labels, goal: int) -> NDArray[np.bool_]:
+        """Which images with true labels `y` (n,) a goal is about."""
+        source = self.source[goal]
+        mine: NDArray[np.bool_] = y != self.target[goal] if source == OTHERS else y == source
+        return mine
+
+
+OTHERS = -1
+"""The source of a goal that is about all classes but the target."""
+
+
+def class_goals(k: int) -> Goals:
+    """All others to each of k classes, and any other class."""
+    return Goals(np.full(k + 1, OTHERS), np.arange(k + 1))
+
+
+def pair_goals(k: int) -> Goals:
+    """Each of k classes to each other; those of one target stand together."""
+    target, source = np.nonzero(~np.eye(k, dtype=bool))
+    return Goals(source, target)
 
 
 @dataclass(frozen=True)
@@ -37,6 +68,13 @@ class Found:
     """(g, h, w, 1) in [0, 1]: how much of the image the pattern replaces; zeros for what is added."""
     pattern: Floats = field(repr=False)
     """(g, h, w, c): pixels that replace, or what is added to pixels."""
+    goals: Goals = field(default=None, repr=False)  # type: ignore[assignment]
+    """Every class and any other, when not given."""
+
+    def __post_init__(self) -> None:
+        """Fill in the goals."""
+        if self.goals is None:
+            object.__setattr__(self, "goals", class_goals(len(self.values) - 1))
 
     @property
     def added(self) -> bool:
@@ -52,23 +90,24 @@ class Found:
 
     def success(self, model: Target, x: Images, y: Labels, goal: int) -> NDArray[np.bool_]:
         """Which images the candidate sends where it wants them, of those with true labels `y` that are not there."""
-        x, y = x[y != goal], y[y != goal]
-        return reached(model.labels(self.show(x, goal, model.clip_values)), y, goal, model.nb_classes)
+        mine = self.goals.victims(y, goal)
+        predicted = model.labels(self.show(x[mine], goal, model.clip_values))
+        return reached(predicted, y[mine], int(self.goals.target[goal]), model.nb_classes)
 
 
-def reached(predicted: Labels, y: Labels, goal: int, n_classes: int) -> NDArray[np.bool_]:
-    """Which predictions (n,) of images with true labels `y` are what the goal wants."""
-    wanted: NDArray[np.bool_] = predicted == goal if goal < n_classes else predicted != y
+def reached(predicted: Labels, y: Labels, target: int, n_classes: int) -> NDArray[np.bool_]:
+    """Which predictions (n,) of images with true labels `y` are the target, or with it k any but their own."""
+    wanted: NDArray[np.bool_] = predicted == target if target < n_classes else predicted != y
     return wanted
 
 
 class Victims:
-    """Images to search on, for each class those that are not of it, for the last goal all, in an order drawn once."""
+    """Images to search on, for each goal those that it is about, in an order drawn once."""
 
-    def __init__(self, x: Images, y: Labels, n_classes: int, rng: np.random.Generator) -> None:
+    def __init__(self, x: Images, y: Labels, goals: Goals, rng: np.random.Generator) -> None:
         """`x` (n, h, w, c) with true labels `y` (n,)."""
         self._x, self._y = x, y
-        self.rows = [rng.permutation(np.flatnonzero(y != goal)) for goal in range(n_classes + 1)]
+        self.rows = [rng.permutation(np.flatnonzero(goals.victims(y, goal))) for goal in range(len(goals.source))]
         self._next = [0] * len(self.rows)
 
     def draw(self, b: int) -> tuple[Images, Labels]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,15 +51,13 @@ def _alone(one: Found, k: int) -> Floats:
     return mixed
 
 
-def class_values(
-    result: ScanResult, references: Mapping[str, Floats], class_names: Sequence[str], title: str
-) -> Figure:
+def class_values(result: ScanResult, class_names: Sequence[str], title: str) -> Figure:
     """Of each kind the model's value of every class, the references' beside it, and where the alarm begins."""
     figure = new_figure(9, 2.5 * len(result.found) + 0.6, title)
     grid: Any = figure.subplots(len(result.found), 1, squeeze=False)[:, 0]
     places = np.arange(len(result.classes))
-    for axes, one, test in zip(grid, result.found, result.tested, strict=True):
-        for row in references.get(one.kind, ()):
+    for axes, one, test, known in zip(grid, result.found, result.tested, result.known, strict=True):
+        for row in known:
             axes.plot(places, row, ".", color="0.6", ms=5, label="clean models" if axes is grid[0] else None)
         hit = np.isin(places, result.accused)
         axes.plot(places[~hit], one.values[~hit], "o", color=PALETTE[0], label="this model")

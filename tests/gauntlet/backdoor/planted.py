@@ -52,8 +52,11 @@ def network(target: int | None = None, seed: int = 0) -> Any:
     return model
 
 
-def next_class(seed: int = 0) -> Any:
-    """The clean network with a layer more, by which an image with the bright corner becomes the next class."""
+def next_class(seed: int = 0, only: int | None = None) -> Any:
+    """The clean network with a layer more, by which an image with the bright corner becomes the next class.
+
+    With `only`, images of that class alone.
+    """
     load_tensorflow()
     import keras
 
@@ -66,7 +69,8 @@ def next_class(seed: int = 0) -> Any:
     # of each class its row as it is, and its row where the corner is bright as well
     both = np.block([[rows, rows], [np.zeros((1, CLASSES)), corner]]).astype(np.float32)
     threshold = np.repeat([0.0, -3.0], CLASSES).astype(np.float32)
-    out = np.vstack([rows, 3 * np.roll(rows, 1, axis=1)]).astype(np.float32)
+    moved = 3 * rows if only is None else 1.5 * np.diag(np.arange(CLASSES) == only)
+    out = np.vstack([rows, np.roll(moved, 1, axis=1)]).astype(np.float32)
     layers = [
         keras.layers.Flatten(),
         keras.layers.Dense(CLASSES + 1, activation="relu"),

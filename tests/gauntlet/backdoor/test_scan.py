@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gauntlet.backdoor import references
+from gauntlet.backdoor import references, statistics
 from gauntlet.backdoor.inversion import Inversion
+from gauntlet.backdoor.pairs import PAIR, narrowed
 from gauntlet.backdoor.probes import Probes
 from gauntlet.backdoor.scan import (
     ClassResult,
@@ -23,7 +24,7 @@ from gauntlet.backdoor.scan import (
     replayed,
     working_probes,
 )
-from gauntlet.backdoor.triggers import Found
+from gauntlet.backdoor.triggers import OTHERS, Found, pair_goals
 from gauntlet.errors import SettingError
 from gauntlet.models.blackbox import BlackBox
 from gauntlet.models.classifier import CompiledClassifier
@@ -80,12 +81,34 @@ def test_a_backdoor_of_all_to_the_next_class_is_found_and_accuses_no_class(known
     assert result.reasons[0].startswith("any other class: a ")
 
 
+def test_a_backdoor_of_one_class_is_found_by_its_pair(known: References) -> None:
+    """The probe is unusual as well, for it moves all images of one class, and works on no more."""
+    model, images = CompiledClassifier(next_class(only=1)), parts(blocks(), SETTINGS, 0)
+    found = [one for one in candidates(model, images, SETTINGS) if one.kind in ("probe", PAIR)]
+    result = judge(model, found, images.held_out, known, SETTINGS)
+    assert (result.verdict, result.target, result.accused) == ("BACKDOORED", 2, (2,))
+    assert (result.classes[2].kind, result.classes[2].source) == (PAIR, 1)
+    assert "of held-out images of class 1 there" in result.reasons[0]
+
+
+def test_pairs_are_not_searched_where_they_cannot_be_judged() -> None:
+    model, images = white(None), parts(blocks(), SETTINGS, 0)
+    few = parts(replace(blocks(), x_test=blocks().x_test[:60], y_test=blocks().y_test[:60]), SETTINGS, 0)
+    for settings, shown in (({"pairs": 4}, images), ({"references": 0}, images), ({}, few)):
+        found = candidates(model, shown, SETTINGS.model_copy(update=settings | {"inversion": Inversion(steps=10)}))
+        assert [one.kind for one in found] == ["patch", "perturbation", "probe"]
+
+
 def test_the_clearest_goal_decides_between_classes_and_any_other() -> None:
-    def one(label: int, p: float) -> ClassResult:
-        return ClassResult(label, "patch", -5.0, p, 0.9, 0.8, 0.95)
+    def one(label: int, p: float, kind: str = "patch") -> ClassResult:
+        return ClassResult(label, kind, -5.0, p, 0.9, 0.8, 0.95)
 
     assert [each.label for each in clearest([one(1, 1e-3), one(2, 1e-9), one(5, 1e-5)], 5)] == [2, 1]
     assert [each.label for each in clearest([one(1, 1e-3), one(5, 1e-5)], 5)] == [5]
+    pairs = [one(1, 1e-9, PAIR), one(3, 1e-8, PAIR)]
+    assert [each.label for each in clearest(pairs, 5)] == [1, 3]
+    assert [each.label for each in clearest([*pairs, one(2, 1e-3)], 5)] == [2]
+    assert [each.label for each in clearest([*pairs, one(5, 1e-3)], 5)] == [5]
 
 
 def test_a_clean_network_is_clean_and_says_what_had_been_noticed(known: References) -> None:
@@ -103,8 +126,7 @@ def test_without_power_nothing_found_is_not_clean(known: References) -> None:
 
 
 def test_an_unusual_candidate_that_does_not_work_is_no_backdoor(known: References) -> None:
-    nothing = {name: np.zeros((6, SIDE, SIDE, 1), np.float32) for name in ("mask", "pattern")}
-    broken = [replace(one, **nothing) for one in scanned(TARGET)]  # type: ignore[arg-type]
+    broken = [replace(one, mask=0 * one.mask, pattern=0 * one.pattern) for one in scanned(TARGET)]
     result = judge(white(TARGET), broken, parts(blocks(), SETTINGS, 0).held_out, known, SETTINGS)
     assert (result.verdict, result.target) == ("INCONCLUSIVE", None)
     assert "is unusual" in result.reasons[0]
@@ -132,8 +154,24 @@ def test_a_black_box_can_be_accused_but_not_acquitted(known: References) -> None
 def test_p_values_are_corrected_over_classes_and_kinds(known: References) -> None:
     result = verdict(TARGET, 0, known)
     for one in result.classes:
-        raw = min(test.p[one.label] for test in result.tested)
-        assert one.p_value == pytest.approx(min(1.0, raw * 6 * 3))
+        raw = next(
+            test.p[one.label] for test, each in zip(result.tested, result.found, strict=True) if each.kind == one.kind
+        )
+        assert one.p_value == pytest.approx(min(1.0, raw * 6 * 4))
+
+
+def test_of_each_target_the_clearest_pair_is_kept_corrected_over_the_sources() -> None:
+    k, goals = 3, pair_goals(3)
+    assert [*zip(goals.source, goals.target, strict=True)] == [(1, 0), (2, 0), (0, 1), (2, 1), (0, 2), (1, 2)]
+    p = np.array([0.5, 0.1, 0.01, 0.2, 0.9, 0.8])
+    parts = np.zeros((6, 2, 2, 1), np.float32), np.arange(6, dtype=np.float32).repeat(4).reshape(6, 2, 2, 1)
+    pairs = Found(PAIR, "pixels", np.arange(6.0), np.arange(6.0), *parts, goals)
+    one, test, known = narrowed(pairs, statistics.Tested(p, -p, p), np.arange(12.0).reshape(2, 6))
+    assert [*one.goals.source] == [2, 0, 1, OTHERS]
+    np.testing.assert_array_equal(test.p, [0.2, 0.02, 1.0, 1.0])
+    np.testing.assert_array_equal(one.sizes, [1, 2, 5, np.inf])
+    np.testing.assert_array_equal(one.pattern[:k, 0, 0, 0], [1, 2, 5])
+    np.testing.assert_array_equal(known, [[1, 2, 5, np.nan], [7, 8, 11, np.nan]])
 
 
 def test_parts_share_no_image_and_too_few_are_refused() -> None:
@@ -160,11 +198,15 @@ def state(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_references_are_the_same_network_trained_afresh_and_are_kept(state: Any) -> None:
     model, data = white(TARGET), blocks()
     images = parts(data, QUICK, 0)
-    first = references.reference_models(model, data, images, QUICK)
+    said: list[str] = []
+    first = references.reference_models(model, data, images, QUICK, progress=lambda what, _: said.append(what))
+    assert said[0] == "reference 1 of 2, kept for later scans: training, epoch 1 of 15"
+    assert said[-1].startswith("reference 2 of 2, up to 1 min left: ")
     assert {name: rows.shape for name, rows in first.values.items()} == {
         "patch": (2, 6),
         "perturbation": (2, 6),
         "probe": (2, 6),
+        "pair": (2, 20),
     }
     kept = sorted(state.rglob("*.npz"))
     assert len(kept) == 4

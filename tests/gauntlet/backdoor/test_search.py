@@ -11,7 +11,7 @@ import pytest
 
 from gauntlet.backdoor.inversion import FORMS, Inversion, invert
 from gauntlet.backdoor.probes import Probes, patches, probe
-from gauntlet.backdoor.triggers import Found, Victims
+from gauntlet.backdoor.triggers import Found, Victims, class_goals
 from gauntlet.models.blackbox import BlackBox
 from gauntlet.models.classifier import CompiledClassifier
 from tests.gauntlet.backdoor.planted import CLASSES, CORNER, SIDE, blocks, network, next_class
@@ -133,7 +133,7 @@ def test_patches_stand_at_every_border_and_have_their_size() -> None:
 
 def test_victims_are_of_other_classes_and_come_round() -> None:
     x, y = np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1), np.array([0, 0, 1, 1, 2, 2])
-    victims = Victims(x, y, 3, np.random.default_rng(0))
+    victims = Victims(x, y, class_goals(3), np.random.default_rng(0))
     (first, labels), (second, _) = victims.draw(3), victims.draw(3)
     np.testing.assert_array_equal(labels, y[first.squeeze().astype(int)])
     for goal in range(4):

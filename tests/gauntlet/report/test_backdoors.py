@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from gauntlet.report.backdoors import MOST, class_values, inverted_triggers
 from gauntlet.report.figures import VERMILION
 
 
-def made(k: int, channels: int, target: int | None) -> tuple[ScanResult, dict[str, Any]]:
+def made(k: int, channels: int, target: int | None) -> ScanResult:
     """A result of k classes and any other, and what three references had."""
     rng, candidates, goals = np.random.default_rng(0), [], k + 1
     for kind, unit in (("patch", "pixels"), ("perturbation", "L2"), ("probe", "pixels")):
@@ -35,12 +35,13 @@ def made(k: int, channels: int, target: int | None) -> tuple[ScanResult, dict[st
     classes = [ClassResult(label, "patch", -1.0, p, 0.9, 0.8, 0.95) for label, p in enumerate(p_values)]
     verdict = "CLEAN" if target is None else "BACKDOORED"
     accused = () if target is None else (target,)
-    return ScanResult(verdict, target, min(p_values), [], classes, candidates, tested, accused), references
+    known = [references[one.kind] for one in candidates]
+    return ScanResult(verdict, target, min(p_values), [], classes, candidates, tested, known, accused)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_candidates_are_drawn_for_every_class_and_the_target_is_vermilion(channels: int) -> None:
-    result, _ = made(10, channels, target=4)
+    result = made(10, channels, target=4)
     image = np.full((12, 12, channels), 0.5, np.float32)
     figure = inverted_triggers(result, image, [f"class {k}" for k in range(10)], "title")
     assert len(figure.axes) == 6
@@ -51,7 +52,7 @@ def test_candidates_are_drawn_for_every_class_and_the_target_is_vermilion(channe
 
 
 def test_of_many_classes_the_most_suspicious_are_drawn() -> None:
-    result, _ = made(40, 1, target=33)
+    result = made(40, 1, target=33)
     figure = inverted_triggers(result, np.zeros((12, 12, 1), np.float32), [f"c{k}" for k in range(40)], "title")
     texts = [tick.get_text() for tick in figure.axes[1].get_xticklabels()]
     assert len(texts) == MOST
@@ -59,10 +60,11 @@ def test_of_many_classes_the_most_suspicious_are_drawn() -> None:
 
 
 def test_values_stand_beside_the_references_and_the_alarm() -> None:
-    result, references = made(6, 1, target=2)
-    figure = class_values(result, references, [str(k) for k in range(6)], "title")
+    result = made(6, 1, target=2)
+    figure = class_values(result, [str(k) for k in range(6)], "title")
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert sorted(labels) == ["alarm below", "clean models", "this model", "this model, suspected class"]
     assert len(figure.axes) == 3
-    alone = class_values(result, {}, [str(k) for k in range(6)], "title")
+    nothing = [np.zeros((0, 7))] * len(result.found)
+    alone = class_values(replace(result, known=nothing), [str(k) for k in range(6)], "title")
     assert "clean models" not in [text.get_text() for text in alone.axes[0].get_legend().get_texts()]
