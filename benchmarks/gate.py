@@ -1,9 +1,9 @@
-"""How often the gate is wrong: false alarms on equal weights, power on damaged ones, and both by simulation.
+"""How often the gate is wrong on real models: false alarms on equal weights, power on damaged ones.
 
     python -m benchmarks.gate --dataset mnist --data-dir DIR --model FILE.keras [--n 1000] [--seeds 20] [--attack pgd]
 
 Equal weights meet themselves with another seed of attack. That is harder than a night, where both models are attacked
-with the same seed, and equal weights are evaluated once.
+with the same seed, and equal weights are evaluated once. `benchmarks.nights` computes the gate's error rates.
 Damage is noise on the weights, scaled until clean accuracy on the whole test set has fallen by `--drop`.
 """
 
@@ -26,15 +26,13 @@ from benchmarks.side_by_side import parser, prepare  # noqa: E402
 from flows.night import NightlyConfig  # noqa: E402
 from gauntlet.data.datasets import Dataset  # noqa: E402
 from gauntlet.evaluation.battery import Battery, Job, run  # noqa: E402
-from gauntlet.gate.statistics import Paired, decide, overall, simulate  # noqa: E402
+from gauntlet.gate.statistics import Paired, decide, overall  # noqa: E402
 from gauntlet.gate.verdict import outcomes, pairs  # noqa: E402
 from gauntlet.models.classifier import CompiledClassifier  # noqa: E402
 
 ALLOWED = NightlyConfig.model_fields["allowed"].default
 EPS = (0.1, 0.2)
 ATTACKS = ("noise-uniform", "fgsm", "pgd:max_iter=20")
-DROPS, IMAGES = (0.01, 0.02, 0.03), (300, 1_000, 10_000)
-CHURN = 0.01
 
 
 def evaluated(model: Any, dataset: Dataset, battery: Battery, images: int, seed: int) -> dict[str, pd.Series]:
@@ -93,18 +91,8 @@ def table(counts: dict[str, Counter[str]], flips: dict[str, list[float]]) -> Tab
     return grid
 
 
-def simulated() -> Table:
-    """The share of nights that fail, by true drop and images; one condition, and eight that all lose as much."""
-    grid = Table("drop", "conditions", *[f"n = {n:,}" for n in IMAGES], title=f"FAIL, by simulation; flips {CHURN:.0%}")
-    for drop in (0.0, *DROPS):
-        for conditions in (1, 8):
-            shares = [simulate(drop, n, drop + CHURN, 2_000, conditions=conditions)["FAIL"] for n in IMAGES]
-            grid.add_row(f"{100 * drop:g} points", str(conditions), *[f"{100 * share:.1f} %" for share in shares])
-    return grid
-
-
 def main() -> None:
-    """Run the nights and the simulation."""
+    """Run the nights."""
     parse = parser("gate", str(__doc__), 1_000)
     parse.add_argument("--seeds", type=int, default=20)
     parse.add_argument("--attack", action="append", help=f"repeatable; else {', '.join(ATTACKS)}")
@@ -119,7 +107,6 @@ def main() -> None:
         counts.setdefault(kind, Counter())[verdict] += 1
         flips.setdefault(kind, []).append(max(pair.discordant / pair.n for pair in count.values()))
     console.print(table(counts, flips))
-    console.print(simulated())
 
 
 if __name__ == "__main__":
