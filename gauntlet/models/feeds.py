@@ -84,11 +84,14 @@ def one_input(model: keras.Model, fits: Callable[[Shape], bool], stated: Feeds =
 
 def _filled(images: Any, tensor: Any, number: float) -> Any:
     """A number for every value of an input, and for every image."""
+    import keras
     from keras import ops
 
     shape = tuple(tensor.shape[1:])
     if None in shape or math.prod(shape) > MAX_ACTIVATION:
         raise ModelError(f"its input {tensor.name} has no size that could be filled: {shape}", where="model")
-    zeros = ops.sum(ops.zeros_like(images), axis=tuple(range(1, len(images.shape))))
+    x = keras.Input(batch_shape=images.shape, dtype=images.dtype)
+    zeros = ops.sum(ops.zeros_like(x), axis=tuple(range(1, len(images.shape))))
     zeros = ops.tile(ops.reshape(zeros, (-1, *[1] * len(shape))), (1, *shape))
-    return ops.cast(zeros + number, tensor.dtype)
+    # a model of its own: the names of these operations may be those of the given model's layers
+    return keras.Model(x, ops.cast(zeros + number, tensor.dtype), name=f"{tensor.name}_filled")(images)

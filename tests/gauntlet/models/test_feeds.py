@@ -65,6 +65,17 @@ def test_the_others_are_filled(last: str, model: keras.Model, digits: Dataset) -
     np.testing.assert_allclose(run(adapted.model, x), 2 * run(model, x), atol=1e-4)
 
 
+def test_layers_may_be_called_as_operations_are(model: keras.Model, digits: Dataset) -> None:
+    pixels, mask = (keras.Input((28, 28, 1), name=name) for name in ("pixels", "mask"))
+    layers = [keras.layers.Add(name=name) for name in ("add", "sum", "tile", "cast", "zeros_like")]
+    both = pixels
+    for layer in layers:
+        both = layer([both, keras.layers.Rescaling(0.0)(mask)])
+    x, y = digits.x_test[:N], digits.y_test[:N]
+    adapted = adapt(keras.Model([pixels, mask], model(both)), x, y, 10, inputs=feeds("pixels"))
+    np.testing.assert_allclose(run(adapted.model, x), run(model, x), atol=1e-4)
+
+
 def test_it_is_told_and_can_be_attacked(model: keras.Model, digits: Dataset) -> None:
     x, y = digits.x_test[:N], digits.y_test[:N]
     loaded = Expected(input="pixels").opened(conditioned(model), x, y, 10)
