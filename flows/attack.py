@@ -41,6 +41,7 @@ def attack(config: AttackConfig) -> dict[str, Any]:
 
 
 def _attack(config: AttackConfig) -> dict[str, Any]:
+    from tasks import outcome
     from tasks.attack import attack as attack_task
     from tasks.source import Source
 
@@ -48,6 +49,7 @@ def _attack(config: AttackConfig) -> dict[str, Any]:
     source = Source(model=config.source, trust=config.trust) if config.source else None
     battery, where = config.battery(), context(config)
     run_id = attack_task(where, target, battery, source=source, save_images=config.save_images)
+    outcome.show(config.tracking_uri, run_id)
     evaluation = result(run_id, config)
     if config.require_valid and evaluation["validity"] != "VALID":
         raise GateError(f"the evaluation is {evaluation['validity']}: {'; '.join(evaluation['reasons'])}")

@@ -32,7 +32,7 @@ class DefendConfig(TrainingSettings, BatterySettings, GivenModel):
 @flow(DefendConfig)
 def defend(config: DefendConfig) -> dict[str, Any]:
     """Train a defended model; score it against attacks made on itself (white-box) and on the baseline (transfer)."""
-    from tasks import mended
+    from tasks import mended, outcome
     from tasks.attack import attack
     from tasks.defend import defend as defend_task
     from tasks.source import Source
@@ -47,6 +47,7 @@ def defend(config: DefendConfig) -> dict[str, Any]:
     target, battery = Source(model=registry.model_uri(run_id)), config.battery()
     white_box = attack(where, target, battery, role=config.defense.name)
     transfer = attack(where, target, battery, role=config.defense.name, source=baseline)
+    outcome.show(config.tracking_uri, run_id, white_box, transfer)
     scores = {
         "white_box": tracking.records(white_box)["results"],
         "transfer": tracking.records(transfer)["results"],

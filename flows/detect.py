@@ -23,6 +23,7 @@ class DetectConfig(TrainingSettings, BatterySettings, GivenModel):
 @flow(DetectConfig)
 def detect(config: DetectConfig) -> dict[str, Any]:
     """Fit a detector to clean images; ROC, and rates at its threshold, on attacks that know of no detector."""
+    from tasks import outcome
     from tasks.detect import detect as detect_task
     from tasks.source import Source
     from tasks.store import registry, tracking
@@ -32,6 +33,7 @@ def detect(config: DetectConfig) -> dict[str, Any]:
     model = config.model or registry.model_uri(train(where, config.training()))
     source = Source(model=model, trust=config.trust)
     run_id = detect_task(where, config.detector, source, config.battery(), role=config.detector.name)
+    outcome.show(config.tracking_uri, run_id)
     # The rates are logged by budget: here stand those at the largest.
     metrics = dict(tracking.read(run_id).data.metrics)
     return result(run_id, config) | {"model": model, "metrics": metrics}

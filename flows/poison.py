@@ -19,6 +19,7 @@ class PoisonConfig(TrainingSettings, PoisoningSettings, GivenModel):
 @flow(PoisonConfig)
 def poison(config: PoisonConfig) -> dict[str, Any]:
     """Train on a poisoned training set; report clean accuracy, and attack success beside a clean model's."""
+    from tasks import outcome
     from tasks.poison import poison as poison_task
     from tasks.source import Source
     from tasks.store import registry
@@ -26,7 +27,9 @@ def poison(config: PoisonConfig) -> dict[str, Any]:
 
     where, how = context(config), config.training()
     clean = config.model or registry.model_uri(train(where, how))
-    return result(poison_task(where, how, config.poisoning, Source(model=clean, trust=config.trust)), config)
+    run_id = poison_task(where, how, config.poisoning, Source(model=clean, trust=config.trust))
+    outcome.show(config.tracking_uri, run_id)
+    return result(run_id, config)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,12 @@ class TrainConfig(TrainingSettings):
 @flow(TrainConfig)
 def train(config: TrainConfig) -> dict[str, Any]:
     """Train a model on clean data, measure it on the test set, and register it as a candidate."""
+    from tasks import outcome
     from tasks.train import train as train_task
 
-    return result(train_task(context(config), config.training(), config.role, config.drop), config)
+    run_id = train_task(context(config), config.training(), config.role, config.drop)
+    outcome.show(config.tracking_uri, run_id)
+    return result(run_id, config)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""What a single stage measured, for the terminal: its table, its verdict, and where to look further."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from gauntlet.report import document
+from tasks.store import connection, tracking
+
+
+def show(uri: str | None, *run_ids: str) -> None:
+    """Print one table of all that the runs measured, their verdicts and notes, and where the first lies: to stderr."""
+    records = [tracking.records(run_id) for run_id in run_ids]
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+    if measured := [m for one in records for m in one["measurements"]]:
+        console.print(document.to_text(measured))
+    printed = [line for one in records for line in lines(one)]
+    where = connection.ui_command(connection.connect(uri))
+    for line in (*dict.fromkeys(printed), f"Run: {run_ids[0]}", f"MLflow: {where}"):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def lines(records: Mapping[str, Any]) -> Iterator[str]:
+    """The verdict with its reasons, and the notes, of a run that has them."""
+    if verdict := records.get("validity"):
+        yield f"{verdict}{': ' if records['reasons'] else ''}{'; '.join(records['reasons'])}"
+    yield from (f"note: {note}" for note in records.get("notes", ()))
