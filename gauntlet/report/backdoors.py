@@ -51,11 +51,16 @@ def _alone(one: Found, k: int) -> Floats:
     return mixed
 
 
+LETTERS = 60
+"""Of all classes' names that fit below the axes in one line."""
+
+
 def class_values(result: ScanResult, class_names: Sequence[str], title: str) -> Figure:
     """Of each kind the model's value of every class, the references' beside it, and where the alarm begins."""
     figure = new_figure(9, 2.5 * len(result.found) + 0.6, title)
     grid: Any = figure.subplots(len(result.found), 1, squeeze=False)[:, 0]
-    places = np.arange(len(result.classes))
+    places, names = np.arange(len(result.classes)), [short(name, 10) for name in (*class_names, ANY)]
+    crowded = sum(map(len, names)) > LETTERS
     for axes, one, test, known in zip(grid, result.found, result.tested, result.known, strict=True):
         for row in known:
             axes.plot(places, row, ".", color="0.6", ms=5, label="clean models" if axes is grid[0] else None)
@@ -64,7 +69,7 @@ def class_values(result: ScanResult, class_names: Sequence[str], title: str) -> 
         axes.plot(places[hit], one.values[hit], "o", color=VERMILION, label="this model, suspected class")
         axes.plot(places, test.critical, "_", color="black", ms=16, label="alarm below")
         axes.set(xticks=places, ylabel=_axis(one))
-        axes.set_xticklabels([short(name, 10) for name in (*class_names, ANY)], rotation=30 if len(places) > 12 else 0)
+        axes.set_xticklabels(names, rotation=30 if crowded else 0, ha="right" if crowded else "center")
         tidy(axes)
     handles = dict(zip(*reversed(grid[0].get_legend_handles_labels()), strict=True))
     grid[0].legend(handles.values(), handles.keys(), fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
