@@ -187,7 +187,7 @@ FORMATS = [
     Format("`.onnx`", onnx, needs="onnx"),
     Format("`.onnx` with an operator that is not known", lambda p: onnx(p, unknown=True), "scores", "onnx"),
     Format("SavedModel folder", lambda p: saved_model(p, "keras")),
-    Format("SavedModel folder of whole numbers", lambda p: saved_model(p, "bytes"), "scores"),
+    Format("SavedModel folder with integer pixels", lambda p: saved_model(p, "bytes"), "scores"),
     Format("`.tflite`", tflite, "scores"),
     Format("`module:model`, a Keras model", lambda p: named(p, "model")),
     Format("`module:model`, a PyTorch module", lambda p: named(p, "twin"), needs="torch"),
@@ -298,7 +298,7 @@ def test_a_format_gives_what_the_keras_model_gives(
     assert loaded.classifier.access == case.access
     x, y = digits.x_test[:N], digits.y_test[:N]
     scores = loaded.classifier.predict(x) * loaded.temperature
-    x = np.rint(255 * x) / 255 if case.name.endswith("whole numbers") else x
+    x = np.rint(255 * x) / 255 if case.name.endswith("integer pixels") else x
     np.testing.assert_allclose(scores, run(model, x), atol=1e-3)
     if case.access == "gradients":
         broken = fooled(loaded.white_box, Pgd(max_iter=5), x, y, 0.1)

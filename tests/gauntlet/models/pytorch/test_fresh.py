@@ -71,6 +71,7 @@ def test_references_of_a_pytorch_model_are_of_its_own_architecture(
         "patch": (2, CLASSES + 1),
         "perturbation": (2, CLASSES + 1),
         "probe": (2, CLASSES + 1),
+        "pair": (2, CLASSES * (CLASSES - 1)),
     }
 
 
