@@ -16,16 +16,18 @@ def show(uri: str | None, *run_ids: str) -> None:
     """Print one table of all that the runs measured, their verdicts and notes, and where the first lies: to stderr."""
     records = [tracking.records(run_id) for run_id in run_ids]
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
-    if measured := [m for one in records for m in one["measurements"]]:
-        console.print(document.to_text(measured))
-    printed = [line for one in records for line in lines(one)]
+    measured = {(m.model, m.label, m.n, m.value): m for one in records for m in one["measurements"]}
+    if measured:  # clean accuracy, which each run has, stands there once
+        console.print(document.to_text(list(measured.values())))
+    names = [f"{tracking.read(run_id).info.run_name}: " if len(run_ids) > 1 else "" for run_id in run_ids]
+    printed = [line for name, one in zip(names, records, strict=True) for line in lines(one, name)]
     where = connection.ui_command(connection.connect(uri))
     for line in (*dict.fromkeys(printed), f"Run: {run_ids[0]}", f"MLflow: {where}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def lines(records: Mapping[str, Any]) -> Iterator[str]:
-    """The verdict with its reasons, and the notes, of a run that has them."""
+def lines(records: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """The verdict with its reasons, after the run's `name`, and the notes, of a run that has them."""
     if verdict := records.get("validity"):
-        yield f"{verdict}{': ' if records['reasons'] else ''}{'; '.join(records['reasons'])}"
+        yield f"{name}{verdict}{': ' if records['reasons'] else ''}{'; '.join(records['reasons'])}"
     yield from (f"note: {note}" for note in records.get("notes", ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,26 +11,29 @@ from gauntlet.measurement import Measurement
 from tasks import outcome
 from tasks.store import connection, tracking
 
+CLEAN = Measurement(model="model", condition="clean", n=100, value=0.9, low=0.8256, high=0.9448)
 RUNS: dict[str, dict[str, Any]] = {
     "a": {
-        "measurements": [Measurement(model="model", condition="clean", n=100, value=0.9, low=0.8256, high=0.9448)],
+        "measurements": [CLEAN],
         "validity": "SUSPECT",
         "reasons": ["pgd is weaker than fgsm", "few images"],
         "notes": ["n = 100"],
     },
-    "b": {"measurements": [], "notes": ["n = 100", "another"]},
+    "b": {"measurements": [CLEAN], "notes": ["n = 100", "another"]},
+    "c": {"measurements": [], "notes": ["n = 100", "another"]},
 }
 
 
 def test_table_verdict_notes_and_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(tracking, "records", RUNS.__getitem__)
+    monkeypatch.setattr(tracking, "read", lambda name: SimpleNamespace(info=SimpleNamespace(run_name=f"run {name}")))
     monkeypatch.setattr(connection, "connect", str)
     outcome.show("http://127.0.0.1:5000", "a", "b")
     printed = capsys.readouterr()
     assert printed.out == ""  # which is for data
-    assert "90.00 [82.6, 94.5]" in printed.err
+    assert printed.err.count("90.00 [82.6, 94.5]") == 1
     assert printed.err.splitlines()[-5:] == [
-        "SUSPECT: pgd is weaker than fgsm; few images",
+        "run a: SUSPECT: pgd is weaker than fgsm; few images",
         "note: n = 100",
         "note: another",
         "Run: a",
@@ -42,5 +46,5 @@ def test_without_measurements_there_is_no_table(
 ) -> None:
     monkeypatch.setattr(tracking, "records", RUNS.__getitem__)
     monkeypatch.setattr(connection, "connect", str)
-    outcome.show("http://127.0.0.1:5000", "b")
+    outcome.show("http://127.0.0.1:5000", "c")
     assert len(capsys.readouterr().err.splitlines()) == 4
