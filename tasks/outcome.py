@@ -19,6 +19,8 @@ def show(uri: str | None, *run_ids: str) -> None:
     measured = {(m.model, m.label, m.n, m.value): m for one in records for m in one["measurements"]}
     if measured:  # clean accuracy, which each run has, stands there once
         console.print(document.to_text(list(measured.values())))
+    for line in () if measured else rates(tracking.read(run_ids[0]).data.metrics):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     names = [f"{tracking.read(run_id).info.run_name}: " if len(run_ids) > 1 else "" for run_id in run_ids]
     printed = [line for name, one in zip(names, records, strict=True) for line in lines(one, name)]
     where = connection.ui_command(connection.connect(uri))
@@ -31,3 +33,9 @@ def lines(records: Mapping[str, Any], name: str = "") -> Iterator[str]:
     if verdict := records.get("validity"):
         yield f"{name}{verdict}{': ' if records['reasons'] else ''}{'; '.join(records['reasons'])}"
     yield from (f"note: {note}" for note in records.get("notes", ()))
+
+
+def rates(metrics: Mapping[str, float]) -> Iterator[str]:
+    """The metrics that have an interval, each with its own: of a detector those at the largest budget."""
+    for name in sorted(name for name in metrics if f"{name}_low" in metrics):
+        yield f"{name}: {metrics[name]:.3f} [{metrics[f'{name}_low']:.3f}, {metrics[f'{name}_high']:.3f}]"

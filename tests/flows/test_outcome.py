@@ -41,10 +41,14 @@ def test_table_verdict_notes_and_address(monkeypatch: pytest.MonkeyPatch, capsys
     ]
 
 
-def test_without_measurements_there_is_no_table(
+def test_without_measurements_the_metrics_with_intervals_stand_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    metrics = {"detect/auc": 0.9, "detect/auc_low": 0.85, "detect/auc_high": 0.95, "detect/seconds": 3.0}
     monkeypatch.setattr(tracking, "records", RUNS.__getitem__)
+    monkeypatch.setattr(tracking, "read", lambda _: SimpleNamespace(data=SimpleNamespace(metrics=metrics)))
     monkeypatch.setattr(connection, "connect", str)
     outcome.show("http://127.0.0.1:5000", "c")
-    assert len(capsys.readouterr().err.splitlines()) == 4
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "detect/auc: 0.900 [0.850, 0.950]"
+    assert len(shown) == 5
