@@ -22,7 +22,6 @@ from gauntlet.errors import GateError, ModelError, SettingError
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger
 
 if TYPE_CHECKING:
-    from gauntlet.evaluation.battery import Battery
     from tasks.context import Context
     from tasks.gate import Evaluated
 
@@ -166,8 +165,9 @@ class Night:
 
         if champion is None:
             return
-        self.where = self.where.model_copy(update={"fold": next_fold(champion)})
-        self.remarks += _images(self.where, self.battery)
+        fold, subsets = next_fold(champion), self.battery.subsets(len(self.where.load().x_test))
+        self.where = self.where.model_copy(update={"fold": fold % subsets})
+        self.remarks += _images(fold, subsets)
         anchor = versions.champion_of(versions.name_of(champion), versions.ANCHOR)
         sides = {registry.digest_of(model) for model in (candidate, champion, anchor) if model}
         bank, images = frozen(self.where, sides)
@@ -298,15 +298,13 @@ class Night:
                 promote(self.where, self.run_id, model)
 
 
-def _images(where: Context, battery: Battery) -> list[str]:
+def _images(fold: int, subsets: int) -> list[str]:
     """Where the champion won against another: whether these are the test images on which it did."""
-    available = len(where.load().x_test)
-    sizes = [n for one in battery.attack if (n := battery.images(one, available)) is not None]
-    if not where.fold or not sizes:
+    if not fold:
         return []
-    if (subsets := available // min(sizes)) == 1:
+    if subsets == 1:
         return ["the champion was chosen on these very images, which flatters it: --n up to half of them rotates them"]
-    return [f"test images: subset {where.fold % subsets + 1} of {subsets}, since the champion was chosen on another"]
+    return [f"test images: subset {fold % subsets + 1} of {subsets}, since the champion was chosen on another"]
 
 
 def _distance(anchor: str, run_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,15 @@ class Battery(BaseModel):
         """How many test images an attack gets; None for all of them. A cascade's attacks get the same."""
         iterative = any(a.iterative for a in self.attack) if self.is_cascade else one.iterative
         return self.n if self.n is not None else min(ITERATIVE_IMAGES, available) if iterative else None
+
+    def subsets(self, available: int) -> int:
+        """How many choices of test images follow each other before the first comes again; 1 where all are taken.
+
+        >>> Battery(n=300).subsets(1_000), Battery(n=600).subsets(1_000)
+        (3, 1)
+        """
+        sizes = {self.images(one, available) or available for one in self.attack}
+        return math.lcm(*(available // size for size in sizes))
 
     def check(self, shape: tuple[int, ...], available: int) -> None:
         """Raise `SettingError` for budgets and numbers of images that cannot be meant on images of `shape`."""

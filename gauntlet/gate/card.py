@@ -75,8 +75,11 @@ class Card(BaseModel):
 
     @property
     def next_fold(self) -> int:
-        """The images for the nights of this champion: others than those on which it was chosen among two."""
-        return self.fold + (self.champion is not None)
+        """The images for the nights of this champion: others than those on which it was chosen among two.
+
+        A night that compared the champion with itself chose nothing.
+        """
+        return self.fold + (self.champion not in (None, self.model))
 
     @property
     def refusal(self) -> str:

@@ -312,7 +312,10 @@ def test_a_new_finding_fails_and_a_known_one_does_not(night: Any) -> None:
     with pytest.raises(GateError, match=r"FAIL: new finding B602 \(high\) in unsafe.py, line 2"):
         night()
     unsafe.unlink()
+    before = stages()
     assert night()["verdict"] == "PASS"
+    after = stages()
+    assert {stage for stage in after if after[stage] > before[stage]} == {"nightly", "scan", "gate"}
 
 
 @pytest.mark.usefixtures("second")

@@ -260,6 +260,12 @@ def test_attacks_have_their_own_numbers_of_images_but_a_cascade_has_one() -> Non
     assert [cascade.images(a, 10_000) for a in cascade.attack] == [1_000, 1_000]
 
 
+@pytest.mark.parametrize(("n", "subsets"), [(300, 3), (600, 1), (None, 10)])
+def test_as_many_subsets_of_test_images_follow_each_other_as_have_none_in_common(n: int | None, subsets: int) -> None:
+    assert Battery(attack=["fgsm", "pgd"], n=n).subsets(10_000 if n is None else 1_000) == subsets
+    assert Battery(attack=["fgsm"]).subsets(10_000) == 1  # it takes all images
+
+
 def test_the_usual_attacks_are_those_that_the_model_can_be_attacked_with() -> None:
     assert Battery().filled("gradients").attack == (GaussianNoise(), Fgsm(), Pgd())
     for access in ("scores", "labels"):

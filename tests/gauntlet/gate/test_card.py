@@ -141,5 +141,6 @@ def test_a_key_that_is_none_is_one_line(
 
 def test_a_champion_chosen_among_two_is_judged_on_other_images_next(card: Card) -> None:
     assert card.next_fold == 0  # the first champion was compared with nobody
-    assert card.model_copy(update={"champion": "models:/m/1"}).next_fold == 1
+    assert card.model_copy(update={"champion": "models:/m/2"}).next_fold == 1
     assert card.model_copy(update={"champion": "models:/m/2", "fold": 4}).next_fold == 5
+    assert card.model_copy(update={"champion": card.model, "fold": 4}).next_fold == 4  # with itself: nothing was chosen
