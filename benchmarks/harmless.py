@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle  # nosec B403: nothing is read by it
+import pickle  # nosec B403
 import warnings
 from collections.abc import Iterator
 from pathlib import Path

@@ -50,7 +50,7 @@ def configurations(folder: Path) -> Iterator[Path]:
 
 def containers(folder: Path) -> Iterator[Path]:
     """A pickle that makes a folder, alone and in everything that holds pickles, under the names these have."""
-    import pickle  # nosec B403: nothing is read by it
+    import pickle  # nosec B403
 
     for protocol in range(6):
         path = folder / f"{protocol}.pkl"

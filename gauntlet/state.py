@@ -104,6 +104,8 @@ def disk_trouble(error: BaseException) -> str:
         number, text = getattr(seen, "errno", None), str(seen)
         if number in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in text:
             return f"no room is left on the disk of {state_dir()} (free some: what was finished is kept, and taken up)"
+        if "readonly database" in text and not state_dir().exists():
+            return f"{state_dir()} was removed while it was in use"
         if number == errno.EROFS or "readonly database" in text:
             return f"{state_dir()} can be read only ({VARIABLE} names another folder)"
         seen = seen.__cause__ or seen.__context__

@@ -72,12 +72,12 @@ def _missing(connection: Any, extension: str) -> str:
 
 
 def _database_fix(reason: str) -> str:
-    causes = {
-        "password": "give the right one in the address, in PGPASSWORD or in ~/.pgpass",  # nosec B105
-        "does not exist": "make it: createdb, createuser",
-        "refused": "is Postgres running, at this address and port?",
-    }
-    return next((fix for cause, fix in causes.items() if cause in reason), "try it with psql")
+    causes = (
+        ("password", "give the right one in the address, in PGPASSWORD or in ~/.pgpass"),
+        ("does not exist", "make it: createdb, createuser"),
+        ("refused", "is Postgres running, at this address and port?"),
+    )
+    return next((fix for cause, fix in causes if cause in reason), "try it with psql")
 
 
 def require_bucket(uri: str, *, where: str = "--artifacts") -> None:

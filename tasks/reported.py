@@ -31,7 +31,7 @@ def keep(report: Report, dataset: str) -> str:
     context = Context(dataset=dataset, tracking_uri=guest.store())
     facts: dict[str, Any] = {"name": f"attack {report.name}", "model": report.name, "scenario": _knowledge(report)}
     params = {"dataset": dataset, **report.settings}
-    with tracking.run(STAGE, context, None, **facts, params=params) as run:
+    with guest.unmoved(), tracking.run(STAGE, context, None, **facts, params=params) as run:
         run.tags({"gauntlet.dataset_digest": report.data["digest"]})
         _log(run, report, context.title)
     return run.id

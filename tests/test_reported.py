@@ -77,6 +77,20 @@ def test_one_attack_has_the_metrics_of_the_flow(store: MlflowClient) -> None:
     assert {"robust/attack_success_rate", "robust/calls_mean", "robust/loss"} <= set(metrics)
 
 
+@pytest.mark.usefixtures("store")
+def test_mlflow_logs_where_it_did_before(
+    report: gauntlet.Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = mlflow.get_tracking_uri()
+    report.log_to_mlflow()
+    assert mlflow.get_tracking_uri() == told
+    mlflow.set_tracking_uri(None)  # told of none: the report goes into the store of the commands
+    monkeypatch.setenv("GAUNTLET_STATE", str(tmp_path / "state"))
+    run_id = report.log_to_mlflow()
+    assert not mlflow.is_tracking_uri_set()
+    assert MlflowClient(f"sqlite:///{tmp_path / 'state' / 'mlflow.db'}").get_run(run_id).info.status == "FINISHED"
+
+
 def test_the_open_run_keeps_what_it_has(report: gauntlet.Report, store: MlflowClient) -> None:
     with start(store) as run:
         mlflow.log_params({"seed": 7, "n": "own"})

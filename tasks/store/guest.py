@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import mlflow
 from mlflow import MlflowClient
@@ -20,6 +22,19 @@ def active() -> str | None:
 def store() -> str | None:
     """The store that MLflow was told of, if it was told of one."""
     return str(mlflow.get_tracking_uri()) if mlflow.is_tracking_uri_set() else None
+
+
+@contextmanager
+def unmoved() -> Iterator[None]:
+    """Once the block is over, MLflow logs to where it did before."""
+    tracking_uri, registry = store(), os.environ.get("MLFLOW_REGISTRY_URI")
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(tracking_uri)  # type: ignore[arg-type]
+        mlflow.set_registry_uri(registry)  # type: ignore[arg-type]
+        if registry is None:
+            os.environ.pop("MLFLOW_REGISTRY_URI", None)
 
 
 def check(run_id: str, names: Iterable[str]) -> None:
