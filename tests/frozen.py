@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights" / "digits.npz"
 
 
+def halved(images: np.ndarray) -> np.ndarray:
+    """Images (n, h, w, c) of half the side: the mean of every four pixels. Networks train on them in less time."""
+    n, height, width, channels = images.shape
+    return images.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+
+
 def network() -> keras.Model:
     """A 3×3 CNN of 75,338 weights for the digits, without training."""
     import keras

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from flows.attack import attack
-from flows.train import train
 from gauntlet.errors import GateError, InputError, SettingError
 from gauntlet.state import state_dir
 from tasks.store import tracking
@@ -16,14 +15,9 @@ CASCADE = ["noise-uniform", "square:max_iter=30", "fgsm", "apgd-ce:max_iter=5"]
 
 
 @pytest.fixture(scope="module")
-def model(small_npz: str, store: str) -> str:
-    return str(train(dataset=small_npz, tracking_uri=store, epochs=4)["model_uri"])
-
-
-@pytest.fixture(scope="module")
-def cascade(model: str, small_npz: str, store: str) -> dict[str, Any]:
+def cascade(victim: str, small_npz: str, store: str) -> dict[str, Any]:
     settings = {"attack": CASCADE, "eps": [0.05, 0.1], "n": 60, "cascade": True}
-    found: dict[str, Any] = attack(model=model, dataset=small_npz, tracking_uri=store, **settings)
+    found: dict[str, Any] = attack(model=victim, dataset=small_npz, tracking_uri=store, **settings)
     return found
 
 
@@ -39,10 +33,10 @@ def test_a_cascade_runs_the_cheap_attacks_first_and_each_on_what_is_left(cascade
 
 
 @pytest.fixture(scope="module")
-def bounded(model: str, small_npz: str, store: str) -> dict[str, Any]:
+def bounded(victim: str, small_npz: str, store: str) -> dict[str, Any]:
     settings = {"attack": ["fgsm", "pgd:max_iter=5"], "eps": [0.001, 0.1], "n": 60, "cascade": True}
     certify = ["interval", "crown", "smoothing:draws=20,first=5,alpha=0.1"]
-    found: dict[str, Any] = attack(model=model, dataset=small_npz, tracking_uri=store, certify=certify, **settings)
+    found: dict[str, Any] = attack(model=victim, dataset=small_npz, tracking_uri=store, certify=certify, **settings)
     return found
 
 
@@ -76,7 +70,7 @@ def test_a_model_that_cannot_be_bounded_is_refused_before_it_is_attacked(
     import keras
 
     layers = [keras.layers.Flatten(), keras.layers.Dense(8, activation="gelu"), keras.layers.Dense(10)]
-    model = keras.Sequential([keras.Input((28, 28, 1)), *layers])
+    model = keras.Sequential([keras.Input((14, 14, 1)), *layers])
     model.save(tmp_path / "gelu.keras")
     settings = {"dataset": small_npz, "tracking_uri": store, "certify": ["crown"], "accept_chance": True}
     with pytest.raises(InputError, match=r"layer 'dense.*' \(Dense\): no bounds are known for the activation gelu"):
@@ -107,9 +101,9 @@ def test_nothing_unfinished_is_left_when_a_run_is_done() -> None:
     assert not any((state_dir() / "unfinished").glob("*"))
 
 
-def test_a_search_for_the_smallest_perturbation_tells_its_distances(model: str, small_npz: str, store: str) -> None:
+def test_a_search_for_the_smallest_perturbation_tells_its_distances(victim: str, small_npz: str, store: str) -> None:
     found = attack(
-        model=model, dataset=small_npz, tracking_uri=store, attack=["deepfool:norm=inf"], eps=[0.05, 0.3], n=24
+        model=victim, dataset=small_npz, tracking_uri=store, attack=["deepfool:norm=inf"], eps=[0.05, 0.3], n=24
     )
     metrics = tracking.read(found["run_id"]).data.metrics
     assert 0 < metrics["distance/q1"] <= metrics["distance/median"] <= metrics["distance/q3"]
@@ -119,10 +113,10 @@ def test_a_search_for_the_smallest_perturbation_tells_its_distances(model: str, 
     assert far["robust_accuracy"] <= near["robust_accuracy"]
 
 
-def test_an_evaluation_that_is_in_doubt_fails_on_request(model: str, small_npz: str, store: str) -> None:
+def test_an_evaluation_that_is_in_doubt_fails_on_request(victim: str, small_npz: str, store: str) -> None:
     settings = {"attack": ["fgsm"], "eps": [0.1], "n": 60}
     with pytest.raises(GateError, match=r"the evaluation is SUSPECT: .*single-step"):
-        attack(model=model, dataset=small_npz, tracking_uri=store, require_valid=True, **settings)
+        attack(model=victim, dataset=small_npz, tracking_uri=store, require_valid=True, **settings)
 
 
 def test_a_model_or_the_canaries_must_be_named() -> None:
@@ -140,7 +134,7 @@ def test_a_model_or_the_canaries_must_be_named() -> None:
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_leaves_no_finished_run(
-    settings: dict[str, Any], says: str, model: str, small_npz: str, store: str
+    settings: dict[str, Any], says: str, victim: str, small_npz: str, store: str
 ) -> None:
     with pytest.raises(SettingError, match=says):
-        attack(model=model, dataset=small_npz, tracking_uri=store, **settings)
+        attack(model=victim, dataset=small_npz, tracking_uri=store, **settings)

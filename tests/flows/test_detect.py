@@ -10,20 +10,12 @@ import pytest
 
 from flows.defend import defend
 from flows.detect import detect
-from flows.train import train
 from gauntlet.errors import SettingError
 from tasks.store import registry, tracking
 
 BRIEF = "gan-discriminator:epochs=2"
 RATES = {"auc", "tpr_at_fpr_5", "tpr_at_fpr_1", "tpr_at_threshold", "fpr_at_threshold"}
 RATES |= {"clean_accuracy_after_rejection"}
-
-
-@pytest.fixture(scope="module")
-def classifier(small_npz: str, store: str) -> str:
-    """A trained classifier's URI."""
-    result: dict[str, Any] = train(dataset=small_npz, tracking_uri=store, epochs=3, role="looked-at")
-    return str(result["model_uri"])
 
 
 def artifacts(run_id: str) -> set[str]:
@@ -54,10 +46,10 @@ def test_one_attack_is_one_run_with_rates_by_budget(small_npz: str, store: str) 
 
 
 @pytest.mark.slow
-def test_several_attacks_are_runs_below_the_hardest(classifier: str, small_npz: str, store: str) -> None:
+def test_several_attacks_are_runs_below_the_hardest(victim: str, small_npz: str, store: str) -> None:
     attacks = ["fgsm", "pgd:max_iter=3", "noise-gaussian:std=[0.3]"]
     settings = {"detector": BRIEF, "attack": attacks, "eps": [0.2], "n": 40}
-    result = detect(model=classifier, dataset=small_npz, tracking_uri=store, **settings)
+    result = detect(model=victim, dataset=small_npz, tracking_uri=store, **settings)
     below = {run.data.tags["gauntlet.scenario"]: run for run in tracking.children(result["run_id"])}
     assert set(below) == {"fgsm", "pgd", "noise-gaussian"}
     areas = {name: run.data.metrics["detect/auc"] for name, run in below.items()}
@@ -73,22 +65,16 @@ def test_several_attacks_are_runs_below_the_hardest(classifier: str, small_npz: 
 @pytest.mark.parametrize(
     ("setting", "says"), [({"n": 121}, "121"), ({"eps": [2.0]}, "not in (0, 1]"), ({"detector": "nose"}, "nose")]
 )
-def test_wrong_input_is_refused(
-    setting: dict[str, Any], says: str, classifier: str, small_npz: str, store: str
-) -> None:
+def test_wrong_input_is_refused(setting: dict[str, Any], says: str, victim: str, small_npz: str, store: str) -> None:
     with pytest.raises(SettingError) as caught:
-        detect(model=classifier, dataset=small_npz, tracking_uri=store, **({"detector": BRIEF} | setting))
+        detect(model=victim, dataset=small_npz, tracking_uri=store, **({"detector": BRIEF} | setting))
     assert says in str(caught.value)
 
 
 @pytest.mark.slow
-def test_a_reconstruction_is_registered_and_attacked_like_any_model(
-    classifier: str, small_npz: str, store: str
-) -> None:
+def test_a_reconstruction_is_registered_and_attacked_like_any_model(victim: str, small_npz: str, store: str) -> None:
     settings = {"defense": "vae-reconstruction:epochs=15,batch_size=16,learning_rate=0.003,sampling=average,samples=2"}
-    result = defend(
-        model=classifier, dataset=small_npz, tracking_uri=store, attack=["fgsm"], eps=[0.1], n=20, **settings
-    )
+    result = defend(model=victim, dataset=small_npz, tracking_uri=store, attack=["fgsm"], eps=[0.1], n=20, **settings)
     assert tracking.read(result["run_id"]).data.params["defense.sampling"] == "average"
     assert set(result["metrics"]) >= {"clean/accuracy", "train/seconds"}
     assert registry.load_model(result["model_uri"]).output_shape == (None, 10)

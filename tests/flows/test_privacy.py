@@ -17,15 +17,9 @@ from gauntlet.data import dropping
 from gauntlet.data.datasets import read_dataset
 from gauntlet.errors import DataError, GateError, SettingError
 from tasks.store import tracking
+from tests.frozen import halved
 
 COPY = "extraction-copycat:epochs=1,queries=30"
-
-
-@pytest.fixture(scope="module")
-def victim(small_npz: str, store: str) -> str:
-    """A trained classifier's URI."""
-    result: dict[str, Any] = train(dataset=small_npz, tracking_uri=store, epochs=2, role="stolen-from")
-    return str(result["model_uri"])
 
 
 @pytest.mark.slow
@@ -80,7 +74,7 @@ def test_a_model_of_labels_alone_is_asked_for_no_scores(small_npz: str, store: s
 def nearest_mean(x: np.ndarray) -> np.ndarray:
     """Labels of images (n, h, w, c): the class whose mean image is nearest."""
     digits = read_dataset("digits")
-    means = np.stack([digits.x_train[digits.y_train == k].mean(axis=0).ravel() for k in range(10)])
+    means = np.stack([halved(digits.x_train[digits.y_train == k]).mean(axis=0).ravel() for k in range(10)])
     distances = ((x.reshape(len(x), 1, -1) - means) ** 2).sum(axis=2)
     return np.asarray(distances.argmin(axis=1))
 

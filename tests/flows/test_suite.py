@@ -144,7 +144,7 @@ def test_models_are_registered_with_digest_and_alias(client: MlflowClient) -> No
         version = client.get_model_version_by_alias(f"gauntlet-small-{role}", "candidate")
         assert len(version.tags["gauntlet.model_digest"]) == 64
         model = registry.load_model(f"models:/gauntlet-small-{role}@candidate")
-        assert model.input_shape[1:] == (28, 28, 1)
+        assert model.input_shape[1:] == (14, 14, 1)
 
 
 def test_data_sets_are_inputs(stages: list[Any]) -> None:

@@ -16,6 +16,7 @@ from flows.suite import SuiteConfig
 from gauntlet.data.datasets import read_dataset
 from gauntlet.errors import SettingError
 from tasks.store import tracking
+from tests.frozen import halved
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "n": 40, "eps": [0.2]}
 
@@ -27,7 +28,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> str:
     for part in ("train", "test"):
         x, y = getattr(digits, f"x_{part}"), getattr(digits, f"y_{part}")
         kept = np.isin(y, (3, 8))
-        arrays |= {f"x_{part}": x[kept], f"y_{part}": (y[kept] == 8).astype(np.int64)}
+        arrays |= {f"x_{part}": halved(x[kept]), f"y_{part}": (y[kept] == 8).astype(np.int64)}
     path = tmp_path_factory.mktemp("two") / "two.npz"
     np.savez_compressed(path, **arrays)
     return str(path)
