@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from gauntlet.state import PROJECT_ROOT
 
@@ -77,6 +78,42 @@ def with_group(pid: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+class Typed(NamedTuple):
+    """How a command line ended."""
+
+    status: int
+    out: str
+    err: str
+    modules: frozenset[str]
+    """Loaded by it, or by a line before it."""
+
+
+_TYPED = """
+import contextlib, io, json, runpy, sys
+for words in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = words
+    sys.modules.pop(words[0], None)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = runpy.run_module(words[0], run_name="__main__", alter_sys=True) and 0
+        except SystemExit as done:
+            status = done.code or 0
+    print(json.dumps([status, out.getvalue(), err.getvalue(), list(sys.modules)]))
+"""
+
+
+def typed(lines: Sequence[Sequence[str]]) -> list[Typed]:
+    """`python -m MODULE ...` for each of the lines, one after the other in one fresh interpreter."""
+    command = [sys.executable, "-c", _TYPED]
+    done = subprocess.run(
+        command, cwd=PROJECT_ROOT, input=json.dumps(lines), capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    return [Typed(status, out, err, frozenset(modules)) for status, out, err, modules in answers]
 
 
 @contextmanager

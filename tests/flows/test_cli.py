@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from flows import cli
+from tests.processes import typed
 
 ROOT = Path(__file__).parents[2]
 NO_COMMANDS = {"cli", "command", "local", "night", "nights", "problems", "settings", "threats"}
@@ -37,12 +37,11 @@ def test_an_unknown_command_is_one_line(typed: str, meant: str, capsys: pytest.C
     assert (f"did you mean {meant}?" in line) == bool(meant)
 
 
-@pytest.mark.parametrize("name", ["run", "nightly", "reproduce", *cli.STAGES, "scan", "datascan", "backdoor"])
-def test_a_command_is_run_with_its_flags(name: str) -> None:
-    words = [sys.executable, "-m", "flows", name, "--seed", "x"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --seed: Input should be a valid integer")
+def test_a_command_is_run_with_its_flags() -> None:
+    names = ["run", "nightly", "reproduce", *cli.STAGES, "scan", "datascan", "backdoor"]
+    for name, done in zip(names, typed([["flows", name, "--seed", "x"] for name in names]), strict=True):
+        assert done.status == 2, name
+        assert done.err.startswith("error: --seed: Input should be a valid integer"), name
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
