@@ -9,6 +9,7 @@ computed: the same network, or the same images, in the form that was never in do
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def mine(y: Any, scores: Any) -> Any:
     return keras.losses.sparse_categorical_crossentropy(y, scores, from_logits=True)
 
 
-class Subclassed(keras.Model):  # type: ignore[misc]
+class Subclassed(keras.Model):
     """A model without a graph."""
 
     def __init__(self, inner: keras.Model) -> None:
@@ -271,7 +272,9 @@ def rows(names: list[str] | None) -> Iterator[tuple[str, ...]]:
         home = Home(Path(folder))
         for name in names or CASES:
             now, wanted = CASES[name].ask(home)
-            yield name, CASES[name].before, now.replace(f"{folder}/", ""), wanted
+            row = name, CASES[name].before, now.replace(f"{folder}/", ""), wanted
+            print(" | ".join(row), file=sys.stderr, flush=True)
+            yield row
 
 
 def written(page: Path, text: str) -> None:
