@@ -8,21 +8,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
-from gauntlet.attacks import Attacks
-from gauntlet.certify import AnyCertifier
 from gauntlet.data import arrays
 from gauntlet.data.datasets import digest_of
+from gauntlet.data.given import array, classes_of, numbered
 from gauntlet.data.sources import Found
-from gauntlet.errors import ModelError, SettingError
+from gauntlet.data.splits import checked_seed
+from gauntlet.data.stated import LabelsAs, Stated
+from gauntlet.errors import ModelError, SettingError, one_line
 from gauntlet.evaluation import effort
 from gauntlet.evaluation.battery import Battery, Job, run, spared
 from gauntlet.evaluation.clean import Clean, share
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 
 PROBE = 1_000
 """Images on which a model's input range, layout and outputs are found."""
+SPELT = {"attack": "attacks", "classes": "n_classes"}
+"""Settings whose arguments have other names here."""
 STORES = "gauntlet_stores"
 """The group of entry points that name where a report can be kept: this package knows no store."""
 
@@ -170,6 +174,8 @@ def evaluate(
     cascade: bool | None = None,
     planted: bool = False,
     n_classes: int | None = None,
+    pixel_max: float | None = None,
+    labels: LabelsAs = "as-is",
     seed: int = 0,
     name: str = "model",
     progress: Progress = silent,
@@ -178,28 +184,32 @@ def evaluate(
     """Attack a model at every budget, and say whether the numbers are valid.
 
     `model`: a Keras model, a PyTorch module, the path of a model file (inspected before it is loaded), or a function
-    of images. `x` are images (n, h, w) or (n, h, w, c), uint8, uint16 or floats in [0, 1]; `y` classes (n,) from 0 on,
-    or one-hot rows. `eps` are budgets in units of the pixel range [0, 1]. `attacks` and `certify` are spelt as on the
-    command line (`pgd:max_iter=40`). `n` images are attacked, 1,000 by iterative attacks when not given; with `planted`
-    the attacks must also find adversarial images that are planted. What is not `expected` of the model (`input_range`,
-    `outputs`, `layout`, `normalize`, `bgr`, `output`, `input`, `accept_chance`) is found on clean images. Raises
-    an `InputError` of one line for what cannot be evaluated.
+    of images. `x` are images (n, h, w) or (n, h, w, c), uint8, uint16 or floats in [0, 1], or with `pixel_max` as the
+    value of white; `y` classes (n,) from 0 on, or one-hot rows; with `labels="map"` other numbers or names, which are
+    renumbered in their order. Both may be arrays, lists, tensors or pandas columns. `eps` are budgets in units of the
+    pixel range [0, 1]. `attacks` and `certify` are spelt as on the command line (`pgd:max_iter=40`). `n` images are
+    attacked, 1,000 by iterative attacks when not given; with `planted` the attacks must also find adversarial images
+    that are planted. What is not `expected` of the model (`input_range`, `outputs`, `layout`, `normalize`, `bgr`,
+    `output`, `input`, `accept_chance`) is found on clean images. Raises an `InputError` of one line for what cannot
+    be evaluated.
     """
     load_tensorflow()
-    images, labels, k = _checked(x, y, n_classes)
-    settings = {"eps": tuple(np.atleast_1d(eps).tolist()), "n": n, "cascade": cascade, "planted": planted}
-    asked = (
-        TypeAdapter(Attacks).validate_python(attacks),
-        TypeAdapter(tuple[AnyCertifier, ...]).validate_python(certify),
-    )
-    battery = Battery(attack=asked[0], certify=asked[1], **settings).fitted(k)
+    checked_seed(seed)
+    settings = {"eps": np.atleast_1d(eps).tolist(), "n": n, "cascade": cascade, "planted": planted}
+    with _one_line_each():
+        of_data = Stated(pixel_max=pixel_max, labels=labels, classes=n_classes)
+        stated, asked = _stated(expected), Battery(attack=attacks, certify=certify, **settings)
+    if not (asked.attack or asked.certify):
+        raise SettingError("nothing is asked for", where="attacks", fix="name an attack or a certificate")
+    images, classes, k = _checked(x, y, of_data)
+    battery = asked.fitted(k)
     battery.check(images.shape[1:], len(images))
     first = np.sort(np.random.default_rng(seed).permutation(len(images))[:PROBE])
-    loaded = Expected(**expected).opened(_read(model), images[first], labels[first], k)
+    loaded = stated.opened(_read(model), images[first], classes[first], k)
     battery.check_access(loaded.classifier)
-    report = _evaluated(loaded, battery, images, labels, seed, name, progress)
+    report = _evaluated(loaded, battery, images, classes, seed, name, progress)
     filled = {"eps": battery.budgets(images.shape[-1]), "cascade": battery.is_cascade, "seed": seed}
-    return replace(report, settings=battery.model_dump() | filled | expected, data=_described(images, labels, k))
+    return replace(report, settings=battery.model_dump() | filled | expected, data=_described(images, classes, k))
 
 
 def _evaluated(
@@ -216,6 +226,25 @@ def _evaluated(
     evidence = Evaluation(results, loaded.classifier.nb_classes, probes, certified=certified, **flags)
     lines = [*battery.left_out, *loaded.notes, *notes(evidence)]
     return Report(loaded, clean, results, certified, doubts(evidence), lines, name)
+
+
+@contextmanager
+def _one_line_each() -> Iterator[None]:
+    """`SettingError` at the argument instead of pydantic's report."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = SPELT.get(str(first["loc"][0]), str(first["loc"][0]))
+        raise SettingError(f"{first['msg']}, got {one_line(repr(first['input']), 100)}", where=where) from None
+
+
+def _stated(given: Mapping[str, Any]) -> Expected:
+    """What is stated of the model; `SettingError` for an argument that does not exist."""
+    for name in sorted(given.keys() - Expected.model_fields.keys()):
+        fix = f"of a model can be stated: {', '.join(Expected.model_fields)}"
+        raise SettingError("there is no such argument", where=name, fix=fix)
+    return Expected(**given)
 
 
 def _described(x: Images, y: Labels, n_classes: int) -> dict[str, Any]:
@@ -251,14 +280,14 @@ def _read(model: Any) -> Any:
     return found
 
 
-def _checked(x: Any, y: Any, n_classes: int | None) -> tuple[Images, Labels, int]:
+def _checked(x: Any, y: Any, stated: Stated) -> tuple[Images, Labels, int]:
     """Images in [0, 1], classes from 0 on, and how many classes there are; `DataError` otherwise."""
-    given = {"x": np.asarray(x), "y": np.asarray(y)}
+    given = {"x": array(x, "x"), "y": numbered(array(y, "y"), stated.labels)}
     keys = [f"{kind}_{side}" for kind in "xy" for side in ("train", "test")]
     data = Found({key: given[key[0]] for key in keys}, {key: key[0] for key in keys}, "arrays")
-    images = arrays.images(data, "x_test")
+    images = arrays.images(data, "x_test", stated.pixel_max)
     labels = arrays.labels_of(data, "y_test", len(images))
-    k = arrays.count_classes(data, labels) if n_classes is None else n_classes
+    k = stated.classes or classes_of(given["y"], labels)
     arrays.check_labels(labels, k, data, "y_test")
     return images, labels.astype(np.int64), k
 

@@ -29,7 +29,8 @@ def images(data: Found, key: str, pixel_max: float | None = None) -> NDArray[np.
     x = x[..., np.newaxis] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
         what = f"has shape {data.arrays[key].shape}, expected (N, H, W) or (N, H, W, C), none empty"
-        raise DataError(what, where=where, fix="put channels last, 1 or 3 of them")
+        fix = "reshape each row into an image" if x.ndim == 2 else "put channels last, 1 or 3 of them"
+        raise DataError(what, where=where, fix=fix)
     if len(x) > MAX_IMAGES or max(x.shape[1:3]) > MAX_SIDE:
         what = f"has shape {x.shape}: at most {MAX_IMAGES:,} images of {MAX_SIDE} x {MAX_SIDE} pixels are read"
         raise DataError(what, where=where, fix="give fewer or smaller images")

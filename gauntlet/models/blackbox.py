@@ -15,7 +15,7 @@ from gauntlet import limits
 from gauntlet.errors import LimitError, ModelError
 from gauntlet.models.access import Access
 from gauntlet.models.adapter import LAYOUTS, Expects, Fit, InputRange, Layout, Outputs, find_way, fit
-from gauntlet.models.outputs import LABELS, PROBABILITIES, SIGMOID, inverted, kind_of
+from gauntlet.models.outputs import LABELS, PROBABILITIES, SIGMOID, inverted, kind_of, other_classes
 from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, ordered
 from gauntlet.quiet import load_art
 from gauntlet.threat import Images, Labels
@@ -280,9 +280,8 @@ def _checked(answer: np.ndarray, n: int, n_classes: int) -> np.ndarray:
     if answer.shape[1] == 1:
         return _single(answer[:, 0], n_classes)
     if answer.shape[1] != n_classes:
-        raise ModelError(
-            f"the model gives {answer.shape[1]} scores, the data set has {n_classes} classes", where="model"
-        )
+        what = f"the model gives {answer.shape[1]} scores, the data set has {n_classes} classes"
+        raise ModelError(what, where="model", fix=other_classes(answer.shape[1], n_classes))
     return answer if answer.dtype.kind == "f" else answer.astype(np.float64)
 
 

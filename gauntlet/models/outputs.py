@@ -116,16 +116,17 @@ def chosen(sizes: dict[str, int], n_classes: int, output: str | None = None) -> 
     wanted = {n_classes, 1} if n_classes == 2 else {n_classes}
     fitting = [name for name, size in sizes.items() if size in wanted and output in (None, name)]
     if len(fitting) != 1:
-        fix = "name it with --output" if len(fitting) > 1 else _lacking(sizes, n_classes)
+        alone = next(iter(sizes.values())) if len(sizes) == 1 else n_classes
+        fix = "name it with --output" if len(fitting) > 1 else other_classes(alone, n_classes)
         raise ModelError(_misfit(sizes, n_classes), where="model", fix=fix)
     return fitting[0]
 
 
-def _lacking(sizes: dict[str, int], n_classes: int) -> str:
-    """What to do where a model knows more classes than the data."""
-    if len(sizes) > 1 or (outputs := next(iter(sizes.values()))) <= n_classes:
-        return ""
-    return f"--classes {outputs} if the data lack images of some classes"
+def other_classes(outputs: int, n_classes: int) -> str:
+    """What to do where a model knows more or fewer classes than the data."""
+    if outputs > n_classes:
+        return f"--classes {outputs} if the data lack images of some classes"
+    return "--labels map if labels start at 1 or leave out numbers" if outputs < n_classes else ""
 
 
 def _misfit(sizes: dict[str, int], n_classes: int) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+import tensorflow as tf
 
 import gauntlet
 from gauntlet.data.datasets import Dataset
@@ -61,6 +64,40 @@ def test_a_test_of_ones_own_fails_with_the_reasons(model: keras.Model, digits: D
         gauntlet.assert_robust(model, *told, at_least=0.0, attacks="fgsm", n=60)
 
 
+FORMS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[Any, Any, dict[str, Any]]]] = {
+    "lists": lambda x, y: (x.tolist(), y.tolist(), {}),
+    "a column of a frame": lambda x, y: (x[..., 0], pd.DataFrame({"y": y}, index=y), {}),
+    "objects": lambda x, y: (x, y.astype(object), {}),
+    "tensors": lambda x, y: (tf.constant(x), tf.constant(y), {}),
+    "from 1 on": lambda x, y: (x, y + 1, {"labels": "map"}),
+    "names": lambda x, y: (x, np.array(list("abcdefghij"))[y], {"labels": "map"}),
+    "numbers as text": lambda x, y: (x, [str(9 + label) for label in y], {"labels": "map"}),
+    "sixteenths": lambda x, y: (np.rint(16 * x).astype(np.uint8), y, {"pixel_max": 16}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_images_and_labels_come_in_any_form(
+    form: Callable[[np.ndarray, np.ndarray], tuple[Any, Any, dict[str, Any]]], model: keras.Model, digits: Dataset
+) -> None:
+    """The digits have 16 grey values: all forms are the same images, classes, and predictions."""
+    x, y = np.rint(16 * digits.x_test[:60]) / 16, digits.y_test[:60]
+    images, labels, more = form(x.astype(np.float32), y)
+    again, plain = (
+        gauntlet.evaluate(model, *given, 0.1, attacks="fgsm", **stated)
+        for given, stated in (((images, labels), more), ((x, y), {}))
+    )
+    assert again.data["digest"] == plain.data["digest"]
+    assert again.robust_accuracy == plain.robust_accuracy < plain.clean_accuracy.value
+
+
+def test_few_images_do_not_limit_the_classes(model: keras.Model, digits: Dataset) -> None:
+    few = np.flatnonzero(digits.y_test == 9)[:4]
+    report = gauntlet.evaluate(model, digits.x_test[few], digits.y_test[few], 0.1, attacks="fgsm", accept_chance=True)
+    assert report.loaded.classifier.nb_classes == 10
+    assert report.clean_accuracy.n == 4
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "labels": ({"y": np.zeros(3, int)}, "y: 3 labels for"),
     "classes": ({"n_classes": 3}, "y: labels from 0 to 9 are out of range"),
@@ -71,6 +108,22 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "file": ({"model": "absent.keras"}, "absent.keras"),
     "weights": ({"model": {"dense": 1}}, "a dict is no model .*a function of images such as model.predict_proba"),
     "nothing": ({"model": None}, "a NoneType is no model"),
+    "no labels": ({"y": None}, "y: nothing was given"),
+    "an argument": ({"input_rang": "0..255"}, "input_rang: there is no such argument .*input_range"),
+    "a value": ({"input_range": "0-255"}, "input_range: .*'0..255'.* got '0-255'"),
+    "a way": ({"labels": "maps"}, "labels: Input should be 'as-is' or 'map', got 'maps'"),
+    "no image": ({"n": 0}, "n: .*greater than or equal to 1, got 0"),
+    "not a number": ({"eps": np.nan}, "eps: .*greater than 0, got nan"),
+    "no attack": ({"attacks": ()}, "attacks: nothing is asked for"),
+    "attacks as they are not": ({"attacks": None}, "attacks: .* got None"),
+    "one class": ({"n_classes": 1}, "n_classes: .*greater than or equal to 2, got 1"),
+    "seed": ({"seed": -1}, "seed"),
+    "names": ({"x": np.ones((4, 28, 28)), "y": ["cat", "dog"] * 2}, "y: holds names of classes .--labels map"),
+    "rows": ({"x": np.ones((4, 784)), "y": np.arange(4)}, r"x: has shape \(4, 784\).*reshape each row"),
+    "ragged": ({"x": [np.ones((28, 28)), np.ones((9, 9))]}, "x: a list cannot be read as one array"),
+    "a stream": ({"x": (image for image in np.ones((4, 28, 28)))}, "x: a generator is no array .collect it"),
+    "labels from 1": ({"x": np.ones((90, 28, 28)), "y": np.arange(90) % 10 + 1}, "10 outputs, .* 11 .*--labels map"),
+    "dark": ({"x": np.ones((4, 28, 28), np.uint8), "y": np.arange(4)}, "x: has pixels up to 1, .*--pixel-max"),
 }
 
 

@@ -277,7 +277,7 @@ def nan_in_some(scores: np.ndarray) -> np.ndarray:
 WRONG: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
     "NaN": (nan_in_some, r"NaN or infinite scores for \d+ of \d+ images"),
     "infinite": (lambda s: s / np.zeros(1), "NaN or infinite scores"),
-    "fewer classes": (lambda s: s[:, :7], "the model gives 7 scores, the data set has 10 classes"),
+    "fewer classes": (lambda s: s[:, :7], "7 scores, the data set has 10 classes .--labels map if labels start"),
     "fewer rows": (lambda s: s[:-1], r"the model gives \d+ rows for \d+ images"),
     "labels from 1": (lambda s: s.argmax(axis=1) + 1, r"gives labels from 1 to 10, the data set has 0 to 9"),
     "negative labels": (lambda s: -s.argmax(axis=1), "gives labels from -9 to 0"),
