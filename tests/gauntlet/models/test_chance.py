@@ -22,6 +22,15 @@ def test_a_weighted_model_that_is_less_often_right_than_the_majority_knows_its_c
     assert not informative(np.zeros(1000, int), RARE, 2)  # 97.0 % right
 
 
+def test_a_rare_class_that_is_always_right_counts_whatever_it_costs_the_others() -> None:
+    """30 of 30 rare images would all be called rare by chance once in 3,000 times."""
+    predictions = RARE.copy()
+    predictions[:742] = 1  # 23.5 % of the others are right
+    assert informative(predictions, RARE, 2)
+    predictions[-3:] = 0  # 27 of 30
+    assert not informative(predictions, RARE, 2)
+
+
 def test_eight_images_all_right_are_no_chance() -> None:
     y = np.array([0, 1, 2, 3, 4, 5, 6, 7])
     assert informative(y, y, 10)
