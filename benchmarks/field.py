@@ -162,7 +162,7 @@ def rare(_home: Home) -> tuple[str, str]:
     rng = np.random.default_rng(0)
     y = (rng.random(1_000) < 0.03).astype(np.int64)
     x = np.clip(rng.normal(0.4 + 0.2 * y[:, None, None, None], 0.3, (1_000, 8, 8, 1)), 0, 1).astype(np.float32)
-    model = trained(x, y, 2, weight={0: 1.0, 1: 97 / 3})
+    model = trained(x, y, 2, weight={0: 1.0, 1: 60.0})
     return said(model, x, y, n=N), "a number, not refused"
 
 
