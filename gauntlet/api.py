@@ -209,6 +209,7 @@ def evaluate(
     battery.check_access(loaded.classifier)
     report = _evaluated(loaded, battery, images, classes, seed, name, progress)
     filled = {"eps": battery.budgets(images.shape[-1]), "cascade": battery.is_cascade, "seed": seed}
+    filled |= {"pixel_max": pixel_max, "labels": labels, "n_classes": k}
     return replace(report, settings=battery.model_dump() | filled | expected, data=_described(images, classes, k))
 
 

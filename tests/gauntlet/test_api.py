@@ -31,6 +31,7 @@ def test_the_numbers_come_with_n_interval_and_verdict(report: gauntlet.Report) -
     assert report.clean_accuracy.value > 0.9
     assert report.verdict in ("VALID", "SUSPECT", "INVALID")
     assert (report.verdict == "VALID") == (not report.reasons)
+    assert [report.settings[name] for name in ("labels", "n_classes", "seed")] == ["as-is", 10, 0]
 
 
 def test_it_can_be_looked_at(report: gauntlet.Report) -> None:
