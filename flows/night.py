@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from flows import nights
 from flows.problems import Problems
 from flows.settings import (
     ROLE,
@@ -59,8 +60,6 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerS
 
     def check(self) -> None:
         """Refuse as well triggers that this data cannot carry or that want nothing; of a list, in every entry."""
-        from flows import nights
-
         if self.models:
             nights.check(self)
             return

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from flows import nights
 from flows.command import flow, main
 from flows.night import Night, NightlyConfig
 from flows.settings import context, result
@@ -73,7 +74,6 @@ def _ended(run_id: str, config: NightlyConfig) -> Any:
 
 def _several(config: NightlyConfig) -> Any:
     """A night for each model of a list; what they came to is told when all have ended."""
-    from flows import nights
     from tasks import nights as list_of
     from tasks.store import connection, tracking
 
@@ -95,9 +95,9 @@ def _worst(ended: Sequence[Judged], answer: dict[str, Any]) -> Any:
     """End as the worst of the nights did."""
     from prefect.states import Completed
 
-    from tasks import nights
+    from tasks import nights as list_of
 
-    status, summary = nights.worst(ended), nights.summary(ended)
+    status, summary = list_of.worst(ended), list_of.summary(ended)
     if status == 1:
         raise GateError(f"of {len(ended)} nights {summary}")
     if status == 2:

@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.command import checked, declared, perform
-from flows.night import NightlyConfig
+from flows.command import checked
 from gauntlet import yamlfile
 from gauntlet.errors import InputError, SettingError, one_line
 from gauntlet.state import PROJECT_ROOT, state_dir
 
 if TYPE_CHECKING:
+    from flows.night import NightlyConfig
     from tasks.nights import Ended
 
 OF_THE_LIST = ("models", "at_once", "parent", "tracking_uri")
@@ -35,13 +35,14 @@ def listed(config: NightlyConfig) -> list[NightlyConfig]:
     Raises `SettingError`, naming the entry, for what is no list of nights, or no night's settings.
     """
     path = Path(str(config.models))
-    content, common = yamlfile.read(path, FIX), {name: getattr(config, name) for name in NightlyConfig.model_fields}
+    fields = type(config).model_fields
+    content, common = yamlfile.read(path, FIX), {name: getattr(config, name) for name in fields}
     for name in OF_A_NIGHT:
-        if common.pop(name) != NightlyConfig.model_fields[name].default:
+        if common.pop(name) != fields[name].default:
             raise SettingError("is said of a whole list", where=f"--{name}", fix=f"say it in {path.name}, of one model")
     if not isinstance(content, list) or not content:
         raise SettingError("no list of models", where=path.name, fix=FIX)
-    nights = [_night(path.name, number, entry, common) for number, entry in enumerate(content, 1)]
+    nights = [_night(type(config), path.name, number, entry, common) for number, entry in enumerate(content, 1)]
     for number, one in enumerate(nights, 1):
         if one.name in [before.name for before in nights[: number - 1]]:
             raise SettingError("the name is taken by an entry before", where=_entry(path.name, number, one.name))
@@ -58,7 +59,7 @@ def check(config: NightlyConfig) -> None:
             raise type(error)(error.what, where=where, fix=error.fix) from error
 
 
-def _night(file: str, number: int, entry: Any, common: dict[str, Any]) -> NightlyConfig:
+def _night(config: type[NightlyConfig], file: str, number: int, entry: Any, common: dict[str, Any]) -> NightlyConfig:
     named = entry.get("name") if isinstance(entry, dict) else None
     where = _entry(file, number, named)
     if not isinstance(named, str):
@@ -68,7 +69,7 @@ def _night(file: str, number: int, entry: Any, common: dict[str, Any]) -> Nightl
             raise SettingError("is no setting of one night", where=f"{where}: {one_line(key, 80)}", fix=FIX)
     given = common | {"models": None, "at_once": 1}
     try:
-        return checked(NightlyConfig, given | entry, lambda key: f"{where}: {key}", "see `gauntlet nightly --help`")
+        return checked(config, given | entry, lambda key: f"{where}: {key}", "see `gauntlet nightly --help`")
     except InputError as error:
         known = error.where if error.where.startswith(where) else f"{where}: {error.where}"
         raise type(error)(error.what, where=known, fix=error.fix) from error
@@ -107,13 +108,13 @@ def log_of(name: str) -> Path:
 
 
 def _start(night: NightlyConfig) -> subprocess.Popen[bytes]:
-    """This module as a program, with the settings on its standard input: they may hold a store's password."""
+    """`flows.one_night`, with the settings on its standard input: they may hold a store's password."""
     log_of(night.name).parent.mkdir(parents=True, exist_ok=True)
     # not part of the flow run that this process may be for a Prefect worker
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT_ROOT), environment.get("PYTHONPATH"))))
     with log_of(night.name).open("wb") as log:
-        words = [sys.executable, "-m", "flows.nights"]
+        words = [sys.executable, "-m", "flows.one_night"]
         process = subprocess.Popen(  # nosec B603
             words, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log
         )
@@ -121,16 +122,3 @@ def _start(night: NightlyConfig) -> subprocess.Popen[bytes]:
         with suppress(BrokenPipeError), process.stdin:  # of one that has ended already
             process.stdin.write(night.model_dump_json().encode())
     return process
-
-
-def main() -> None:
-    """One night, of the settings on standard input."""
-    import flows.nightly
-
-    command = declared(flows.nightly.__name__)
-    if command is not None:
-        perform(command, lambda: NightlyConfig.model_validate_json(sys.stdin.read()))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,14 +2,15 @@
 
 A stage that several studies have (a baseline, a defense) is computed once: its key is its kind and settings together
 with the keys of the stages it builds on. Its run is a child of the first study that needed it; later studies read its
-records and carry its id in the tag `gauntlet.shared.<stage>`.
+records and carry its id in the tag `gauntlet.shared.<stage>`. So does a later command on the same data, code and
+versions of the libraries: one that was stopped resumes after the last finished stage.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -91,11 +92,11 @@ class Memo:
         self._outcomes: dict[str, Outcome] = {}
 
     def outcome(self, step: Step) -> tuple[Outcome, bool]:
-        """The result of a stage, and whether an earlier study computed it; a failed one is not tried again."""
+        """The result of a stage, and whether it was computed before; one that failed here is not tried again."""
         key = step.key
         shared = key in self._outcomes
         if not shared:
-            self._outcomes[key] = _attempt(step)
+            self._outcomes[key], shared = _attempt(step)
         return self._outcomes[key], shared and bool(self._outcomes[key].run)
 
 
@@ -134,17 +135,28 @@ class Step:
         return Source(model=registry.model_uri(str(self.done[name].run)))
 
 
-def _attempt(step: Step) -> Outcome:
-    """Run a stage; what fails, fails alone."""
+def _attempt(step: Step) -> tuple[Outcome, bool]:
+    """A stage's result, and whether an earlier command computed it; what fails, fails alone."""
     from tasks.judge import Outcome
 
     failed = [name for name in step.stage.refers().values() if not step.done[name].run]
     if failed:
-        return Outcome(key=step.key, problem=f"builds on {failed[0]}, which failed")
+        return Outcome(key=step.key, problem=f"builds on {failed[0]}, which failed"), False
     try:
-        return Outcome(key=step.key, run=RUNNERS[step.stage.kind](step, step.stage))
+        run, again = _made(step)
     except Exception as error:
-        return Outcome(key=step.key, problem=f"{type(error).__name__}: {error}")
+        return Outcome(key=step.key, problem=f"{type(error).__name__}: {error}"), False
+    return Outcome(key=step.key, run=run), again
+
+
+def _made(step: Step) -> tuple[str, bool]:
+    """The run of a stage, and whether it was there; code is scanned each time, as its files may have changed."""
+    from tasks.stage import reuse
+
+    make = RUNNERS[step.stage.kind]
+    if step.stage.kind == "scan":
+        return make(step, step.stage), False
+    return reuse(step.below, step.stage.kind, lambda where: make(replace(step, below=where), step.stage), step.key)
 
 
 def _train(step: Step, stage: Any) -> str:

@@ -115,6 +115,12 @@ def test_stages_are_shared_and_a_failed_one_fails_alone(
     assert "99 pixels" in result["problems"][0]
     assert "builds on poisoned, which failed" in result["problems"][1]
 
+    again = reproduce(dataset=small_npz, quick=True, tracking_uri=store)
+    assert [tracking.children(run_id) for run_id in again["reports"].values()] == [[], [], []]
+    assert tracking.read(again["reports"]["A"]).data.tags["gauntlet.shared.baseline"] == ids["a-baseline"]
+    assert [row["measured"] for row in again["figures"]] == [row["measured"] for row in result["figures"]]
+    assert again["problems"] == result["problems"]
+
 
 def test_wrong_settings_are_refused_before_anything_starts() -> None:
     with pytest.raises(SettingError, match="unknown report 'R9'"):
