@@ -15,8 +15,8 @@ from gauntlet.errors import ModelError
 from gauntlet.models.chance import CLEARLY, balanced_accuracy, dependence, informative
 from gauntlet.models.feeds import NOTHING, Feeds, one_input
 from gauntlet.models.layout import channels_last
-from gauntlet.models.outputs import LOGITS, as_graph, kind_of, one_output, run, unsquashed
-from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, plain
+from gauntlet.models.outputs import LOGITS, Scores, as_graph, kind_of, one_output, run, unsquashed
+from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, ordered, plain
 from gauntlet.models.scale import calibrated, temperature
 from gauntlet.threat import Images, Labels
 
@@ -31,6 +31,8 @@ SAME = 1.02
 """Calibrated losses of up to so many times the lowest say nothing of the scale of pixels."""
 INVERTED = " (inverted)"
 """Behind what a model gave, where its squashing could not be removed."""
+PIXELS = 2**22
+"""Numbers that images of one call hold at most; 256 images of up to 128 × 128."""
 LAYOUTS = ("hwc", "chw", "flat")
 """Channels last, channels first, all pixels of an image in one row (of channels last)."""
 
@@ -41,6 +43,14 @@ class Expects(NamedTuple):
     input_range: str
     layout: str
     channels: Channels = AS_THEY_ARE
+
+    def given(self, x: Images) -> Images:
+        """A fresh copy of images (n, h, w, c) in [0, 1], as they are expected."""
+        scale, offset = self.channels.scaling(self.input_range)
+        images = (ordered(x, self.channels) * scale + offset).astype(np.float32)
+        if self.layout == "flat":
+            return images.reshape(len(x), -1)
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.layout == "chw" else images
 
 
 class Fit(NamedTuple):
@@ -106,14 +116,15 @@ def adapt(
     model, fed = one_input(model, lambda shape: any(_layouts(tuple(shape), x.shape[1:], layout)), inputs)
     model = channels_last(model)
     layouts = _check_shapes(model, x, outputs, layout)
-    near, away = _given(model, x[:256], layouts[0]), _given(model, far(x[:64]), layouts[0])
+    plainly = Expects("0..1", layouts[0])
+    near, away = (_shaped(model, plainly.given(images)) for images in (x[:256], far(x[:64])))
     check_finite(run(model, near))
     logits, how, inverted = (model, LOGITS, False) if outputs == "logits" else unsquashed(model, near, away)
     ways = [Expects(name, order, channels) for name in RANGES for order in layouts]
     asked = [way for way in ways if input_range in ("auto", way.input_range)]
 
     def measure(way: Expects) -> Fit:
-        return fit(_wrapped(logits, x.shape[1:], way).predict(x, batch_size=256, verbose=0), y)
+        return fit(_scores(logits, x, way), y)
 
     (found, better) = find_way(
         measure,
@@ -125,11 +136,10 @@ def adapt(
         accept_chance=accept_chance,
     )
     how = f"{how}{INVERTED}" if inverted else how
-    wrapped = _wrapped(logits, x.shape[1:], found)
     # What is squashed all the same is judged as it is: a probe tells it by its bounds.
     free = kind_of([run(logits, near), run(logits, away)]) == LOGITS
-    divisor = temperature(wrapped.predict(x[:256], batch_size=256, verbose=0)) if free else 1.0
-    return Adapted(wrapped, found.input_range, how, found.layout, better, divisor, fed)
+    divisor = temperature(_scores(logits, x[:256], found)) if free else 1.0
+    return Adapted(_wrapped(logits, x.shape[1:], found), found.input_range, how, found.layout, better, divisor, fed)
 
 
 # --- what fits ----------------------------------------------------------------------------------------------
@@ -285,11 +295,19 @@ def _fits(expected: tuple[int | None, ...], got: tuple[int, ...]) -> bool:
     return len(expected) == len(got) and all(e in (None, g) for e, g in zip(expected, got, strict=True))
 
 
-def _given(model: keras.Model, x: Images, layout: str) -> Images:
+def _shaped(model: keras.Model, x: Images) -> Images:
     """Images brought into the model's own shape."""
     expected = tuple(model.input_shape[1:])
-    x = x.transpose(0, 3, 1, 2) if layout == "chw" else x
     return x if None in expected else x.reshape(-1, *expected)
+
+
+def _scores(model: keras.Model, x: Images, way: Expects) -> Scores:
+    """Scores (n, n_classes) for images (n, h, w, c) in [0, 1] that come in one way.
+
+    Not compiled: each way would be a graph of its own, which takes longer than the few calls.
+    """
+    size = max(1, min(256, PIXELS // x[0].size))
+    return np.concatenate([run(model, _shaped(model, way.given(x[i : i + size]))) for i in range(0, len(x), size)])
 
 
 def far(x: Images) -> Images:

@@ -16,7 +16,7 @@ from gauntlet.errors import LimitError, ModelError
 from gauntlet.models.access import Access
 from gauntlet.models.adapter import LAYOUTS, Expects, Fit, InputRange, Layout, Outputs, find_way, fit
 from gauntlet.models.outputs import LABELS, PROBABILITIES, SIGMOID, inverted, kind_of, other_classes
-from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels, ordered
+from gauntlet.models.pixels import AS_THEY_ARE, RANGES, Channels
 from gauntlet.quiet import load_art
 from gauntlet.threat import Images, Labels
 
@@ -214,7 +214,7 @@ def ask(function: Function, x: Images, n_classes: int, way: Expects, size: int =
 
     Raises `ModelError` when it raises (that is the cause), and when the answers are neither.
     """
-    parts = [_ask(function, _given(x[start : start + size], way), n_classes) for start in range(0, len(x), size)]
+    parts = [_ask(function, way.given(x[start : start + size]), n_classes) for start in range(0, len(x), size)]
     return np.concatenate(parts) if parts else np.zeros((0, n_classes), np.float32)
 
 
@@ -233,15 +233,6 @@ def reason(error: BaseException | None) -> str:
     """Kind and first line of anyone's exception."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
-def _given(x: Images, way: Expects) -> Images:
-    """A fresh copy of images, as they are expected."""
-    scale, offset = way.channels.scaling(way.input_range)
-    images = (ordered(x, way.channels) * scale + offset).astype(np.float32)
-    if way.layout == "flat":
-        return images.reshape(len(x), -1)
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if way.layout == "chw" else images
 
 
 def _array(answer: Any, n_classes: int) -> np.ndarray:
