@@ -24,6 +24,7 @@ from gauntlet.threat import Images, Labels
 from gauntlet.validity.paths import Followed, followed
 from gauntlet.validity.planted import Planted, planted
 from gauntlet.validity.samples import FEW, Sample, Side, sample
+from gauntlet.validity.slopes import Slopes, detached, disagreeing, unstable, zero_gradients
 from gauntlet.validity.stakes import LEAST, at_stake, mine
 
 if TYPE_CHECKING:
@@ -43,15 +44,6 @@ QUERIES, QUERIED = 300, 64
 ANOTHER_LOSS = "with another loss"
 DIFFERENCES = ("apgd-dlr", "fab", "cw-l2", "deepfool", "fmn")
 """Attacks on differences of logits, rather than on the cross-entropy."""
-SMALL_STEPS, LARGE_STEPS = (1 / 10_200, 1 / 1_020, 1 / 255), (1 / 255, 1 / 16, 1 / 4)
-"""Of finite differences: where there is a gradient, and where there is none."""
-SPREADS = (0.002, 0.03)
-"""Noise on the points of finite differences: on one even colour, maxima are ties and their gradient one of many. The
-first stays beside the images, as a network may be silent away from them; who is accused is accused at both."""
-ROUNDING = 3e-6
-"""Of a logit as large as the largest: differences of float32 logits that are no larger say nothing."""
-BESIDE = 1 / 2_550
-"""A tenth of a grey level."""
 RESTARTS = 3
 """Of the attacks at half the range and beyond, on what their first run leaves."""
 
@@ -168,7 +160,8 @@ def _gradients(model: Any, x: Images, y: Labels, *, random: bool) -> dict[str, A
     """The probes of gradients; what is random has no finite differences."""
     shares: dict[str, Any] = {"probabilities": probabilities(model, x)}
     steady = (zero_gradients,) if random else (zero_gradients, detached, disagreeing, unstable)
-    return shares | {share.__name__: share(model, x, y) for share in steady}
+    slopes = Slopes(model, x, y)
+    return shares | {share.__name__: share(slopes) for share in steady}
 
 
 # --- what the model answers -----------------------------------------------------------------------------------
@@ -191,100 +184,6 @@ def probabilities(target: Target, x: Images) -> bool:
     except ModelError:  # they overflow far away: nothing squashes them
         return False
     return kind_of(answers) in (PROBABILITIES, SIGMOID, TANH)
-
-
-# --- gradients ------------------------------------------------------------------------------------------------
-
-
-def zero_gradients(model: WhiteBox, x: Images, y: Labels) -> float:
-    """Share of images whose cross-entropy has no gradient, or one that is not finite."""
-    return float(_none(model.look(x, y).gradient).mean())
-
-
-def detached(model: WhiteBox, x: Images, y: Labels) -> float:
-    """Share of images whose logits have no gradient and yet change when all pixels move a little, at random."""
-    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), x.shape)
-    return float(np.logical_and.reduce([_detached(slope, signs) for slope in _slopes(model, x, y)]).mean())
-
-
-def _detached(slope: _Slope, signs: Images) -> NDArray[np.bool_]:
-    changes = np.abs([slope.change(signs, step).seen for step in LARGE_STEPS]).max(axis=0)
-    return np.asarray(_none(slope.gradient) & (changes > 1e-3))
-
-
-def disagreeing(model: WhiteBox, x: Images, y: Labels) -> float:
-    """Share of images along whose gradient the logits' difference does not change as the gradient says, within half.
-
-    The better of all step sizes counts: a network of ReLUs and maxima has kinks. A gradient so small that what it
-    promises is lost in rounding says nothing.
-    """
-    return float(np.logical_and.reduce([_disagreeing(slope) for slope in _slopes(model, x, y)]).mean())
-
-
-def _disagreeing(slope: _Slope) -> NDArray[np.bool_]:
-    towards = np.nan_to_num(slope.gradient)
-    towards /= np.maximum(np.abs(towards).max(axis=(1, 2, 3), keepdims=True), 1e-30)
-    changes = [slope.change(towards, step) for step in SMALL_STEPS]
-    errors = np.array([np.abs(seen - promised) - np.abs(promised) / 2 for seen, promised in changes])
-    return np.asarray(~_none(slope.gradient) & (errors > slope.rounding).all(axis=0))
-
-
-def unstable(model: WhiteBox, x: Images, y: Labels, draws: int = 4) -> float:
-    """Share of images beside which the margin jumps: by over a tenth of its median, and not as the gradient says."""
-    slope, rng = _Slope(model, x, y, SPREADS[0]), np.random.default_rng(0)
-    signs = [rng.choice(np.array([-1, 1], np.float32), x.shape) for _ in range(draws)]
-    changes = [slope.change(sign, BESIDE) for sign in signs]
-    jumps = np.max([np.abs(seen - promised) for seen, promised in changes], axis=0)
-    return float((jumps > max(float(np.median(slope.margins)) / 10, 1e-30)).mean())
-
-
-class _Change(NamedTuple):
-    """Of the logits' difference along a line: what is seen, and what the gradient promises; float64 (n,)."""
-
-    seen: NDArray[np.float64]
-    promised: NDArray[np.float64]
-
-
-class _Slope:
-    """The logits' difference between an image's class and the runner-up, around noisy points inside the bounds."""
-
-    def __init__(self, model: WhiteBox, x: Images, y: Labels, spread: float) -> None:
-        low, high = model.clip_values
-        noise = np.random.default_rng(0).uniform(-spread, spread, x.shape) * (high - low)
-        # What would leave the bounds goes inwards instead: cut off, an even colour stayed even.
-        self.x = np.where((x + noise < low) | (x + noise > high), x - noise, x + noise).astype(np.float32)
-        logits = model.predict(self.x)
-        self.rounding = ROUNDING * np.abs(logits).max(axis=1).astype(np.float64)
-        self._model, self._y, self._other = model, y, _runner_up(logits, y)
-        self.margins = logits[np.arange(len(y)), y] - logits[np.arange(len(y)), self._other]
-        self.gradient = model.look(self.x, y, "difference", self._other).gradient
-
-    def change(self, towards: Images, step: float) -> _Change:
-        """From `step` behind each point to `step` ahead of it, as far as the bounds let it."""
-        low, high = self._model.clip_values
-        ahead, behind = (np.clip(self.x + np.float32(s * step) * towards, low, high) for s in (1, -1))
-        difference = (self._model.predict(ahead) - self._model.predict(behind)).astype(np.float64)
-        rows, moved = np.arange(len(self._y)), (ahead - behind).astype(np.float64)
-        promised = (np.nan_to_num(self.gradient) * moved).sum(axis=(1, 2, 3))
-        return _Change(difference[rows, self._other] - difference[rows, self._y], promised)
-
-
-def _slopes(model: WhiteBox, x: Images, y: Labels) -> list[_Slope]:
-    """At each of the points at which an image is measured."""
-    return [_Slope(model, x, y, spread) for spread in SPREADS]
-
-
-def _none(gradient: Images) -> NDArray[np.bool_]:
-    """Which images have a gradient of nothing, or one that is not finite."""
-    finite, some = np.isfinite(gradient).all(axis=(1, 2, 3)), gradient.any(axis=(1, 2, 3))
-    return np.asarray(~finite | ~some)
-
-
-def _runner_up(logits: Images, y: Labels) -> Labels:
-    """The likeliest wrong class of each image."""
-    logits = logits.copy()
-    logits[np.arange(len(y)), y] = -np.inf
-    return logits.argmax(axis=1).astype(np.int64)
 
 
 # --- attacks of our own ---------------------------------------------------------------------------------------
@@ -350,7 +249,8 @@ def square_sample(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attac
     for case in at_stake(results):
         here = mine(case, results)
         strongest = [r for r in here if r.attack.access == "gradients"]
-        if case.norm in ("inf", "2") and strongest and len(strongest) == len(here):
+        several = any(r.attack.iterative for r in strongest)  # of a single step alone there is a doubt already
+        if case.norm in ("inf", "2") and several and len(strongest) == len(here):
             after = min(strongest, key=lambda r: r.robust.mean())
             attack = Square(norm="2" if case.norm == "2" else "inf", max_iter=QUERIES)
             yield _retry(model, x, y, attack, after, case, QUERIED, seed)

@@ -10,11 +10,12 @@ import pytest
 
 from gauntlet.attacks import ApgdCe, Attack, Pgd
 from gauntlet.evaluation.outcome import Attacked
-from gauntlet.validity import paths, probes
+from gauntlet.validity import paths, slopes
 from gauntlet.validity.evidence import Evaluation
 from gauntlet.validity.notes import across
 from gauntlet.validity.paths import Followed, rises
 from gauntlet.validity.probes import Probes
+from gauntlet.validity.slopes import Slopes
 
 if TYPE_CHECKING:
     import keras
@@ -104,8 +105,8 @@ def test_scores_that_jump_beside_the_images_are_seen(
     jumpy = CompiledClassifier(keras.Model(pixels, model(pixels) + stairs * apart))
     rows = np.flatnonzero(jumpy.labels(digits.x_test) == digits.y_test)[:32]
     x, y = digits.x_test[rows], digits.y_test[rows]
-    assert probes.unstable(jumpy, x, y) > 0.3
-    assert probes.unstable(classifier, x, y) == 0
+    assert slopes.unstable(Slopes(jumpy, x, y)) > 0.3
+    assert slopes.unstable(Slopes(classifier, x, y)) == 0
 
 
 def test_what_following_left_open_is_a_note() -> None:

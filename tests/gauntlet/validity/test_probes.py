@@ -12,8 +12,9 @@ from gauntlet.attacks import ApgdCe, ApgdDlr, Attack, Fab, Fgsm, GaussianNoise, 
 from gauntlet.errors import ModelError
 from gauntlet.evaluation.battery import Battery, Job, run
 from gauntlet.evaluation.outcome import Attacked
-from gauntlet.validity import canaries, probes
+from gauntlet.validity import canaries, probes, slopes
 from gauntlet.validity.probes import Probes, probabilities, probe
+from gauntlet.validity.slopes import Slopes
 from gauntlet.validity.stakes import at_stake
 
 if TYPE_CHECKING:
@@ -71,7 +72,19 @@ def test_an_honest_network_answers_twice_the_same_and_in_logits(
 def test_an_honest_network_has_true_gradients(
     name: str, classifier: CompiledClassifier, images: tuple[Images, Labels]
 ) -> None:
-    assert getattr(probes, name)(classifier, *images) == 0
+    assert getattr(slopes, name)(Slopes(classifier, *images)) == 0
+
+
+def test_no_further_point_is_looked_at_once_nobody_is_left(
+    classifier: CompiledClassifier, images: tuple[Images, Labels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+    predict = type(classifier).predict
+    monkeypatch.setattr(type(classifier), "predict", lambda self, x: asked.append(len(x)) or predict(self, x))
+    at = Slopes(classifier, *images)
+    assert (slopes.detached(at), slopes.disagreeing(at)) == (0, 0)
+    assert asked[:3] == [N, N, N]
+    assert sum(asked) < 5 * N
 
 
 @pytest.mark.parametrize(
@@ -86,7 +99,7 @@ def test_an_honest_network_has_true_gradients(
 def test_a_false_gradient_is_seen(
     canary: str, name: str, broken: Callable[[str], CompiledClassifier], images: tuple[Images, Labels]
 ) -> None:
-    assert getattr(probes, name)(broken(canary), *images) > 0.9
+    assert getattr(slopes, name)(Slopes(broken(canary), *images)) > 0.9
 
 
 def test_a_network_that_is_silent_away_from_the_data_is_not_accused(
@@ -105,11 +118,11 @@ def test_a_network_that_is_silent_away_from_the_data_is_not_accused(
     rows = np.flatnonzero(silent.labels(digits.x_test) == digits.y_test)[:N]
     x, y = digits.x_test[rows], digits.y_test[rows]
     brighter = silent.look(x + np.float32(0.25), y, "difference", (y + 1) % 10)
-    assert probes._none(brighter.gradient).all()
-    beside = probes._slopes(silent, x, y)[0]
-    assert not probes._none(beside.gradient).any()
-    assert probes.detached(silent, x, y) == 0
-    assert probes.disagreeing(silent, x, y) == 0
+    assert slopes.none(brighter.gradient).all()
+    beside = Slopes(silent, x, y).at(slopes.SPREADS[0])
+    assert not slopes.none(beside.gradient).any()
+    assert slopes.detached(Slopes(silent, x, y)) == 0
+    assert slopes.disagreeing(Slopes(silent, x, y)) == 0
 
 
 def test_a_promise_that_rounding_swallows_is_no_disagreement(model: keras.Model, images: tuple[Images, Labels]) -> None:
@@ -120,7 +133,7 @@ def test_a_promise_that_rounding_swallows_is_no_disagreement(model: keras.Model,
 
     offset = np.linspace(100, 91, 10, dtype=np.float32)
     faint = CompiledClassifier(keras.Model(model.inputs[0], 1e-6 * model.outputs[0] + offset))
-    assert probes.disagreeing(faint, *images) == 0
+    assert slopes.disagreeing(Slopes(faint, *images)) == 0
 
 
 def test_what_one_descent_leaves_at_half_the_range_is_tried_again(
@@ -145,12 +158,12 @@ def test_huge_logits_hide_no_gradient(model: keras.Model, images: tuple[Images, 
     from gauntlet.models.classifier import CompiledClassifier
 
     huge = CompiledClassifier(keras.Model(model.inputs[0], 100.0 * model.outputs[0]))
-    assert probes.zero_gradients(huge, *images) == 0
-    assert probes.detached(huge, *images) == 0
+    assert slopes.zero_gradients(Slopes(huge, *images)) == 0
+    assert slopes.detached(Slopes(huge, *images)) == 0
 
 
 def test_a_constant_is_not_detached(broken: Callable[[str], CompiledClassifier], images: tuple[Images, Labels]) -> None:
-    assert probes.detached(broken("constant"), *images) == 0
+    assert slopes.detached(Slopes(broken("constant"), *images)) == 0
 
 
 def test_a_replaced_gradient_disagrees(model: keras.Model, images: tuple[Images, Labels]) -> None:
@@ -162,8 +175,8 @@ def test_a_replaced_gradient_disagrees(model: keras.Model, images: tuple[Images,
     pixels = keras.Input(model.input_shape[1:])
     rounded = pixels + keras.ops.stop_gradient(keras.ops.round(pixels) - pixels)
     replaced = CompiledClassifier(keras.Model(pixels, model(rounded)))
-    assert probes.disagreeing(replaced, *images) > 0.5
-    assert probes.detached(replaced, *images) == 0
+    assert slopes.disagreeing(Slopes(replaced, *images)) > 0.5
+    assert slopes.detached(Slopes(replaced, *images)) == 0
 
 
 def test_random_answers_and_probabilities_are_seen(
