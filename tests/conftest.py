@@ -26,6 +26,11 @@ os.environ |= {
     "MPLCONFIGDIR": str(HOME / "matplotlib"),
     "PREFECT_HOME": str(HOME / "prefect"),
 }
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # A share of the processors each, as the workers of a battery have: threads beyond those wait for each other.
+    share = str(max(1, (os.cpu_count() or 1) // int(workers)))
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, share)
 hush()
 gc.set_threshold(*COLLECTING)
 
