@@ -31,6 +31,7 @@ class Exact(Crown):
 
     name: Literal["exact"] = "exact"  # type: ignore[assignment]
     norm: Literal["inf"] = Field("inf", description="Norm of the budget")
+    patience: int = Field(0, ge=0, le=1_000_000, description="As of crown: 0 bounds every image before it is searched")
     seconds: float = Field(30.0, gt=0, le=86_400, description="Time of one image; after it the image is open")
     max_units: int = Field(10_000, ge=1, le=100_000, description="Units of a network up to which it is tried")
     max_binaries: int = Field(
@@ -58,7 +59,7 @@ class Exact(Crown):
         from gauntlet.certify.programme import matrices
 
         prover = self._prover(target, self.refine)
-        proven = prover.margins(x, y, eps, lines=True) > 0
+        proven = prover.margins(x, y, eps, lines=True, patience=self.patience) > 0
         images, affine = np.array(x), matrices(prover.network)
         broken = target.labels(x) != y
         for row in np.flatnonzero(~proven & ~broken):

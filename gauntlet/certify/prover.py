@@ -48,17 +48,21 @@ class Prover:
             lambda x, y, eps: self._by_lines(x, y, eps, refine), input_signature=signature, autograph=False
         )
 
-    def margins(self, x: Images, y: Labels, eps: float, *, lines: bool) -> NDArray[np.float64]:
+    def margins(self, x: Images, y: Labels, eps: float, *, lines: bool, patience: int = 0) -> NDArray[np.float64]:
         """The least margin of the true class over any other, (n,); by intervals, and where those fail by `lines`.
 
-        A positive one is proven: no image within the budget is classified otherwise, float32 rounding included.
+        A positive one is proven: no image within the budget is classified otherwise, float32 rounding included. Lines
+        are tried on the most promising images first, and on no more after `patience` of them failed in a row (0: all).
         """
         margins = self._chunked(self._quick, 1, x, y, eps)
         ways = [(self._linear, 1), (self._refined, self._values())] if lines else []
         for way, rows in ways if self._refinable(self.refine) else ways[:1]:
             left = np.flatnonzero(margins <= 0)
+            left = left[np.argsort(-margins[left], kind="stable")]
             if len(left):
-                margins[left] = np.maximum(margins[left], self._chunked(way, rows, x[left], y[left], eps))
+                found = self._chunked(way, rows, x[left], y[left], eps, patience)
+                left = left[: len(found)]
+                margins[left] = np.maximum(margins[left], found)
         return margins
 
     def _values(self) -> int:
@@ -66,15 +70,20 @@ class Prover:
         sizes = [int(np.prod(self.network.steps[i].shape)) for i in self._refinable(self.refine)]
         return max(sizes, default=1)
 
-    def _chunked(self, way: Callable[..., Any], rows: int, x: Images, y: Labels, eps: float) -> NDArray[np.float64]:
-        rows = max(rows, self.network.n_classes)
-        size = max(1, NUMBERS // (rows * self._largest))
-        parts = [np.zeros(0)]
+    def _chunked(
+        self, way: Callable[..., Any], rows: int, x: Images, y: Labels, eps: float, patience: int = 0
+    ) -> NDArray[np.float64]:
+        """Margins of the images, or of the first of them where the last `patience` of those all failed."""
+        size = max(1, NUMBERS // (max(rows, self.network.n_classes) * self._largest))
+        margins = np.zeros(0)
         for start in range(0, len(x), size):
             limits.check()
             some = slice(start, start + size)
-            parts.append(way(tf.constant(x[some], tf.float64), tf.constant(y[some]), tf.constant(eps, tf.float64)))
-        return np.concatenate(parts)
+            part = way(tf.constant(x[some], tf.float64), tf.constant(y[some]), tf.constant(eps, tf.float64))
+            margins = np.concatenate([margins, part])
+            if 0 < patience <= len(margins) and (margins[-patience:] <= 0).all():
+                break
+        return margins
 
     def _by_intervals(self, x: Any, y: Any, eps: Any) -> Any:
         bounds = intervals(self.network, Region.around(x, eps, self.norm, self.bounds))

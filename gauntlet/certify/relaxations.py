@@ -53,7 +53,14 @@ class Crown(Interval):
         le=8_000_000,
         description="Numbers an image up to which the bounds of a step are found by lines as well",
     )
+    patience: int = Field(
+        64,
+        ge=0,
+        le=1_000_000,
+        description="Images in a row, most promising first, that may fail before the rest is left open; 0: try all",
+    )
 
     def prove(self, target: Target, x: Images, y: Labels, eps: float, seed: int) -> Proven:
         """Images whose margins are positive by intervals, by lines over intervals, or by lines alone."""
-        return self._prover(target, self.refine).margins(x, y, eps, lines=True) > 0
+        prover = self._prover(target, self.refine)
+        return prover.margins(x, y, eps, lines=True, patience=self.patience) > 0

@@ -34,7 +34,7 @@ def test_a_cascade_runs_the_cheap_attacks_first_and_each_on_what_is_left(cascade
 
 @pytest.fixture(scope="module")
 def bounded(victim: str, small_npz: str, store: str) -> dict[str, Any]:
-    settings = {"attack": ["fgsm", "pgd:max_iter=5"], "eps": [0.001, 0.1], "n": 60, "cascade": True}
+    settings = {"attack": ["fgsm", "pgd:max_iter=5"], "eps": [0.001, 0.1], "n": 24, "cascade": True}
     certify = ["interval", "crown", "smoothing:draws=20,first=5,alpha=0.1"]
     found: dict[str, Any] = attack(model=victim, dataset=small_npz, tracking_uri=store, certify=certify, **settings)
     return found
@@ -46,7 +46,7 @@ def test_certified_images_leave_a_cascade_before_it_starts(bounded: dict[str, An
     assert proven[0.1] <= proven[0.001]
     assert proven[0.001] > 0.5
     tried = {row["eps"]: row["tried"] for row in bounded["results"] if row["attack"] == "fgsm"}
-    assert tried == {eps: 60 - round(60 * share) for eps, share in proven.items()}
+    assert tried == {eps: 24 - round(24 * share) for eps, share in proven.items()}
 
 
 def test_robust_accuracy_is_bounded_from_both_sides(bounded: dict[str, Any]) -> None:
@@ -55,11 +55,11 @@ def test_robust_accuracy_is_bounded_from_both_sides(bounded: dict[str, Any]) -> 
     run = tracking.read(bounded["run_id"])
     rows = [row for row in bounded["certified"] if row["eps"] == 0.1]
     assert [row["certifier"] for row in rows] == ["interval", "crown", "smoothing"]
-    assert all(row["low"] <= row["certified_accuracy"] <= row["high"] and row["n"] == 60 for row in rows)
+    assert all(row["low"] <= row["certified_accuracy"] <= row["high"] and row["n"] == 24 for row in rows)
     assert run.data.metrics["certified/accuracy"] == rows[1]["certified_accuracy"]
     assert run.data.metrics["smoothed/accuracy"] == rows[2]["certified_accuracy"]
     frame = tracking.frame(bounded["run_id"], "certified.parquet")
-    assert len(frame) == 3 * 2 * 60
+    assert len(frame) == 3 * 2 * 24
     worst = [m for m in tracking.records(bounded["run_id"])["measurements"] if m.condition == "worst case"]
     assert all("\N{EN DASH}" in m.text for m in worst)
 

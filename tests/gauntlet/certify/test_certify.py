@@ -13,9 +13,11 @@ from keras import layers as nn
 
 from gauntlet.attacks import attack
 from gauntlet.certify import CERTIFIERS, Certifier, Crown, Interval, Smoothing, certifier, certify
+from gauntlet.certify import prover as proving
 from gauntlet.certify.bounds import Region, intervals
 from gauntlet.certify.linear import lowest
 from gauntlet.certify.network import Network
+from gauntlet.certify.prover import Prover
 from gauntlet.data.datasets import Dataset
 from gauntlet.errors import InputError, ModelError
 from gauntlet.models.classifier import CompiledClassifier
@@ -99,6 +101,29 @@ def test_no_output_leaves_its_bounds(body: str, norm: Norm) -> None:
         assert (logits >= np.maximum(low, result[-1].low) - error).all()
         assert (logits <= np.minimum(high, result[-1].high) + error).all()
     assert (error < 1e-3).all()
+
+
+def test_lines_are_tried_on_the_most_promising_images_first_and_on_no_more_once_many_failed() -> None:
+    model, x = made("dense"), points(40)
+    target, eps = CompiledClassifier(model), 0.01
+    y = target.labels(x)
+    everyone = Prover(Network(model), "inf", (0.0, 1.0), 1_000_000).margins(x, y, eps, lines=True) > 0
+    by_intervals = Interval().prove(target, x, y, eps, 0)
+    assert by_intervals.sum() < everyone.sum() < len(x)
+    for patience, least in ((1, by_intervals.sum()), (len(x), everyone.sum()), (0, everyone.sum())):
+        some = Crown(patience=patience).prove(target, x, y, eps, 0)
+        assert not (some & ~everyone).any()
+        assert some.sum() >= least
+
+
+def test_nothing_is_spent_on_images_of_which_none_can_be_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "NUMBERS", 1)  # a chunk an image
+    prover, x = Prover(Network(made("dense")), "inf", (0.0, 1.0)), points(40)
+    asked = list[int]()
+    linear = prover._linear
+    monkeypatch.setattr(prover, "_linear", lambda x, y, eps: asked.append(len(x)) or linear(x, y, eps))
+    prover.margins(x, np.zeros(40, np.int64), 0.9, lines=True, patience=5)
+    assert sum(asked) == 5
 
 
 @every_body
