@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from gauntlet.studies.comparison import Interval, compare, share
-from gauntlet.validity.checks import CONVERGED, SHARE, SQUARE, UNBOUNDED
+from gauntlet.validity.checks import SHARE, SQUARE, UNBOUNDED
 from gauntlet.validity.probes import EXPOSED, QUERIED, RETRIED, SAMPLE
+from gauntlet.validity.retries import CONVERGED
 from gauntlet.validity.samples import FEW, Sample, chance, detected, raised_from
 
 IMAGES = 10_000

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 
 from gauntlet.attacks.apgd import ApgdCe, ApgdDlr
 from gauntlet.attacks.base import Attack, Crafted, measured, one_hot
+from gauntlet.attacks.differences import FiniteDifferences
 from gauntlet.attacks.fab import Fab
 from gauntlet.attacks.fgsm import Fgsm
 from gauntlet.attacks.hopskipjump import HopSkipJump
@@ -36,11 +37,11 @@ __all__ = [
     "one_hot",
     "parse",
 ]
-__all__ += ["ApgdCe", "ApgdDlr", "CwL2", "Ddn", "DeepFool", "Fab", "Fgsm", "Fmn", "GaussianNoise", "HopSkipJump"]
-__all__ += ["Pgd", "Spatial", "Square", "UniformNoise"]
+__all__ += ["ApgdCe", "ApgdDlr", "CwL2", "Ddn", "DeepFool", "Fab", "Fgsm", "FiniteDifferences", "Fmn"]
+__all__ += ["GaussianNoise", "HopSkipJump", "Pgd", "Spatial", "Square", "UniformNoise"]
 
 _NOISE = (UniformNoise, GaussianNoise)
-_BOUNDED = (Fgsm, Pgd, ApgdCe, ApgdDlr, Fab, Square, Spatial)
+_BOUNDED = (Fgsm, Pgd, ApgdCe, ApgdDlr, Fab, Square, FiniteDifferences, Spatial)
 _MINIMAL = (DeepFool, Ddn, Fmn, CwL2, HopSkipJump)
 RENAMED = {"gaussian-noise": "noise-gaussian"}
 """Old names, still understood."""

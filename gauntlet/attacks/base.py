@@ -58,6 +58,12 @@ class Attack(BaseModel, ABC):
         """What tells these settings from all others: a digest of them."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    @property
+    def title(self) -> str:
+        """The name with the settings that are not the usual ones, as one types it."""
+        chosen = [f"{key}={value}" for key, value in self.model_dump(exclude_defaults=True).items() if key != "name"]
+        return ":".join([self.name, *([",".join(chosen)] if chosen else [])])
+
     @abstractmethod
     def craft(self, model: Any, x: Images, y: Labels, eps: float, streams: Streams) -> Crafted:
         """Adversarial images for `x` (n, h, w, c) with true labels `y` (n,), aimed at a budget of `eps`."""

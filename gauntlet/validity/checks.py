@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from gauntlet.attacks import Attack
 from gauntlet.evaluation.outcome import Attacked, WorstCase, worst_case
 from gauntlet.measurement import budget
 from gauntlet.threat import TOLERANCE
 from gauntlet.validity.evidence import Doubt, Evaluation, at, direct, key, name, setting
 from gauntlet.validity.indicators import incomplete, silent_success, unstable
-from gauntlet.validity.probes import ANOTHER_LOSS, Retry
+from gauntlet.validity.retries import DOUBLINGS, Retry
 from gauntlet.validity.samples import FEW
+from gauntlet.validity.searched import KINDS, STEPS
 
 SHARE = 0.05
 """Of the images: so many may have no gradient, or a wrong one."""
@@ -24,9 +26,8 @@ UNBOUNDED = 0.01
 """Of the images: so many may be left without a bound."""
 MISSED = 0.1
 """Of the planted images: so many may be missed."""
-CONVERGED, ANOTHER, SQUARE = 1.0, 3.0, 0.2
-"""Points that twice the steps, another loss, and a search without gradients may take. At 1 point for another loss the
-honest PGD-trained canary was doubted."""
+SQUARE = 0.2
+"""Points that a search without gradients may take."""
 
 
 def budget_broken(evidence: Evaluation) -> Iterator[Doubt]:
@@ -121,9 +122,11 @@ def weaker_than_noise(evidence: Evaluation) -> Iterator[Doubt]:
 def improved_by_square(evidence: Evaluation) -> Iterator[Doubt]:
     """Gradients do no worse than Square (AutoAttack's flag, its checks.py).
 
-    Raised if over 0.2 points worse on the battery's images, or surely so by a short search on a sample of those left.
+    Raised if over 0.2 points worse on the battery's images, or surely so by a short search on a sample of those left;
+    not where there are none, and the number rests on a search.
     """
-    for square in (r for r in direct(evidence.results) if r.attack.name == "square"):
+    blind = () if evidence.rests_on_search else direct(evidence.results)
+    for square in (r for r in blind if r.attack.name == "square"):
         gradients = [r for r in _descents(direct(evidence.results)) if setting(r) == setting(square)]
         if gradients and worst_case(gradients):
             common = worst_case(gradients)[0]
@@ -159,16 +162,29 @@ def masked_gradients(evidence: Evaluation) -> Iterator[Doubt]:
     """Without a gradient there is no attack (Athalye et al. 2018, section 3).
 
     Raised if surely over 5 % of images have none, or if the logits are squashed: the cross-entropy then saturates
-    (Carlini & Wagner 2016). Squashed outputs that were inverted are believed when no gradient is missing and a search
+    (Carlini & Wagner 2016). A step function is believed when the battery searches without gradients, and another such
+    search breaks surely no more; squashed outputs that were inverted are when no gradient is missing and a search
     without gradients finds nothing more.
     """
     probes = evidence.probes
-    if _surely(evidence, probes.zero_gradients):
-        yield Doubt("SUSPECT", f"{100 * probes.zero_gradients:.1f} % of the images have no loss gradient")
+    if _surely(evidence, probes.zero_gradients) and not evidence.rests_on_search:
+        missing = f"{100 * probes.zero_gradients:.1f} % of the images have no loss gradient"
+        why, advice = _unsearched(evidence)
+        yield Doubt("SUSPECT", missing + why, advice=advice)
     if probes.probabilities:
         yield Doubt("SUSPECT", "probabilities passed as logits: a second softmax flattens the loss")
     if evidence.inverted and not _vouched(evidence):
         yield Doubt("SUSPECT", "outputs are squashed by a step that could not be removed: gradients may saturate")
+
+
+def _unsearched(evidence: Evaluation) -> tuple[str, Attack | None]:
+    """Why a step function is not believed, and what to attack it with."""
+    if beaten := next((one for one in evidence.probes.searched if one.beats), None):
+        return f"; {_more(beaten)}: {beaten.points:.1f} points", beaten.attack
+    if evidence.probes.zero_gradients < STEPS:
+        return "", None
+    norms = {result.attack.norm for result in direct(evidence.results)}
+    return "; no search without gradients was tried", next((one for one in KINDS if one.norm in norms), None)
 
 
 def _surely(evidence: Evaluation, share: float) -> bool:
@@ -186,9 +202,10 @@ def _vouched(evidence: Evaluation) -> bool:
 def false_gradients(evidence: Evaluation) -> Iterator[Doubt]:
     """A shattered gradient leads nowhere (Athalye et al. 2018, section 3.1).
 
-    Raised if surely on over 5 % of images finite differences disagree with the gradient, or change where it is zero.
+    Raised if surely on over 5 % of images finite differences disagree with the gradient, or change where it is zero and
+    the number does not rest on a search without gradients.
     """
-    if _surely(evidence, share := evidence.probes.detached):
+    if _surely(evidence, share := evidence.probes.detached) and not evidence.rests_on_search:
         reason = f"the output changes where the gradient is zero ({100 * share:.1f} % of the images)"
         yield Doubt("SUSPECT", f"{reason}: the model quantises or detaches its input")
     if _surely(evidence, share := evidence.probes.disagreeing):
@@ -212,15 +229,21 @@ def not_converged(evidence: Evaluation) -> Iterator[Doubt]:
     Raised if twice the steps from another start surely take over 1 point of the images left, or another loss over 3.
     """
     for retry in evidence.probes.stronger:
-        if retry.side(allowed(retry)) == "above":
-            steps = f"{retry.how} {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
-            reason = f"{steps} at {at(retry.after)}: {retry.points:.1f} points"
-            yield Doubt("SUSPECT", f"{reason}, not converged", key(retry.after), True)
+        if retry.beats:
+            reason = f"{_more(retry)}: {retry.points:.1f} points, not converged{_end(retry)}"
+            yield Doubt("SUSPECT", reason, key(retry.after), True, advice=retry.enough)
 
 
-def allowed(retry: Retry) -> float:
-    """Points that attacking again may take."""
-    return ANOTHER if retry.how == ANOTHER_LOSS else CONVERGED
+def _more(retry: Retry) -> str:
+    broke = f"{retry.how} {retry.attack.name} breaks {retry.broken:,} of {retry.tried:,} images left"
+    return f"{broke} at {at(retry.after)}"
+
+
+def _end(retry: Retry) -> str:
+    """Whether the battery is too weak, or no attack comes to an end."""
+    if retry.enough is None:
+        return f"; {DOUBLINGS} times twice as many steps each break still more"
+    return f"; the battery is too weak, {retry.enough.title} is enough"
 
 
 def misses_planted(evidence: Evaluation) -> Iterator[Doubt]:
@@ -251,12 +274,14 @@ def misses_counterexamples(evidence: Evaluation) -> Iterator[Doubt]:
 def single_step_only(evidence: Evaluation) -> Iterator[Doubt]:
     """One step bounds robustness from above only (Madry et al. 2018), as does a search without gradients.
 
-    Raised if no iterative attack was tried, or none that follows the gradients of a model that shows them.
+    Raised if no iterative attack was tried, or none that follows the gradients of a model that has and shows them.
     """
     adversaries = [result for result in evidence.results if result.attack.adversary]
     if adversaries and not any(result.attack.iterative for result in adversaries):
         yield Doubt("SUSPECT", "only single-step attacks were tried: the robust accuracy is an upper bound")
-    elif any(r.knowledge == "white-box" for r in adversaries) and not _descents(adversaries):
+    elif any(r.knowledge == "white-box" for r in adversaries) and not (
+        _descents(adversaries) or evidence.rests_on_search
+    ):
         yield Doubt("SUSPECT", "no iterative attack followed the gradients: the robust accuracy is an upper bound")
 
 

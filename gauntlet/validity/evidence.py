@@ -11,6 +11,8 @@ from gauntlet.certify import Certified
 from gauntlet.evaluation.outcome import Attacked
 from gauntlet.measurement import budget
 from gauntlet.validity.probes import Probes
+from gauntlet.validity.searched import STEPS, searches
+from gauntlet.validity.stakes import at_stake
 
 Validity = Literal["VALID", "SUSPECT", "INVALID"]
 ORDER: tuple[Validity, ...] = ("VALID", "SUSPECT", "INVALID")
@@ -33,6 +35,13 @@ class Evaluation:
     bounds: tuple[float, float] = (0.0, 1.0)
     certified: Sequence[Certified] = ()
 
+    @property
+    def rests_on_search(self) -> bool:
+        """Whether the model has no gradients, and in every norm another search breaks no more than the battery's."""
+        held = self.probes.searched
+        covered = bool(searches(self.results)) and len(held) == len(at_stake(self.results))
+        return self.probes.zero_gradients >= STEPS and covered and not any(one.beats for one in held)
+
 
 @dataclass(frozen=True)
 class Doubt:
@@ -45,6 +54,8 @@ class Doubt:
     """Whether it counts for the whole evaluation; where None, `doubts` decides."""
     check: str = ""
     """Who raised it; filled in by `doubts`."""
+    advice: Attack | None = None
+    """What to attack with as well, where the battery is too weak."""
 
 
 def key(result: Attacked) -> Key:

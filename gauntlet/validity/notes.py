@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from gauntlet.evaluation.outcome import worst_case
 from gauntlet.measurement import Measurement
-from gauntlet.validity.checks import SHARE, SQUARE, UNBOUNDED, allowed
+from gauntlet.validity.checks import SHARE, SQUARE, UNBOUNDED
 from gauntlet.validity.evidence import Evaluation, at, name
 from gauntlet.validity.indicators import SILENT, side
-from gauntlet.validity.probes import Retry
+from gauntlet.validity.retries import Retry
 
 WIDE = 5.0
 """Points of half an interval above which a note says that the images are few."""
@@ -60,7 +60,8 @@ def across(evidence: Evaluation) -> Iterator[str]:
     left = probes.exposed(probes.unbounded)
     if left and left.side(UNBOUNDED) == "across":
         yield f"undecided: without a bound {left} are left; the limit is {100 * UNBOUNDED:g} %"
-    yield from (_not_excluded(one.how, one) for one in probes.stronger if one.side(allowed(one)) == "across")
+    again = (*probes.stronger, *probes.searched)
+    yield from (_not_excluded(one.how, one) for one in again if one.side(one.allowed) == "across")
     yield from (_not_excluded("in a short search", one) for one in probes.square if one.side(SQUARE) == "across")
 
 

@@ -91,15 +91,17 @@ def _late(network: keras.Model) -> Any:
         tensor = given[0]
 
 
-def planted(target: Target, x: Images, results: Sequence[Attacked], seed: int) -> Iterator[Planted]:
+def planted(
+    target: Target, x: Images, results: Sequence[Attacked], seed: int, *, blind: bool = False
+) -> Iterator[Planted]:
     """One test for each norm in which images are left, by the battery's own gradient attacks at that budget.
 
     `x` (n, h, w, c) are images that the model classifies correctly. Nothing is planted in a model without Keras layers,
-    or where fewer than 16 points can be separated from the draws.
+    or where fewer than 16 points can be separated from the draws. With `blind` the attacks without gradients help.
     """
     model: Any = getattr(target, "model", None)
     for case in at_stake(results) if hasattr(model, "layers") else ():
-        attacks = [result.attack for result in mine(case, results) if result.attack.access == "gradients"]
+        attacks = [r.attack for r in mine(case, results) if blind or r.attack.access == "gradients"]
         battery = _fitted(attacks, case.eps)
         if battery and case.norm in ("inf", "2"):
             breaks = _tried(head_on(model), battery, x[:IMAGES], case.norm, case.eps, target.clip_values, seed)

@@ -18,12 +18,14 @@ from gauntlet.errors import ModelError
 from gauntlet.evaluation.outcome import Attacked, WorstCase
 from gauntlet.models.access import Target
 from gauntlet.models.chance import informative
-from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, cross_entropies, kind_of
+from gauntlet.models.outputs import PROBABILITIES, SIGMOID, TANH, kind_of
 from gauntlet.progress import Progress, silent
 from gauntlet.threat import Images, Labels
 from gauntlet.validity.paths import Followed, followed
 from gauntlet.validity.planted import Planted, planted
-from gauntlet.validity.samples import FEW, Sample, Side, sample
+from gauntlet.validity.retries import Retry, retried, settled
+from gauntlet.validity.samples import FEW, Sample, sample
+from gauntlet.validity.searched import STEPS, searched, searches
 from gauntlet.validity.slopes import Slopes, detached, disagreeing, unstable, zero_gradients
 from gauntlet.validity.stakes import LEAST, at_stake, mine
 
@@ -41,45 +43,10 @@ GRADIENTS = 16_000
 """Gradients that attacking again may take, for each norm: 6 s of the 3×3 network."""
 QUERIES, QUERIED = 300, 64
 """Of the search without gradients: queries an image, and images."""
-ANOTHER_LOSS = "with another loss"
 DIFFERENCES = ("apgd-dlr", "fab", "cw-l2", "deepfool", "fmn")
 """Attacks on differences of logits, rather than on the cross-entropy."""
 RESTARTS = 3
 """Of the attacks at half the range and beyond, on what their first run leaves."""
-
-
-@dataclass(frozen=True)
-class Retry:
-    """What another attack did to images that all attacks so far had left correct."""
-
-    after: Attacked
-    """The strongest result so far."""
-    attack: Attack
-    tried: int
-    broken: int
-    robust: float
-    """The share of correct images before."""
-    rise: float | None = None
-    """By how much the loss rose, as a share of what it was; None where another attack makes no comparison."""
-
-    @property
-    def how(self) -> str:
-        """What this attack has that those before had not."""
-        return "with twice the steps" if self.attack == self.after.attack.stronger() else ANOTHER_LOSS
-
-    @property
-    def points(self) -> float:
-        """By how much the robust accuracy would fall, in points."""
-        return 100 * self.robust * self.broken / self.tried
-
-    @property
-    def most(self) -> float:
-        """By how much at most, by the upper end of the interval, in points."""
-        return 100 * self.robust * Sample(self.broken, self.tried).ends[1]
-
-    def side(self, points: float) -> Side:
-        """Whether it would surely fall by less than so many points, surely by more, or neither."""
-        return Sample(self.broken, self.tried).side(min(1.0, points / 100 / self.robust))
 
 
 @dataclass(frozen=True)
@@ -103,6 +70,8 @@ class Probes:
     """Images that the last two are shares of."""
     stronger: tuple[Retry, ...] = ()
     square: tuple[Retry, ...] = ()
+    searched: tuple[Retry, ...] = ()
+    """What another search broke where the battery, too, searches without gradients, as the model has none."""
     planted: tuple[Planted, ...] = ()
     unstable: float = 0.0
     followed: tuple[Followed, ...] = ()
@@ -143,15 +112,18 @@ def probe(
         model: Any = target
         progress("gradients looked at", 0.1)
         probes |= {"looked": len(rows)} | _gradients(model, x[rows], y[rows], random=probes["disagreement"] > 0)
-        probes |= _beyond(model, x[exposed], y[exposed], seed)
+        blind = probes["zero_gradients"] >= STEPS and bool(searches(results))
+        probes |= _beyond(model, x[exposed], y[exposed], seed, (Square(max_iter=QUERIES),) if blind else ())
         progress("attacked without a bound", 0.4)
-        if probes["zero_gradients"] < 0.5:  # else there is nothing to follow for longer
+        if probes["zero_gradients"] < STEPS:  # else there is nothing to follow for longer
             probes["stronger"] = tuple(strengthened(model, x, y, results, seed))
+        elif blind:
+            probes["searched"] = tuple(searched(model, x, y, results, seed))
         progress("attacked with twice the steps", 0.8)
         probes["square"] = tuple(square_sample(model, x, y, results, seed))
         if not probes["disagreement"]:  # else the model itself tells another thing each time
             probes["followed"] = tuple(followed(model, x, y, results, seed))
-        probes["planted"] = tuple(planted(model, x[rows], results, seed)) if plant else ()
+        probes["planted"] = tuple(planted(model, x[rows], results, seed, blind=blind)) if plant else ()
     progress("probed", 1.0)
     return Probes(**probes)
 
@@ -189,26 +161,27 @@ def probabilities(target: Target, x: Images) -> bool:
 # --- attacks of our own ---------------------------------------------------------------------------------------
 
 
-def _beyond(model: WhiteBox, x: Images, y: Labels, seed: int) -> dict[str, Any]:
+def _beyond(model: WhiteBox, x: Images, y: Labels, seed: int, last: tuple[Attack, ...] = ()) -> dict[str, Any]:
     """`half_range` of the first images, and of all where those leave next to nothing: who survives costs the most."""
-    parts = [half_range(model, x[:FIRST], y[:FIRST], seed)]
+    parts = [half_range(model, x[:FIRST], y[:FIRST], seed, last)]
     if len(x) > FIRST and round(parts[0][1] * FIRST) <= FEW:
-        parts.append(half_range(model, x[FIRST:], y[FIRST:], seed))
+        parts.append(half_range(model, x[FIRST:], y[FIRST:], seed, last))
     sizes = [FIRST, len(x) - FIRST][: len(parts)] if len(x) > FIRST else [len(x)]
     half, whole = np.average(parts, axis=0, weights=sizes)
     return {"half_range": float(half), "unbounded": float(whole), "sample": sum(sizes)}
 
 
-def half_range(model: WhiteBox, x: Images, y: Labels, seed: int) -> tuple[float, float]:
+def half_range(model: WhiteBox, x: Images, y: Labels, seed: int, last: tuple[Attack, ...] = ()) -> tuple[float, float]:
     """Accuracy at L∞ 0.5, and without a bound, tried on what is left; both should be nothing.
 
-    20 steps from the image itself get stuck where a network is flat; what they leave is tried again from random starts.
+    20 steps from the image itself get stuck where a network is flat; what they leave is tried again from random starts,
+    and then by the attacks `last`.
     """
     low, high = model.clip_values
-    again = Pgd(max_iter=20, num_random_init=RESTARTS), ApgdCe(max_iter=50, num_random_init=RESTARTS)
+    again = Pgd(max_iter=20, num_random_init=RESTARTS), ApgdCe(max_iter=50, num_random_init=RESTARTS), *last
     half = _withstands(model, x, y, (high - low) / 2, seed, (Pgd(max_iter=20, num_random_init=0), *again))
     left = np.flatnonzero(half)
-    whole = _withstands(model, x[left], y[left], high - low, seed, (ApgdCe(max_iter=50), again[1]))
+    whole = _withstands(model, x[left], y[left], high - low, seed, (ApgdCe(max_iter=50), *again[1:]))
     return float(half.mean()), float(whole.sum() / len(x))
 
 
@@ -231,9 +204,10 @@ def strengthened(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attack
         stronger = chosen[0].attack.stronger() if chosen else None
         if chosen and stronger:
             result, size = chosen
-            yield _retry(model, x, y, stronger, result, case, size, seed + 1)
-            if another := _another_loss(case, here, model.nb_classes):
-                yield _retry(model, x, y, another, result, case, QUERIED, seed + 1)
+            others = [(stronger, size), (_another_loss(case, here, model.nb_classes), QUERIED)]
+            for attack, images in ((attack, images) for attack, images in others if attack):
+                first = retried(model, x, y, attack, result, case, images, seed + 1)
+                yield settled(model, x, y, first, case.eps, seed + 1)
 
 
 def _another_loss(case: WorstCase, results: Sequence[Attacked], n_classes: int) -> Attack | None:
@@ -253,7 +227,7 @@ def square_sample(model: WhiteBox, x: Images, y: Labels, results: Sequence[Attac
         if case.norm in ("inf", "2") and several and len(strongest) == len(here):
             after = min(strongest, key=lambda r: r.robust.mean())
             attack = Square(norm="2" if case.norm == "2" else "inf", max_iter=QUERIES)
-            yield _retry(model, x, y, attack, after, case, QUERIED, seed)
+            yield retried(model, x, y, attack, after, case, QUERIED, seed)
 
 
 def _strongest(results: Sequence[Attacked]) -> tuple[Attacked, int] | None:
@@ -262,38 +236,3 @@ def _strongest(results: Sequence[Attacked]) -> tuple[Attacked, int] | None:
     sizes = [(r, int(min(RETRIED, GRADIENTS // (2 * max(1, r.calls.max()))))) for r in kinds if r.attack.stronger()]
     able = [(r, size) for r, size in sizes if size >= 2 * LEAST]
     return min(able, key=lambda pair: pair[0].robust.mean(), default=None)
-
-
-class _Rows(NamedTuple):
-    positions: NDArray[np.int64]
-    """In the test set."""
-    within: NDArray[np.int64]
-    """Of the result's images."""
-
-
-def _retry(
-    model: WhiteBox,
-    x: Images,
-    y: Labels,
-    attack: Attack,
-    after: Attacked,
-    case: WorstCase,
-    size: int,
-    seed: int,
-) -> Retry:
-    """`attack` on at most `size` of the images that the worst case left correct."""
-    rows = _sample(case, after, size)
-    at = rows.positions
-    made = attack.run(model, x[at], y[at], case.eps, seed, at)
-    scores = model.predict(made.images)
-    before, now = float(after.losses[rows.within].mean()), float(cross_entropies(scores, y[at]).mean())
-    broken = int((scores.argmax(axis=1) != y[at]).sum())
-    rise = (now - before) / max(before, 1e-6) if attack == after.attack.stronger() and not attack.minimal else None
-    return Retry(after, attack, len(at), broken, float(case.robust.mean()), rise)
-
-
-def _sample(case: WorstCase, after: Attacked, size: int) -> _Rows:
-    """Images that the worst case left correct: drawn by chance, always the same."""
-    left = np.random.default_rng(0).permutation(case.index[case.robust])[:size]
-    order = np.argsort(after.index)
-    return _Rows(left, order[np.searchsorted(after.index, left, sorter=order)])

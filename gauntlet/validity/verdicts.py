@@ -8,13 +8,15 @@ from dataclasses import replace
 from gauntlet.evaluation.outcome import Attacked
 from gauntlet.validity.checks import CHECKS
 from gauntlet.validity.evidence import ORDER, Doubt, Evaluation, Validity, direct, key, setting
+from gauntlet.validity.searched import searches
 
 
 def doubts(evidence: Evaluation) -> list[Doubt]:
     """All doubts of all checks, each with its check and whether it counts for the whole evaluation.
 
     One about a single result does not when another attack vouches for that norm and budget: it is iterative, knows as
-    much, and is itself without doubt; the worst case then rests on that one. Nor does one about a transfer beside it.
+    much, and is itself without doubt; the worst case then rests on that one, as it does on a search where a model has
+    no gradients. Nor does one about a transfer beside it.
     """
     doubts_raised = [replace(doubt, check=check.__name__) for check in CHECKS for doubt in check(evidence)]
     decided = [
@@ -31,6 +33,7 @@ def _whole(doubt: Doubt, raised: Sequence[Doubt], evidence: Evaluation) -> bool:
     doubted, (attack, eps, knowledge) = {other.about for other in raised}, doubt.about
     alike = [r for r in evidence.results if (setting(r), r.knowledge) == ((attack.norm, eps), knowledge)]
     able = [r for r in alike if r.attack.adversary and r.attack.iterative and r.attack.access == attack.access]
+    able += searches(alike) if evidence.rests_on_search else []
     return all(key(result) in doubted for result in able)
 
 

@@ -12,7 +12,8 @@ from gauntlet.evaluation.outcome import Attacked, Knowledge
 from gauntlet.models.access import Access
 from gauntlet.validity.evidence import Evaluation
 from gauntlet.validity.paths import Followed
-from gauntlet.validity.probes import Probes, Retry
+from gauntlet.validity.probes import Probes
+from gauntlet.validity.retries import Retry
 
 N = 100
 
@@ -27,11 +28,12 @@ def attacked(
     start: int = 0,
     tried: int = N,
     pixels: float = 0.0,
+    calls: int = 0,
 ) -> Attacked:
     """A result on N images from number `start` on: the first `robust` were withstood, the first `tried` were tried."""
     nothing, zeros, sizes = np.zeros(N, np.int64), np.zeros(N), np.full(N, eps if linf is None else linf)
     facts: dict[str, Any] = {"attack": attack, "eps": eps, "knowledge": knowledge, "distance": None, "seconds": 0.0}
-    facts |= {"labels": nothing, "clean_predictions": nothing, "calls": nothing, "losses": zeros}
+    facts |= {"labels": nothing, "clean_predictions": nothing, "calls": nothing + calls, "losses": zeros}
     facts |= {"index": np.arange(start, start + N), "predictions": (np.arange(N) >= robust).astype(np.int64)}
     facts |= {"tried": np.arange(N) < tried, "linf": sizes, "l2": sizes}
     return Attacked(**facts, images=np.full((N, 1, 1, 1), pixels, np.float32))
@@ -41,10 +43,12 @@ def evidence(*results: Attacked, expectation: bool = False, logs: bool = False, 
     return Evaluation(results, 10, Probes(**probes), inverted=logs, expectation=expectation)
 
 
-def retry(tried: int, broken: int, robust: float, attack: Attack | None = None, **more: Any) -> Retry:
-    """`broken` of `tried` images of the share `robust` that PGD left at 0.1."""
+def retry(
+    tried: int, broken: int, robust: float, attack: Attack | None = None, after: Attacked | None = None, **more: Any
+) -> Retry:
+    """`broken` of `tried` images of the share `robust` that a result, or PGD at 0.1, left."""
     tried_again = attack or PGD.model_copy(update={"max_iter": 2 * PGD.max_iter})
-    return Retry(attacked(PGD, 0.1, 50), tried_again, tried, broken, robust, **more)
+    return Retry(after or attacked(PGD, 0.1, 50), tried_again, tried, broken, robust, **more)
 
 
 def followed(silent: int = 0, rising: int = 0, robust: float = 0.5) -> Followed:

@@ -290,6 +290,18 @@ def test_twice_the_steps_of_a_feeble_attack_break_more(job: Job, digits: Dataset
     assert probed.rise > 0
 
 
+def test_the_steps_that_a_feeble_attack_is_told_to_take_are_enough(job: Job, digits: Dataset) -> None:
+    feeble, dlr = Pgd(max_iter=2), ApgdDlr(max_iter=1, targets=0)
+    (first,) = probes.strengthened(job.target, job.x, job.y, fight(job, digits, feeble, dlr), seed=0)  # type: ignore[arg-type]
+    assert first.beats
+    assert isinstance(first.enough, Pgd)
+    assert first.enough.max_iter >= first.attack.max_iter  # type: ignore[attr-defined]
+    results = fight(job, digits, first.enough, dlr)
+    (second,) = probes.strengthened(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]
+    assert not second.beats
+    assert second.enough is None
+
+
 def test_a_blind_search_is_tried_where_the_battery_has_none(job: Job, digits: Dataset) -> None:
     results = fight(job, digits, Pgd(max_iter=5))
     (probed,) = probes.square_sample(job.target, job.x, job.y, results, seed=0)  # type: ignore[arg-type]

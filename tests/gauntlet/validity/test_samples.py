@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gauntlet.measurement import wilson
-from gauntlet.validity.checks import CONVERGED, SHARE, SQUARE, UNBOUNDED
+from gauntlet.validity.checks import SHARE, SQUARE, UNBOUNDED
 from gauntlet.validity.probes import EXPOSED, QUERIED, RETRIED, SAMPLE
+from gauntlet.validity.retries import CONVERGED
 from gauntlet.validity.samples import FEW, Sample, chance, detected, raised_from, sample
 
 

@@ -105,11 +105,14 @@ def test_what_shows_at_several_budgets_is_told_once() -> None:
 
 def test_the_worst_case_rests_on_no_attack_that_converges_later() -> None:
     """Twice the steps are tried on what all attacks left: nobody vouches for that."""
-    weak = Evaluation([attacked(PGD, 0.1, 50), attacked(Fab(), 0.1, 50)], 10, Probes(stronger=(retry(100, 30, 0.5),)))
-    assert verdict(doubts(weak)) == (
-        "SUSPECT",
-        ("with twice the steps pgd breaks 30 of 100 images left at 0.1: 15.0 points, not converged",),
-    )
+    found = "with twice the steps pgd breaks 30 of 100 images left at 0.1: 15.0 points, not converged"
+    ends = {None: "2 times twice as many steps each break still more"}
+    ends |= {Pgd(max_iter=160): "the battery is too weak, pgd:max_iter=160 is enough"}
+    for enough, end in ends.items():
+        again = Probes(stronger=(retry(100, 30, 0.5, enough=enough),))
+        raised = doubts(Evaluation([attacked(PGD, 0.1, 50), attacked(Fab(), 0.1, 50)], 10, again))
+        assert verdict(raised) == ("SUSPECT", (f"{found}; {end}",))
+        assert [doubt.advice for doubt in raised] == [enough]
 
 
 def test_few_images_hidden_gradients_and_a_rising_loss_are_noted() -> None:
