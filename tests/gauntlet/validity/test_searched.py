@@ -60,7 +60,7 @@ def test_who_hides_gradients_from_a_weak_search_is_not_believed(model: keras.Mod
 
     stopped = before(model, lambda x: keras.ops.stop_gradient(x) + 0.0 * x)
     report = judged(stopped, digits, 0.1, f"square:max_iter={LEAST_QUERIES}")
-    assert report.verdict == "SUSPECT"
+    assert report.verdict != "VALID"
     (reason,) = [reason for reason in report.reasons if "no loss gradient" in reason]
     assert "in another search finite-differences breaks" in reason
     assert {doubt.advice for doubt in report.doubts} == {None, DIFFERENCES}
@@ -68,7 +68,7 @@ def test_who_hides_gradients_from_a_weak_search_is_not_believed(model: keras.Mod
 
 SEARCH = attacked(SQUARE, 0.1, 40, calls=LEAST_QUERIES)
 STEP = {"zero_gradients": 1.0, "detached": 1.0, "unstable": 1.0}
-MORE = retry(64, 3, 0.5, DIFFERENCES, after=SEARCH)
+MORE = retry(64, 8, 0.5, DIFFERENCES, after=SEARCH)
 NO_MORE = retry(64, 0, 0.4, DIFFERENCES, after=SEARCH)
 
 
@@ -84,7 +84,7 @@ def test_a_number_that_rests_on_a_search_needs_no_gradient() -> None:
         ((attacked(PGD, 0.1, 90), SEARCH), {"searched": (MORE,)}),
         ((attacked(PGD, 0.1, 90), SEARCH), {}),  # nothing was held against it
         ((attacked(PGD, 0.1, 90),), {"searched": ()}),
-        ((SEARCH,), {"searched": (NO_MORE,), "zero_gradients": 0.4}),  # half the images have a gradient
+        ((SEARCH,), {"searched": (NO_MORE,), "zero_gradients": 0.4}),  # most images have a gradient
     ],
 )
 def test_a_number_that_rests_on_nothing_is_not_believed(results: tuple, found: dict) -> None:  # type: ignore[type-arg]
