@@ -35,6 +35,10 @@ MULTIPLE = 16
 """Batches are filled up to a multiple of this: fewer shapes are compiled, and an image's numbers depend on its batch by
 rounding alone. With oneDNN and AVX-512 they do not depend on it at all; no processor is promised to do so."""
 
+INSIDE = 1e-6
+"""Of the pixel range: so far inside the bounds gradients are taken. At a bound itself a layer that cuts off there has
+none (a ReLU on the images, at 0), and a square root's is infinite; most pixels of drawings and attacks are there."""
+
 
 class Seen(NamedTuple):
     """What a gradient attack sees of a batch: float32 arrays (n, n_classes), (n,) and (n, h, w, c)."""
@@ -85,7 +89,13 @@ class WhiteBox(TensorFlowV2Classifier):
         if loss not in self._looks:
             self._looks[loss] = self._look(loss)
         target = y if target is None else target
-        return Seen(*_chunked(self._looks[loss], CHUNK, x, y, target))
+        return Seen(*_chunked(self._looks[loss], CHUNK, self.inside(x), y, target))
+
+    def inside(self, x: Any) -> Any:
+        """Images (n, h, w, c), arrays or tensors, with no pixel on a bound: see `INSIDE`."""
+        low, high = map(float, self.clip_values)
+        room, where = INSIDE * (high - low), tf.where if tf.is_tensor(x) else np.where
+        return where(x == low, low + room, where(x == high, high - room, x))
 
     def _look(self, loss: Loss) -> Callable[..., Any]:
         def look(x: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -130,7 +140,7 @@ class WhiteBox(TensorFlowV2Classifier):
         if training_mode:
             raise ModelError("gradients with dropout on understate an attack: training_mode is not served")
         y = self._one_hot(y)
-        return _chunked(self._loss_grad, CHUNK, x, y)
+        return _chunked(self._loss_grad, CHUNK, self.inside(x), y)
 
     def class_gradient(self, x: np.ndarray, label: Any = None, training_mode: bool = False, **_: Any) -> np.ndarray:
         """Gradients of logits: (n, n_classes, h, w, c), or (n, 1, h, w, c) for one label or a label per image."""
@@ -139,6 +149,7 @@ class WhiteBox(TensorFlowV2Classifier):
         labels = range(self.nb_classes) if label is None else [label]
         one_hot = np.eye(self.nb_classes, dtype=np.float32)
         rows = [np.broadcast_to(one_hot[np.asarray(k)], (len(x), self.nb_classes)) for k in labels]
+        x = self.inside(x)
         return np.stack([np.asarray(_chunked(self._logit_grad, CHUNK, x, weights)) for weights in rows], axis=1)
 
     def _one_hot(self, y: Any) -> Any:

@@ -51,6 +51,16 @@ def behind(step: Callable[[keras.KerasTensor], keras.KerasTensor]) -> Dress:
     return lambda model: keras.Model(model.inputs[0], step(model.outputs[0]))
 
 
+def in_front(step: Callable[[keras.KerasTensor], keras.KerasTensor]) -> Dress:
+    """The model with one step on the images that changes none."""
+
+    def dress(model: keras.Model) -> keras.Model:
+        images = keras.Input(model.input_shape[1:])
+        return keras.Model(images, model(step(images)))
+
+    return dress
+
+
 def channels_first(model: keras.Model) -> keras.Model:
     """The model that takes (channels, height, width)."""
     height, width, channels = model.input_shape[1:]
@@ -81,6 +91,8 @@ DRESSES |= {"plus 100": times(1, 100), "softmax": behind(nn.Softmax()), "log-sof
 DRESSES |= {"times 1000, softmax": lambda model: behind(nn.Softmax())(times(1e3)(model))}
 DRESSES |= {"0..255": on_pixels(255, 0), "-1..1": on_pixels(2, -1), "nested": lambda model: keras.Sequential([model])}
 DRESSES |= {"channels first": channels_first, "batch norm": normalised}
+DRESSES |= {"cut at 0": in_front(nn.ReLU()), "cut at 0 and 1": in_front(nn.ReLU(max_value=1.0))}
+DRESSES |= {"a square's root": in_front(lambda images: keras.ops.sqrt(images * images))}
 DRESSES |= {"functional": lambda model: keras.Model(model.inputs[0], model.outputs[0])}
 
 
