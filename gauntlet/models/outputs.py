@@ -26,6 +26,8 @@ LOGITS, PROBABILITIES, LOGARITHMS, SIGMOID, TANH = "logits", "probabilities", "l
 LABELS = "labels"
 STEPS = 16
 """Last steps that are removed at most."""
+SATURATED = 0.5
+"""What the scores of a tanh reach, near or far from the data."""
 CHANGED = 0.005
 """Share of decisions that a removal may change: where clipped scores tie, the first class wins, whichever is larger."""
 EDGE = 6e-8
@@ -35,7 +37,8 @@ EDGE = 6e-8
 def kind_of(scores: Sequence[Scores]) -> str:
     """What scores (n, k) are, by all values seen: on clean images and on images far from any data.
 
-    Far from the data unbounded scores leave [0, 1] and [-1, 1], squashed ones cannot.
+    Far from the data unbounded scores leave [0, 1] and [-1, 1], squashed ones cannot; and a tanh comes near its bounds
+    there, where logits that are very small do not.
     """
     low, high = min(float(each.min()) for each in scores), max(float(each.max()) for each in scores)
     sums = np.concatenate([each.astype(np.float64).sum(axis=-1) for each in scores])
@@ -45,9 +48,9 @@ def kind_of(scores: Sequence[Scores]) -> str:
         return PROBABILITIES
     if high <= 0 and all(np.allclose(np.exp(each.astype(np.float64)).sum(axis=-1), 1, atol=2e-3) for each in scores):
         return LOGARITHMS
-    if low >= -1 and high <= 1:
-        return SIGMOID if low >= 0 else TANH
-    return LOGITS
+    if low >= 0 and high <= 1:
+        return SIGMOID
+    return TANH if low >= -1 and high <= 1 and max(-low, high) >= SATURATED else LOGITS
 
 
 def inverted(scores: Scores, kind: str) -> Scores:

@@ -202,4 +202,5 @@ def test_kinds_are_told_by_all_values_seen() -> None:
     assert kind_of([near]) == SIGMOID
     assert kind_of([near, far]) == LOGITS  # squared error on one-hot labels
     assert kind_of([near, -near]) == TANH
+    assert kind_of([1e-6 * far, 1e-2 * far]) == LOGITS  # very small, and two-signed
     assert kind_of([np.zeros((3, 2))]) == LOGITS

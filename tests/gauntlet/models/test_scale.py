@@ -86,7 +86,7 @@ def normalised(model: keras.Model) -> keras.Model:
     return copy
 
 
-DRESSES: dict[str, Dress] = {f"times {factor:g}": times(factor) for factor in (1e-3, 0.02, 0.7, 3, 50, 1e3)}
+DRESSES: dict[str, Dress] = {f"times {factor:g}": times(factor) for factor in (1e-6, 1e-3, 0.02, 0.7, 3, 50, 1e3)}
 DRESSES |= {"plus 100": times(1, 100), "softmax": behind(nn.Softmax()), "log-softmax": behind(keras.ops.log_softmax)}
 DRESSES |= {"times 1000, softmax": lambda model: behind(nn.Softmax())(times(1e3)(model))}
 DRESSES |= {"0..255": on_pixels(255, 0), "-1..1": on_pixels(2, -1), "nested": lambda model: keras.Sequential([model])}
