@@ -199,9 +199,9 @@ def _before(tensor: Any) -> Any:
         return None if layer is None else layer(list(node.input_tensors))
     if isinstance(operation, keras.Model):
         return _before_in(operation, node)
-    if len(node.input_tensors) != 1:
+    given = _source(node.input_tensors, tensor)
+    if given is None:
         return None
-    given = node.input_tensors[0]
     activation = getattr(operation, "activation", None)
     if activation is not None and not isinstance(operation, keras.layers.Activation):
         return None if activation is keras.activations.linear else _kept(activation, tensor.shape, operation)
@@ -209,6 +209,24 @@ def _before(tensor: Any) -> Any:
         return None
     step = keras.Function([given], [tensor])
     return given if keeps_order(_of_arrays(lambda scores: step([scores])[0]), given.shape) else None
+
+
+def _source(given: Sequence[Any], tensor: Any) -> Any:
+    """What a step is made from: its input, or of several the one that the others come from, as z in `z / norm(z)`."""
+    if len(given) == 1:
+        return given[0]
+    return next((one for one in given if one.shape == tensor.shape and _alone(one, tensor)), None)
+
+
+def _alone(given: Any, tensor: Any) -> bool:
+    """Whether a tensor of a graph can be computed from one other."""
+    import keras
+
+    try:
+        keras.Function([given], [tensor])
+    except ValueError:  # not connected
+        return False
+    return True
 
 
 def _kept(activation: Callable[[Any], Any], shape: tuple[int, ...], layer: keras.Layer) -> Any:

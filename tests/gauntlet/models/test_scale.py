@@ -93,6 +93,7 @@ DRESSES |= {"0..255": on_pixels(255, 0), "-1..1": on_pixels(2, -1), "nested": la
 DRESSES |= {"channels first": channels_first, "batch norm": normalised}
 DRESSES |= {"cut at 0": in_front(nn.ReLU()), "cut at 0 and 1": in_front(nn.ReLU(max_value=1.0))}
 DRESSES |= {"a square's root": in_front(lambda images: keras.ops.sqrt(images * images))}
+DRESSES |= {"of length one": behind(lambda logits: logits / keras.ops.norm(logits, axis=1, keepdims=True))}
 DRESSES |= {"functional": lambda model: keras.Model(model.inputs[0], model.outputs[0])}
 
 
