@@ -35,9 +35,9 @@ MULTIPLE = 16
 """Batches are filled up to a multiple of this: fewer shapes are compiled, and an image's numbers depend on its batch by
 rounding alone. With oneDNN and AVX-512 they do not depend on it at all; no processor is promised to do so."""
 
-INSIDE = 1e-6
-"""Of the pixel range: so far inside the bounds gradients are taken. At a bound itself a layer that cuts off there has
-none (a ReLU on the images, at 0), and a square root's is infinite; most pixels of drawings and attacks are there."""
+INSIDE, LOST = 1e-6, 0.1
+"""Of the pixel range: so far inside the bounds are gradients taken of a model that has none at the bounds for a tenth
+of the pixels there. A ReLU on the images cuts off at 0, a square root's slope is infinite there."""
 
 
 class Seen(NamedTuple):
@@ -75,6 +75,7 @@ class WhiteBox(TensorFlowV2Classifier):
         self._loss_grad = self._prepared(self._cross_entropy_gradient, images, weights)
         self._logit_grad = self._prepared(self._weighted_logit_gradient, images, weights)
         self._looks: dict[Loss, Callable[..., Any]] = {}
+        self._ends: bool | None = None
 
     def _prepared(self, function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
         """A function of tensors, as quick as the network's framework lets it be."""
@@ -92,10 +93,25 @@ class WhiteBox(TensorFlowV2Classifier):
         return Seen(*_chunked(self._looks[loss], CHUNK, self.inside(x), y, target))
 
     def inside(self, x: Any) -> Any:
-        """Images (n, h, w, c), arrays or tensors, with no pixel on a bound: see `INSIDE`."""
+        """Images (n, h, w, c), arrays or tensors; of a model without gradients at the bounds, moved off them."""
+        if self._ends is None:
+            self._ends = self._ends_at_bounds(np.asarray(x[:MULTIPLE], np.float32))
+        return self._moved(x) if self._ends else x
+
+    def _ends_at_bounds(self, x: np.ndarray) -> bool | None:
+        """Whether pixels at the bounds have no gradient, and have one beside; None where there are no such pixels."""
+        low, high = self.clip_values
+        weights = np.random.default_rng(0).normal(size=(len(x), self.nb_classes))
+        here, there = (_chunked(self._logit_grad, CHUNK, each, weights) for each in (x, self._moved(x)))
+        beside = ((x <= low) | (x >= high)) & (there != 0)
+        lost = ~np.isfinite(here[beside]) | (here[beside] == 0)
+        return bool(lost.mean() > LOST) if len(lost) else None
+
+    def _moved(self, x: Any) -> Any:
         low, high = map(float, self.clip_values)
-        room, where = INSIDE * (high - low), tf.where if tf.is_tensor(x) else np.where
-        return where(x == low, low + room, where(x == high, high - room, x))
+        first, last = low + INSIDE * (high - low), high - INSIDE * (high - low)
+        where = tf.where if tf.is_tensor(x) else np.where
+        return where((x >= low) & (x < first), first, where((x <= high) & (x > last), last, x))
 
     def _look(self, loss: Loss) -> Callable[..., Any]:
         def look(x: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -37,10 +37,11 @@ class Evaluation:
 
     @property
     def rests_on_search(self) -> bool:
-        """Whether the model has no gradients, and in every norm another search breaks no more than the battery's."""
+        """Whether the model has no gradients, and in every norm other searches break no more than the battery's."""
         held = self.probes.searched
-        covered = bool(searches(self.results)) and len(held) == len(at_stake(self.results))
-        return self.probes.zero_gradients >= STEPS and covered and not any(one.beats for one in held)
+        left = {case.norm for case in at_stake(self.results)} - {one.after.attack.norm for one in held}
+        searched = self.probes.zero_gradients >= STEPS and bool(searches(self.results)) and not left
+        return searched and not any(one.beats for one in held)
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ class Retry:
     @property
     def how(self) -> str:
         """What this attack has that those before had not."""
-        if self.attack == self.after.attack.stronger():
-            return "with twice the steps"
-        return ANOTHER_LOSS if self.attack.access == "gradients" else ANOTHER_SEARCH
+        if self.attack.access != "gradients":
+            return ANOTHER_SEARCH
+        return "with twice the steps" if self.attack == self.after.attack.stronger() else ANOTHER_LOSS
 
     @property
     def allowed(self) -> float:
