@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gauntlet.commandline import INTERRUPTED
 from gauntlet.state import state_dir, tracking_uri
 
 STAGES = ("train", "attack", "poison", "defend", "detect", "privacy")
@@ -31,6 +32,14 @@ COMMANDS = {name: module for group in GROUPS.values() for name, module in group.
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command; without one, list all. Returns 0, or 2 for an unknown command; a command exits by itself."""
+    try:
+        return _run(words)
+    except KeyboardInterrupt:  # while a command is imported, which takes a second
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(words: Sequence[str] | None) -> int:
     name, *rest = (sys.argv[1:] if words is None else words) or ["help"]
     if name in ("help", "--help", "-h"):
         print(listing())
@@ -71,9 +80,18 @@ def version() -> str:
         return "checkout"
 
 
+ELSEWHERE = {
+    "certify": "attack --certify NAME",
+    "compare": "nightly, or run",
+    "evaluate": "attack",
+    "suite": "run",
+}
+"""What people look for under other names."""
+
+
 def _meant(name: str) -> str:
-    near = difflib.get_close_matches(name, [*COMMANDS, "suite"], n=1)
-    return f", did you mean {near[0]}?" if near else ""
+    near = difflib.get_close_matches(name, [*COMMANDS, *ELSEWHERE], n=1)
+    return f", did you mean {ELSEWHERE.get(near[0], near[0])}?" if near else ""
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Generic, TypeVar, Union, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from gauntlet.errors import SettingError
+from gauntlet.errors import SettingError, one_line
 from gauntlet.threat import number
 
 T = TypeVar("T", bound=BaseModel)
@@ -80,6 +80,17 @@ class Registry(dict[str, type[T]], Generic[T]):
             self[_name(kind)] = kind
 
 
+def check_once(values: Iterable[Any], where: str) -> None:
+    """Raise `SettingError` for a value that is there twice: two results could not be told apart by their settings."""
+    seen: list[Any] = []
+    for value in values:
+        if value in seen:
+            shown, alike = (value.name, " with the same settings") if hasattr(value, "name") else (value, "")
+            what = f"{one_line(shown, 80)} is given twice{alike}"
+            raise SettingError(what, where=where, fix="give it once")
+        seen.append(value)
+
+
 def plugins() -> dict[str, str]:
     """The packages that declare something for Gauntlet, with their versions: results depend on them."""
     return {point.dist.name: point.dist.version for points in _points().values() for point in points if point.dist}
@@ -119,12 +130,15 @@ def _validated(kind: type[BaseModel], settings: dict[str, Any]) -> BaseModel:
 
 def _pairs(text: str, kind: type[BaseModel], what: str) -> Iterator[tuple[str, Any]]:
     """The settings of `key=value,...`, each known to `kind`."""
-    known = [key for key in kind.model_fields if key != "name"]
+    known, seen = [key for key in kind.model_fields if key != "name"], set[str]()
     for pair in _split(text):
         key, equals, value = pair.partition("=")
         if not equals or key not in known:
             fix = f"key=value with {', '.join(known)}"
             raise SettingError(f"{pair[:80]!r} is not a setting of {_name(kind)}", where=what, fix=fix)
+        if key in seen:
+            raise SettingError(f"{key} of {_name(kind)} is given twice", where=what, fix="give it once")
+        seen.add(key)
         yield key, _value(kind, key, value)
 
 

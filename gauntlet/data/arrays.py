@@ -7,7 +7,6 @@ asks for the value of white (`pixel_max`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,14 +91,6 @@ def _check_finite(x: NDArray[Any], where: str) -> None:
         raise DataError("holds NaN or infinite pixels", where=where, fix="repair or leave out those images")
 
 
-def renumbered(data: Found) -> tuple[Found, tuple[str, ...]]:
-    """Labels as 0 .. K-1 in the order of their distinct values, which become the classes' names."""
-    labels = {key: labels_of(data, key, len(data.arrays[key])) for key in ("y_train", "y_test")}
-    values = np.unique(np.concatenate(list(labels.values())))
-    mapped = {key: np.searchsorted(values, y) for key, y in labels.items()}
-    return replace(data, arrays={**data.arrays, **mapped}), tuple(f"{value:g}" for value in values)
-
-
 def labels_of(data: Found, key: str, n_images: int) -> NDArray[Any]:
     """Labels as whole numbers, (N,); whether they are in range is checked once the classes are known."""
     return whole(data.arrays[key], n_images, data.where[key])
@@ -124,11 +115,11 @@ def whole(y: NDArray[Any], n_images: int, where: str) -> NDArray[Any]:
 
 
 def count_classes(data: Found, y_train: NDArray[Any]) -> int:
-    """K: the columns of one-hot labels, else one more than the highest label, and no more than images."""
+    """K: the columns of one-hot labels, else one more than the highest label, as far as that is a class."""
     one_hot = data.arrays["y_train"]
     if one_hot.ndim == 2 and one_hot.shape[1] > 1:
         return int(one_hot.shape[1])
-    return min(int(y_train.max()) + 1, len(y_train))
+    return min(int(y_train.max()) + 1, MAX_CLASSES)
 
 
 def check_labels(labels: NDArray[Any], n_classes: int, data: Found, key: str) -> None:

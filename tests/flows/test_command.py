@@ -87,6 +87,22 @@ WRONG = (
     (("flows.privacy", "--theft", "extraction-knockoff:queries=many"), "queries"),
     (("flows.privacy", "--n", "1"), "--n"),
     (("flows.datascan", "--patch-score", "0"), "--patch-score"),
+    (("flows.attack", "--model", "x", "--attack", "pgd:max_iter=3,max_iter=5"), "max_iter of pgd is given twice"),
+    (("flows.attack", "--model", "x", "--eps", "8/255", "--eps", "8/255"), "--eps: 0.03137"),
+    (("flows.suite", "--defense", "on-the-fly", "--defense", "on-the-fly"), "--defense: on-the-fly is given twice"),
+    (("flows.suite", "--scan-path", "/nowhere"), "--scan-path /nowhere: no such file"),
+    (("flows.nightly", "--scan-path", "/nowhere"), "--scan-path /nowhere: no such file"),
+    (("flows.nightly", "--floor", "clean=0.5", "--floor", "clean=0.9"), "--floor: clean is given twice"),
+    (("flows.nightly", "--notify", "slack"), "--notify"),
+    (("flows.scan", "--sarif", "/nowhere/x.sarif"), "--sarif /nowhere/x.sarif: cannot be written"),
+    (("flows.scan", "--write-baseline", "/nowhere/x.json"), "--write-baseline /nowhere/x.json: cannot be written"),
+    (("flows.reproduce", "--quick", "--write", "/nowhere/x.md"), "--write /nowhere/x.md: cannot be written"),
+    (("flows.completion", "ksh"), "invalid choice: 'ksh'"),
+    (("flows.tidy", "--keep", "soon"), "'soon' is no time to keep"),
+    (("flows.movestore",), "the following arguments are required"),
+    (("flows.audit", "--tail", "x"), "--tail: invalid int value"),
+    (("mlflow_server", "--port", "x"), "--port"),
+    (("mlflow_server.serve", "--mlflow-port", "x"), "--mlflow-port"),
 )
 
 
