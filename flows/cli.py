@@ -6,7 +6,6 @@ A command is a module that is run as a program, so nothing is imported that it d
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.metadata
 import importlib.util
 import runpy
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gauntlet.commandline import INTERRUPTED
+from gauntlet.errors import meant
 from gauntlet.state import state_dir, tracking_uri
 
 STAGES = ("train", "attack", "poison", "defend", "detect", "privacy")
@@ -28,6 +28,13 @@ GROUPS = {
 }
 """What each command runs, by the group that it is listed in."""
 COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}
+ELSEWHERE = {
+    "certify": "attack --certify NAME",
+    "compare": "nightly, or run",
+    "evaluate": "attack",
+    "suite": "run",
+}
+"""What people look for under other names."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -50,7 +57,8 @@ def _run(words: Sequence[str] | None) -> int:
         # altered, since pydantic looks for a class's annotations in the module that its name says
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
     else:
-        print(f"error: no command {name[:60]!a}{_meant(name)}; `gauntlet` lists all", file=sys.stderr)
+        hint = meant(name, {each: each for each in COMMANDS} | ELSEWHERE)
+        print(f"error: no command {name[:60]!a} ({hint}`gauntlet` lists all)", file=sys.stderr)
         return 2
     return 0
 
@@ -78,20 +86,6 @@ def version() -> str:
         return importlib.metadata.version("gauntlet-robustness")
     except importlib.metadata.PackageNotFoundError:
         return "checkout"
-
-
-ELSEWHERE = {
-    "certify": "attack --certify NAME",
-    "compare": "nightly, or run",
-    "evaluate": "attack",
-    "suite": "run",
-}
-"""What people look for under other names."""
-
-
-def _meant(name: str) -> str:
-    near = difflib.get_close_matches(name, [*COMMANDS, *ELSEWHERE], n=1)
-    return f", did you mean {ELSEWHERE.get(near[0], near[0])}?" if near else ""
 
 
 if __name__ == "__main__":

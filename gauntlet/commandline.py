@@ -6,9 +6,9 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from gauntlet.errors import InputError, SettingError, one_line
+from gauntlet.errors import InputError, SettingError, meant, one_line
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the signal's number (2)."""
@@ -18,6 +18,16 @@ TERMINATED = 143
 
 class Parser(argparse.ArgumentParser):
     """A parser that reports a mistake in one line, like all other mistakes, without its whole usage."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As usual; a flag that there is not is named with the one that was probably meant."""
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            hint = (
+                meant(rest[0].partition("=")[0], list(self._option_string_actions)) if rest[0].startswith("-") else ""
+            )
+            self.error(f"unrecognized arguments: {' '.join(rest)}{hint and '; '}{hint.strip()}")
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Say it and exit 2."""

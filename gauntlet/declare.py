@@ -17,7 +17,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from gauntlet.errors import SettingError, one_line
+from gauntlet.errors import SettingError, meant, one_line
 from gauntlet.threat import number
 
 T = TypeVar("T", bound=BaseModel)
@@ -47,7 +47,8 @@ class Registry(dict[str, type[T]], Generic[T]):
         name, _, rest = given.partition(":")
         name = self.renamed.get(name, name)
         if name not in self:
-            raise SettingError(f"unknown {self.what} {name[:80]!r}", where=self.what, fix=f"one of {', '.join(self)}")
+            fix = f"{meant(name, list(self))}one of {', '.join(self)}"
+            raise SettingError(f"unknown {self.what} {name[:80]!r}", where=self.what, fix=fix)
         return _validated(self[name], dict(_pairs(rest, self[name], self.what)))
 
     def make(self, settings: str | dict[str, Any]) -> T:
@@ -134,7 +135,7 @@ def _pairs(text: str, kind: type[BaseModel], what: str) -> Iterator[tuple[str, A
     for pair in _split(text):
         key, equals, value = pair.partition("=")
         if not equals or key not in known:
-            fix = f"key=value with {', '.join(known)}"
+            fix = f"{meant(key, known)}key=value with {', '.join(known)}"
             raise SettingError(f"{pair[:80]!r} is not a setting of {_name(kind)}", where=what, fix=fix)
         if key in seen:
             raise SettingError(f"{key} of {_name(kind)} is given twice", where=what, fix="give it once")

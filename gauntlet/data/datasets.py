@@ -7,7 +7,6 @@ folder or archive (`data_dir`), or downloaded by Keras. Every file is untrusted,
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import math
@@ -29,7 +28,7 @@ from gauntlet.data.own import check_path, is_own, prepared, read_own, title
 from gauntlet.data.sources import KEYS, Found, Shapes
 from gauntlet.data.splits import checked_seed, stratified_split
 from gauntlet.data.stated import AS_FOUND, KNOWN, Stated
-from gauntlet.errors import DataError, SettingError, one_line
+from gauntlet.errors import DataError, SettingError, meant, one_line
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 
@@ -209,9 +208,7 @@ def _location(name: str, data_dir: Path | None) -> Path | None:
         if os.path.isfile(name):
             where, fix = one_line(name, 300), FORMATS.get(Path(name).suffix.lower(), f"give {KNOWN}")
             raise DataError("a file of this kind is not read as a data set", where=where, fix=fix)
-        close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        fix = f"{hint}known: {', '.join(DATASETS)}, or {KNOWN}"
+        fix = f"{meant(name, DATASETS)}known: {', '.join(DATASETS)}, or {KNOWN}"
         raise DataError(f"unknown data set {one_line(name)!r}", where="dataset", fix=fix)
     if name == "digits" or data_dir is None:
         return None
