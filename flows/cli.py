@@ -58,7 +58,7 @@ def _run(words: Sequence[str] | None) -> int:
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
     else:
         hint = meant(name, {each: each for each in COMMANDS} | ELSEWHERE)
-        print(f"error: no command {name[:60]!a} ({hint}`gauntlet` lists all)", file=sys.stderr)
+        print(f"error: no command {name[:60]!a}{hint}; `gauntlet` lists all", file=sys.stderr)
         return 2
     return 0
 

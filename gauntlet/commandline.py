@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -23,10 +24,8 @@ class Parser(argparse.ArgumentParser):
         """As usual; a flag that there is not is named with the one that was probably meant."""
         found, rest = self.parse_known_args(args, namespace)
         if rest:
-            hint = (
-                meant(rest[0].partition("=")[0], list(self._option_string_actions)) if rest[0].startswith("-") else ""
-            )
-            self.error(f"unrecognized arguments: {' '.join(rest)}{hint and '; '}{hint.strip()}")
+            flags = list(self._option_string_actions) if rest[0].startswith("-") else []
+            self.error(f"unrecognized arguments: {' '.join(rest)}{meant(rest[0].partition('=')[0], flags)}")
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -56,5 +55,6 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise InputError(f"cannot be written: {error.strerror}", where=one_line(path)) from error

@@ -47,7 +47,8 @@ class Registry(dict[str, type[T]], Generic[T]):
         name, _, rest = given.partition(":")
         name = self.renamed.get(name, name)
         if name not in self:
-            fix = f"{meant(name, list(self))}one of {', '.join(self)}"
+            several = "; repeat the flag for several" if "," in name else ""
+            fix = f"one of {', '.join(self)}{meant(name, list(self))}{several}"
             raise SettingError(f"unknown {self.what} {name[:80]!r}", where=self.what, fix=fix)
         return _validated(self[name], dict(_pairs(rest, self[name], self.what)))
 
@@ -135,7 +136,7 @@ def _pairs(text: str, kind: type[BaseModel], what: str) -> Iterator[tuple[str, A
     for pair in _split(text):
         key, equals, value = pair.partition("=")
         if not equals or key not in known:
-            fix = f"{meant(key, known)}key=value with {', '.join(known)}"
+            fix = f"key=value with {', '.join(known)}{meant(key, known)}"
             raise SettingError(f"{pair[:80]!r} is not a setting of {_name(kind)}", where=what, fix=fix)
         if key in seen:
             raise SettingError(f"{key} of {_name(kind)} is given twice", where=what, fix="give it once")

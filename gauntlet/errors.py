@@ -79,18 +79,18 @@ class TrackingError(GauntletError):
 
 
 def meant(word: str, known: Mapping[str, str] | Collection[str]) -> str:
-    """What a misspelt word may have been meant to be, in front of the rest of a `fix`; empty where nothing is near.
+    """What a misspelt word may have been meant to be, behind what is said of it; empty where nothing is near.
 
     Words that are `known` may be mapped to what is said instead of them.
 
     >>> meant("PDG", ["fgsm", "pgd"]), meant("xyz", ["fgsm"])
-    ('did you mean pgd? ', '')
+    (', did you mean pgd?', '')
     """
     import difflib
 
     near = difflib.get_close_matches(word.lower(), known, n=1)
     said = known[near[0]] if near and isinstance(known, Mapping) else "".join(near)
-    return f"did you mean {said}? " if near else ""
+    return f", did you mean {said}?" if near else ""
 
 
 def one_line(text: object, limit: int = 4096) -> str:

@@ -208,7 +208,7 @@ def _location(name: str, data_dir: Path | None) -> Path | None:
         if os.path.isfile(name):
             where, fix = one_line(name, 300), FORMATS.get(Path(name).suffix.lower(), f"give {KNOWN}")
             raise DataError("a file of this kind is not read as a data set", where=where, fix=fix)
-        fix = f"{meant(name, DATASETS)}known: {', '.join(DATASETS)}, or {KNOWN}"
+        fix = f"known: {', '.join(DATASETS)}, or {KNOWN}{meant(name, DATASETS)}"
         raise DataError(f"unknown data set {one_line(name)!r}", where="dataset", fix=fix)
     if name == "digits" or data_dir is None:
         return None
