@@ -248,7 +248,10 @@ def checked(config: type[S], options: Mapping[str, Any], spelt: Callable[[str], 
     except ValidationError as error:
         first = error.errors()[0]
         got = one_line(repr(first["input"]), 100)
-        where = spelt(str(first["loc"][0] if first["loc"] else ""))
+        field = str(first["loc"][0] if first["loc"] else "")
+        where = spelt(field)
+        if first["type"] == "string_pattern_mismatch":
+            fix = f"{config.model_fields[field].description}; {fix}"
         raise SettingError(f"{first['msg']}, got {got}", where=where, fix=fix) from None
 
 

@@ -51,7 +51,9 @@ def white_of(data: Found, key: str, pixel_max: float | None) -> float | None:
     low, high = min(float(each.min()) for each in alike), max(float(each.max()) for each in alike)
     if pixel_max is not None:
         if low < 0 or high > pixel_max:
-            raise DataError(f"has pixels from {low:.9g} to {high:.9g}, outside [0, {pixel_max:g}]", where=where)
+            what = f"has pixels from {low:.9g} to {high:.9g}, outside [0, {pixel_max:g}]"
+            fix = "scale to [0, 1]" if low < 0 else "--pixel-max is the value of white"
+            raise DataError(what, where=where, fix=fix)
         return None if pixel_max == 1 and x.dtype.kind == "f" else pixel_max
     if x.dtype.kind == "f":
         _check_floats(low, high, where)
@@ -64,6 +66,8 @@ def _check_floats(low: float, high: float, where: str) -> None:
     if low < 0 or high > 1:
         bytes_like = low >= 0 and high <= 255
         fix = "these look like 0..255: --pixel-max 255" if bytes_like else "scale to [0, 1], or --pixel-max"
+        if low < 0:  # which no value of white puts right
+            fix = "these look like -1..1: x / 2 + 0.5 is in [0, 1]" if low >= -1 and high <= 1 else "scale to [0, 1]"
         raise DataError(f"has pixels from {low:.9g} to {high:.9g}, outside [0, 1]", where=where, fix=fix)
     if 0 < high < FAINT:
         what = f"has pixels up to {high:.3g} only: is white 1 or {high:.3g}?"

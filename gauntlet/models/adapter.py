@@ -227,7 +227,9 @@ def _at_chance(tried: dict[Expects, Fit], others: dict[Expects, Fit], y: Labels,
     varied = [0, 1] if len({way.layout for way in every}) > 1 else [0]
     seen = ", ".join(_seen(way, found, varied) for way, found in every.items())
     renamed = max(_renamed(found.predictions, y, n_classes) for found in every.values())
-    if renamed >= (1 + np.bincount(y).max() / len(y)) / 2:
+    if not informative(y, y, n_classes):
+        fix = "so few images, or those of one class, would tell nothing at their best: give more, or --accept-chance"
+    elif renamed >= (1 + np.bincount(y).max() / len(y)) / 2:
         fix = f"the classes look reordered: {100 * renamed:.1f} % are right in another order"
     else:
         fix = "check the label order and that it was trained on this data set, or --accept-chance"
