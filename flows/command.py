@@ -250,6 +250,8 @@ def checked(config: type[S], options: Mapping[str, Any], spelt: Callable[[str], 
         got = one_line(repr(first["input"]), 100)
         field = str(first["loc"][0] if first["loc"] else "")
         where = spelt(field)
+        if first["type"] == "missing":
+            raise SettingError("is needed", where=where, fix=fix) from None
         if first["type"] == "string_pattern_mismatch":
             fix = f"{config.model_fields[field].description}; {fix}"
         raise SettingError(f"{first['msg']}, got {got}", where=where, fix=fix) from None

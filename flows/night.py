@@ -20,7 +20,8 @@ from flows.settings import (
 )
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
-from gauntlet.errors import GateError, ModelError, SettingError
+from gauntlet.errors import GateError, ModelError, SettingError, meant, one_line
+from gauntlet.gate.verdict import KINDS, is_condition
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, CodeSet
                 shares[name] = -1.0
             if not name or not 0 <= shares[name] <= 1:
                 raise SettingError(f"{text!r} is no CONDITION=SHARE", where="--floor", fix="for example clean=0.95")
+            if not is_condition(name):
+                fix = f"{', '.join(KINDS)}, or an attack{meant(name, KINDS)}"
+                raise SettingError(f"no condition is called {one_line(name, 80)!r}", where="--floor", fix=fix)
         return shares
 
 

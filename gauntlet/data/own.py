@@ -176,7 +176,7 @@ def _split(labels: dict[str, NDArray[Any]], given: Parts, stated: Stated) -> tup
     try:
         train, test = stratified_split(labels[""], TEST_SHARE, stated.split_seed)
     except SettingError as error:
-        what = f"has no test images, and {error.what}"
+        what = f"has no test images, and its {len(labels['']):,} images cannot be split by class"
         raise DataError(what, where=given.parts[""].where, fix="give every class at least two images") from error
     note = f"{len(test):,} of {len(labels['']):,} images split off by class as test images, seed {stated.split_seed}"
     return {"train": train, "test": test}, (note,)

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gauntlet.errors import SettingError, TrackingError
+from gauntlet.quiet import hush
 from gauntlet.state import ensure_state, store_uri, tracking_uri
 from mlflow_server.store import SQLITE, initialise
 from tasks.store import audit, origin
@@ -40,11 +41,14 @@ def connect(uri: str | None = None) -> str:
 
 
 _connected: set[str] = set()
+hush()  # importing MLflow set the levels of its loggers anew
 
 
 def _check_file(uri: str) -> None:
-    """Refuse to take any file for a SQLite store."""
+    """Refuse to take a folder, or any file, for a SQLite store."""
     path = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and path.is_dir():
+        raise SettingError(f"{path} is a folder", where="--tracking-uri", fix=f"name a file in it: {uri}/mlflow.db")
     if uri.startswith(SQLITE) and path.is_file():
         with path.open("rb") as file:
             head = file.read(16)
