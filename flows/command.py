@@ -25,6 +25,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -195,10 +196,12 @@ def perform(command: Command, read: Callable[[], Settings], as_json: bool = Fals
     # errors are told once, by _explain
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     try:
-        config = read()
-        tracking_uri(config.tracking_uri)
-        config.check()
-        result = _run(command, config)
+        # with --json nothing else goes there, whatever a person's own module prints
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            config = read()
+            tracking_uri(config.tracking_uri)
+            config.check()
+            result = _run(command, config)
     except (Exception, KeyboardInterrupt) as error:
         _exit(_explain(error, debug))
     status = result.pop("exit_status", 0)

@@ -21,7 +21,6 @@ from flows.settings import (
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
 from gauntlet.errors import GateError, ModelError, SettingError, meant, one_line
-from gauntlet.gate.verdict import KINDS, is_condition
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, CodeSet
 
     def floors(self) -> dict[str, float]:
         """Minimum share by condition; `SettingError` for what is no CONDITION=SHARE."""
+        from gauntlet.gate.verdict import KINDS, is_condition
+
         shares = {}
         for text in self.floor:
             name, share = (word.strip() for word in text.partition("=")[::2])

@@ -70,6 +70,8 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "labels from 2 on": (X, Y - 1, "labels from -1 to 1 are out of range"),
     "names that are no text": (X, np.array([b"\xff", b"a", b"b"])[Y], "not UTF-8"),
     "dark": (X // 16, Y, "--pixel-max"),
+    "from -1 to 1": (X / 127.5 - 1, Y, "these look like -1..1"),
+    "floats up to 255, with alpha": (np.stack([X, np.full_like(X, 255)], 3).astype(float), Y, "alpha up to 255.*--pix"),
     "one image": (X[0], Y[0], "give one label per image"),
 }
 

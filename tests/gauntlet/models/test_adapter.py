@@ -157,6 +157,11 @@ def test_labels_in_another_order_are_refused_with_the_cause(bench: Bench) -> Non
         adapt(bench.network(), bench.x, (bench.y + 1) % 10, 10)
 
 
+def test_one_image_is_too_few_to_say_that_the_classes_are_in_another_order(bench: Bench) -> None:
+    with pytest.raises(ModelError, match="at chance level on 1 clean images .* would tell nothing at their best"):
+        adapt(bench.network(), bench.x[:1], bench.y[:1], 10)
+
+
 @pytest.mark.parametrize(("stated", "said"), [("0..1", "[0, 1]"), ("-1..1", "[-1, 1]")])
 def test_a_stated_range_at_chance_is_refused_with_the_one_that_works(stated: str, said: str, bench: Bench) -> None:
     # all bias at a 255th of the pixels it was made for
