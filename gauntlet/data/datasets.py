@@ -208,10 +208,8 @@ def _location(name: str, data_dir: Path | None) -> Path | None:
         if os.path.isfile(name):
             where, fix = one_line(name, 300), FORMATS.get(Path(name).suffix.lower(), f"give {KNOWN}")
             raise DataError("unknown data set: a file of this kind is not read", where=where, fix=fix)
-        if os.sep in name:
-            what = "unknown data set: no such file or folder"
-            raise DataError(what, where=one_line(name, 300), fix="check the path")
-        fix = f"known: {', '.join(DATASETS)}, or {KNOWN}{meant(name, DATASETS)}"
+        absent = "no such file or folder; " if os.sep in name else ""
+        fix = f"{absent}known: {', '.join(DATASETS)}, or {KNOWN}{meant(name, DATASETS)}"
         raise DataError(f"unknown data set {one_line(name)!r}", where="dataset", fix=fix)
     if name == "digits" or data_dir is None:
         return None

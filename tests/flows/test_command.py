@@ -116,7 +116,10 @@ WRONG = (
     (("flows.attack", "--model", "x", "--attack", "pgd:maxiter=3"), "did you mean max_iter?"),
     (("flows.attack", "--model", "x", "--attack", "pgd,fgsm"), "repeat the flag for several"),
     (("flows.attack", "--model", "x", "--tracking-uri", "file:///runs"), "mlflow migrate-filestore"),
-    (("flows.attack", "--model", "x", "--dataset", "nowhere/data"), "nowhere/data: unknown data set: no such file or"),
+    (
+        ("flows.attack", "--model", "x", "--dataset", "nowhere/data"),
+        "'nowhere/data' (no such file or folder; known: digits",
+    ),
     (("flows.attack", "--model", "x", "--dataset", "README.md"), "README.md: unknown data set: a file of this kind"),
     (("flows.attack", "--model", "nets.py:f"), "give nets:f"),
     (("flows.attack", "--model", "README.md"), "README.md"),
@@ -128,7 +131,6 @@ WRONG = (
     (("flows.tidy", "--keep", "soon"), "'soon' is no time to keep"),
     (("flows.movestore",), "the following arguments are required"),
     (("flows.audit", "--tail", "x"), "--tail: invalid int value"),
-    (("mlflow_server", "--port", "x"), "--port"),
     (("mlflow_server.serve", "--mlflow-port", "x"), "--mlflow-port"),
 )
 

@@ -140,7 +140,7 @@ def test_a_model_for_other_classes_is_refused(bench: Bench) -> None:
 
 def test_one_score_is_not_enough_for_ten_classes(bench: Bench) -> None:
     single = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
-    with pytest.raises(ModelError, match="1 outputs, the data set 10 classes .one score tells two classes apart"):
+    with pytest.raises(ModelError, match=r"1 outputs, the data set 10 classes .one score tells two classes apart"):
         adapt(single, bench.x, bench.y, 10)
 
 
