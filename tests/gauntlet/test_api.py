@@ -127,7 +127,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "attacks as they are not": ({"attacks": None}, "attacks: .* got None"),
     "one class": ({"n_classes": 1}, "n_classes: .*greater than or equal to 2, got 1"),
     "seed": ({"seed": -1}, "seed"),
-    "names": ({"x": np.ones((4, 28, 28)), "y": ["cat", "dog"] * 2}, "the model has 10 outputs, the data set 2 classes"),
+    "names": (
+        {"x": np.ones((90, 28, 28)), "y": ["cat", "dog"] * 45},
+        "the model has 10 outputs, the data set 2 classes",
+    ),
     "rows": ({"x": np.ones((4, 785)), "y": np.arange(4)}, r"x: has shape \(4, 785\).*reshape each row"),
     "transparent": ({"x": np.zeros((4, 28, 28, 2)), "y": np.arange(4)}, r"x\[0\]: has transparent .*--background"),
     "ragged": ({"x": [np.ones((28, 28)), np.ones((9, 9))]}, "x: a list cannot be read as one array"),
