@@ -12,7 +12,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gauntlet.errors import SettingError, TrackingError
-from gauntlet.quiet import hush
 from gauntlet.state import ensure_state, store_uri, tracking_uri
 from mlflow_server.store import SQLITE, initialise
 from tasks.store import audit, origin
@@ -41,7 +40,6 @@ def connect(uri: str | None = None) -> str:
 
 
 _connected: set[str] = set()
-hush()  # importing MLflow set the levels of its loggers anew
 
 
 def _check_file(uri: str) -> None:

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from flows.local import check_server
 from gauntlet.errors import SettingError
 from gauntlet.quiet import load_tensorflow
+from mlflow_server.store import initialise
 from tasks.context import Context
 from tasks.store import connection, tracking
 
@@ -59,7 +60,8 @@ def test_a_folder_for_a_store_is_named_at_once(tmp_path: Path) -> None:
         connection.connect(f"sqlite:///{tmp_path}")
 
 
-def test_mlflow_does_not_log_what_it_raises() -> None:
+def test_mlflow_does_not_log_what_it_raises(own: str) -> None:
+    initialise(own)
     assert logging.getLogger("mlflow.store.db.utils").getEffectiveLevel() == logging.CRITICAL
 
 
