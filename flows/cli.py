@@ -6,7 +6,6 @@ A command is a module that is run as a program, so nothing is imported that it d
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.metadata
 import importlib.util
 import runpy
@@ -14,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gauntlet.commandline import INTERRUPTED
+from gauntlet.errors import meant
 from gauntlet.state import state_dir, tracking_uri
 
 STAGES = ("train", "attack", "poison", "defend", "detect", "privacy")
@@ -27,10 +28,25 @@ GROUPS = {
 }
 """What each command runs, by the group that it is listed in."""
 COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}
+ELSEWHERE = {
+    "certify": "attack --certify NAME",
+    "compare": "nightly, or run",
+    "evaluate": "attack",
+    "suite": "run",
+}
+"""What people look for under other names."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command; without one, list all. Returns 0, or 2 for an unknown command; a command exits by itself."""
+    try:
+        return _run(words)
+    except KeyboardInterrupt:  # while a command is imported, which takes a second
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(words: Sequence[str] | None) -> int:
     name, *rest = (sys.argv[1:] if words is None else words) or ["help"]
     if name in ("help", "--help", "-h"):
         print(listing())
@@ -41,7 +57,8 @@ def main(words: Sequence[str] | None = None) -> int:
         # altered, since pydantic looks for a class's annotations in the module that its name says
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
     else:
-        print(f"error: no command {name[:60]!a}{_meant(name)}; `gauntlet` lists all", file=sys.stderr)
+        hint = meant(name, {each: each for each in COMMANDS} | ELSEWHERE)
+        print(f"error: no command {name[:60]!a}{hint}; `gauntlet` lists all", file=sys.stderr)
         return 2
     return 0
 
@@ -69,11 +86,6 @@ def version() -> str:
         return importlib.metadata.version("gauntlet-robustness")
     except importlib.metadata.PackageNotFoundError:
         return "checkout"
-
-
-def _meant(name: str) -> str:
-    near = difflib.get_close_matches(name, [*COMMANDS, "suite"], n=1)
-    return f", did you mean {near[0]}?" if near else ""
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -34,7 +35,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from gauntlet.assurance.audit.secrets import mask
+from gauntlet.commandline import INTERRUPTED, TERMINATED, Parser
 from gauntlet.data.stated import KNOWN, Stated
+from gauntlet.declare import check_once
 from gauntlet.errors import DataError, GauntletError, InputError, SettingError, one_line
 from gauntlet.limits import MAX_TEXT
 from gauntlet.models.device import Device, choose
@@ -75,6 +78,9 @@ class Settings(Stated, Chosen):
 
     def check(self) -> None:
         """Refuse what cannot be used before a server is started; data that was read is kept for the flow."""
+        for name in type(self).model_fields:
+            if isinstance(given := getattr(self, name), tuple):
+                check_once(given, _spelt(name))
         note = choose(self.device)
         dataset = self.data()
         if self.trains and not len(dataset.y_train):
@@ -190,10 +196,12 @@ def perform(command: Command, read: Callable[[], Settings], as_json: bool = Fals
     # errors are told once, by _explain
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     try:
-        config = read()
-        tracking_uri(config.tracking_uri)
-        config.check()
-        result = _run(command, config)
+        # with --json nothing else goes there, whatever a person's own module prints
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            config = read()
+            tracking_uri(config.tracking_uri)
+            config.check()
+            result = _run(command, config)
     except (Exception, KeyboardInterrupt) as error:
         _exit(_explain(error, debug))
     status = result.pop("exit_status", 0)
@@ -219,13 +227,21 @@ def _run(command: Command, config: Settings) -> dict[str, Any]:
     return result
 
 
-def _terminated(*_: object) -> None:
+class Terminated(KeyboardInterrupt):
     """SIGTERM unwinds like Ctrl-C, so that open runs end FAILED instead of staying RUNNING."""
-    raise KeyboardInterrupt
+
+
+def _terminated(*_: object) -> None:
+    raise Terminated
 
 
 def _config(config: type[Settings], options: dict[str, Any]) -> Settings:
-    return checked(config, options, lambda key: "--" + key.replace("_", "-"), "see --help")
+    return checked(config, options, _spelt, "see --help")
+
+
+def _spelt(key: str) -> str:
+    """A field as a flag."""
+    return "--" + key.replace("_", "-")
 
 
 def checked(config: type[S], options: Mapping[str, Any], spelt: Callable[[str], str], fix: str) -> S:
@@ -235,17 +251,13 @@ def checked(config: type[S], options: Mapping[str, Any], spelt: Callable[[str], 
     except ValidationError as error:
         first = error.errors()[0]
         got = one_line(repr(first["input"]), 100)
-        where = spelt(str(first["loc"][0] if first["loc"] else ""))
+        field = str(first["loc"][0] if first["loc"] else "")
+        where = spelt(field)
+        if first["type"] == "missing":
+            raise SettingError("is needed", where=where, fix=fix) from None
+        if first["type"] == "string_pattern_mismatch":
+            fix = f"{config.model_fields[field].description}; {fix}"
         raise SettingError(f"{first['msg']}, got {got}", where=where, fix=fix) from None
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line, like all other mistakes."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say it and exit 2."""
-        print(f"error: {one_line(message, 400)} (see --help)", file=sys.stderr)
-        sys.exit(2)
 
 
 class _Once(argparse.Action):
@@ -270,7 +282,7 @@ def _parser(command: Command) -> argparse.ArgumentParser:
     """A flag for every field; values stay text, since the config checks and converts them."""
     name = {"suite": "run"}.get(command.function.__name__, command.function.__name__)
     text = (inspect.getdoc(command.function) or "").split("\n\n")[0]
-    parser = _Parser(f"gauntlet {name}", description=text, allow_abbrev=False)
+    parser = Parser(f"gauntlet {name}", description=text, allow_abbrev=False)
     add_flags(parser, command)
     return parser
 
@@ -284,7 +296,7 @@ def add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
 
 
 def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
-    flag = "--" + key.replace("_", "-")
+    flag = _spelt(key)
     usual = field.get_default(call_default_factory=True)
     help_text = f"{field.description}{'' if usual in (None, (), False) else f' (default: {_plain(usual)})'}"
     if field.annotation is bool:
@@ -337,7 +349,7 @@ def _explain(error: BaseException, debug: bool) -> int:
     cause = _cause(error)
     if isinstance(cause, KeyboardInterrupt):
         print("stopped", file=sys.stderr)
-        return 1
+        return TERMINATED if isinstance(cause, Terminated) else INTERRUPTED
     if isinstance(cause, GauntletError):
         message = one_line(mask(COLOURS.sub("", str(cause))))
         print(f"{'error' if isinstance(cause, InputError) else 'failed'}: {message}", file=sys.stderr)

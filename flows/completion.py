@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from flows.cli import COMMANDS, summary
 from flows.command import add_flags, declared
+from gauntlet.commandline import Parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Print the script; 2 for a shell that is not known."""
     import shtab
 
-    choose = argparse.ArgumentParser("gauntlet completion", description=__doc__)
+    choose = Parser("gauntlet completion", description=__doc__)
     choose.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
     print(shtab.complete(parser(), choose.parse_args(words).shell))
     return 0

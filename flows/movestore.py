@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from gauntlet.commandline import Parser
 from gauntlet.errors import GauntletError, SettingError, one_line
 from gauntlet.quiet import hush
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser("gauntlet move-store", description=__doc__)
+    parse = Parser("gauntlet move-store", description=__doc__)
     parse.add_argument("source", metavar="FROM", help="a state folder, or sqlite:////FOLDER/mlflow.db")
     parse.add_argument(
         "target",

@@ -13,13 +13,14 @@ from flows.settings import (
     ROLE,
     BackdoorSettings,
     BatterySettings,
+    CodeSettings,
     TrainingSettings,
     WorkerSettings,
     check_triggers,
 )
 from gauntlet.attacks import ApgdCe, ApgdDlr, Attacks, Fgsm, Pgd, UniformNoise
 from gauntlet.defenses.detection import AnyDetector
-from gauntlet.errors import GateError, ModelError, SettingError
+from gauntlet.errors import GateError, ModelError, SettingError, meant, one_line
 from gauntlet.poisoning import AnyPoisoning, CornerTrigger
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tasks.gate import Evaluated
 
 
-class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerSettings):
+class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, CodeSettings, WorkerSettings):
     """Settings of the flow `nightly`."""
 
     candidate: str | None = Field(None, description="models:/NAME/VERSION or @ALIAS; default: one is trained")
@@ -48,11 +49,14 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerS
     detector: AnyDetector | None = Field(None, description="NAME or NAME:key=value: attacks with it are conditions too")
     planted: bool = Field(True, description="plant adversarial images that the attacks must find")
     canaries: bool = Field(True, description="check the evaluation itself first, on models with known flaws")
-    scan_path: str | None = Field(None, description="code to scan; this project when not given")
     fail_on: Literal["low", "medium", "high"] = Field("medium", description="severity at which a new finding fails")
     promote: bool = Field(False, description="make the candidate the champion if it passes, or if there is none yet")
     nights: int = Field(30, ge=1, le=1_000, description="nights of the trend")
-    notify: str | None = Field(None, description="Prefect block KIND/NAME for the verdict; default: GAUNTLET_WEBHOOK")
+    notify: str | None = Field(
+        None,
+        pattern=r"^[\w-]+/[\w-]+$",
+        description="Prefect block KIND/NAME for the verdict; default: GAUNTLET_WEBHOOK",
+    )
     name: str = Field("nightly", pattern=ROLE, description="of the night's run")
     parent: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MLflow run that the night is listed below")
     models: str | None = Field(None, description="FILE.yaml, a list of these settings: a night for each, and one page")
@@ -69,15 +73,22 @@ class NightlyConfig(TrainingSettings, BatterySettings, BackdoorSettings, WorkerS
 
     def floors(self) -> dict[str, float]:
         """Minimum share by condition; `SettingError` for what is no CONDITION=SHARE."""
+        from gauntlet.gate.verdict import KINDS, is_condition
+
         shares = {}
         for text in self.floor:
-            name, _, share = text.partition("=")
+            name, share = (word.strip() for word in text.partition("=")[::2])
+            if name in shares:
+                raise SettingError(f"{name} is given twice", where="--floor", fix="give it once")
             try:
-                shares[name.strip()] = float(share)
+                shares[name] = float(share)
             except ValueError:
-                shares[name.strip()] = -1.0
-            if not name.strip() or not 0 <= shares[name.strip()] <= 1:
+                shares[name] = -1.0
+            if not name or not 0 <= shares[name] <= 1:
                 raise SettingError(f"{text!r} is no CONDITION=SHARE", where="--floor", fix="for example clean=0.95")
+            if not is_condition(name):
+                fix = f"{', '.join(KINDS)}, or an attack{meant(name, KINDS)}"
+                raise SettingError(f"no condition is called {one_line(name, 80)!r}", where="--floor", fix=fix)
         return shares
 
 

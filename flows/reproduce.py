@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from flows.command import Settings, flow, main
 from flows.settings import context
+from gauntlet.commandline import check_output, write_text
 from gauntlet.data.stated import KNOWN
 
 if TYPE_CHECKING:
@@ -40,10 +42,12 @@ class ReproduceConfig(Settings):
         return self.model_copy(update={"dataset": "digits"} if self.quick and self.dataset == "mnist" else {})
 
     def check(self) -> None:
-        """Refuse unknown reports, and data that cannot be read, before a server is started."""
+        """Refuse unknown reports, and files that cannot be read or written, before a server is started."""
         from gauntlet.studies.study import chosen
 
         chosen(self.report)
+        if self.write:
+            check_output(self.write, "--write")
         super(ReproduceConfig, self.resolved()).check()
 
 
@@ -51,7 +55,7 @@ class ReproduceConfig(Settings):
 def reproduce(config: ReproduceConfig) -> dict[str, Any]:
     """Measure published reports again with their own settings; judge every figure and every conclusion."""
     from gauntlet.studies.study import chosen
-    from tasks.judge import combine, write
+    from tasks.judge import combine
     from tasks.store import tracking
 
     studies = [study.quick() if config.quick else study for study in chosen(config.report)]
@@ -62,7 +66,7 @@ def reproduce(config: ReproduceConfig) -> dict[str, Any]:
         judged = [_judged(study, where.below(run.id), memo) for study in studies]
         text = combine(run.id, "Published reports, measured again", judged)
     if config.write:
-        write(config.write, text)
+        write_text(Path(config.write), text)
     return _summary(run.id, params, judged)
 
 

@@ -14,6 +14,7 @@ from flows.command import Settings
 from gauntlet.attacks import Attacks
 from gauntlet.backdoor.scan import FEWEST_CLASSES, FEWEST_IMAGES, ModelScan
 from gauntlet.certify import AnyCertifier
+from gauntlet.errors import SettingError, one_line
 from gauntlet.evaluation.battery import Battery
 from gauntlet.limits import GIB, MAX_GIB, MAX_SECONDS, SECONDS
 from gauntlet.models.adapter import InputRange, Layout, Outputs
@@ -159,6 +160,19 @@ class BackdoorSettings(Settings):
             return None
         forms = ModelScan().forms if self.backdoor_scan == "inversion" else ()
         return ModelScan(references=0, forms=forms)
+
+
+class CodeSettings(Settings):
+    """Code that is scanned beside everything else."""
+
+    scan_path: str | None = Field(None, description="code to scan; this project when not given")
+
+    def check(self) -> None:
+        """Refuse as well code that is not there."""
+        if self.scan_path is not None and not os.path.exists(self.scan_path):
+            where = f"--scan-path {one_line(self.scan_path, 300)}"
+            raise SettingError("no such file or folder", where=where, fix="check the path")
+        super().check()
 
 
 class GivenModel(Settings):

@@ -11,6 +11,7 @@ from flows.problems import Problems
 from flows.settings import (
     BackdoorSettings,
     BatterySettings,
+    CodeSettings,
     PoisoningSettings,
     TrainingSettings,
     WorkerSettings,
@@ -19,13 +20,12 @@ from flows.settings import (
 from gauntlet.defenses.training import AdversarialTraining, AnyDefense, OnTheFly
 
 
-class SuiteConfig(TrainingSettings, BatterySettings, PoisoningSettings, BackdoorSettings, WorkerSettings):
+class SuiteConfig(TrainingSettings, BatterySettings, PoisoningSettings, BackdoorSettings, CodeSettings, WorkerSettings):
     """Settings of the flow `suite`."""
 
     defense: tuple[AnyDefense, ...] = Field(
         (AdversarialTraining(), OnTheFly()), description="NAME or NAME:key=value,key=value; repeatable"
     )
-    scan_path: str | None = Field(None, description="code to scan; this project when not given")
     fail_on: Literal["low", "medium", "high"] | None = Field(None, description="fail on findings this severe or worse")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from gauntlet.commandline import Parser
 from gauntlet.errors import GauntletError, one_line
 from gauntlet.quiet import hush
 from gauntlet.state import tracking_uri
@@ -32,7 +33,7 @@ def days(text: str) -> timedelta:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser("gauntlet tidy", description=__doc__)
+    parse = Parser("gauntlet tidy", description=__doc__)
     parse.add_argument("--keep", type=days, required=True, metavar="DAYS", help="runs that ended since: 90d, 12w")
     parse.add_argument("--delete", action="store_true", help="do it (default: show what would go)")
     parse.add_argument("--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else the project's own)")

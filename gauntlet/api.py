@@ -18,12 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from gauntlet.data import arrays
 from gauntlet.data.datasets import digest_of
-from gauntlet.data.given import array, classes_of, numbered
-from gauntlet.data.sources import Found
+from gauntlet.data.given import checked
 from gauntlet.data.splits import checked_seed
-from gauntlet.data.stated import LabelsAs, Stated
+from gauntlet.data.stated import Background, LabelsAs, Stated
 from gauntlet.errors import ModelError, SettingError, one_line
 from gauntlet.evaluation import effort
 from gauntlet.evaluation.battery import Battery, Job, run, spared
@@ -176,6 +174,7 @@ def evaluate(
     n_classes: int | None = None,
     pixel_max: float | None = None,
     labels: LabelsAs = "as-is",
+    background: Background | None = None,
     seed: int = 0,
     name: str = "model",
     progress: Progress = silent,
@@ -185,23 +184,24 @@ def evaluate(
 
     `model`: a Keras model, a PyTorch module, the path of a model file (inspected before it is loaded), or a function
     of images. `x` are images (n, h, w) or (n, h, w, c), uint8, uint16 or floats in [0, 1], or with `pixel_max` as the
-    value of white; `y` classes (n,) from 0 on, or one-hot rows; with `labels="map"` other numbers or names, which are
-    renumbered in their order. Both may be arrays, lists, tensors or pandas columns. `eps` are budgets in units of the
-    pixel range [0, 1]. `attacks` and `certify` are spelt as on the command line (`pgd:max_iter=40`). `n` images are
-    attacked, 1,000 by iterative attacks when not given; with `planted` the attacks must also find adversarial images
-    that are planted. What is not `expected` of the model (`input_range`, `outputs`, `layout`, `normalize`, `bgr`,
-    `output`, `input`, `accept_chance`) is found on clean images. Raises an `InputError` of one line for what cannot
-    be evaluated.
+    value of white; channels first, rows of pixels and transparent images are read as from an `.npz` file (with
+    `background`, "black" or "white"). `y` are classes (n,) from 0 on, one-hot rows, or names, which are numbered in
+    their order; with `labels="map"` other numbers too. Both may be arrays, lists, tensors or pandas columns. `eps` are
+    budgets in units of the pixel range [0, 1]. `attacks` and `certify` are spelt as on the command line
+    (`pgd:max_iter=40`). `n` images are attacked, 1,000 by iterative attacks when not given; with `planted` the attacks
+    must also find adversarial images that are planted. What is not `expected` of the model (`input_range`, `outputs`,
+    `layout`, `normalize`, `bgr`, `output`, `input`, `accept_chance`) is found on clean images. Raises an `InputError`
+    of one line for what cannot be evaluated.
     """
     load_tensorflow()
     checked_seed(seed)
     settings = {"eps": np.atleast_1d(eps).tolist(), "n": n, "cascade": cascade, "planted": planted}
     with _one_line_each():
-        of_data = Stated(pixel_max=pixel_max, labels=labels, classes=n_classes)
+        of_data = Stated(pixel_max=pixel_max, labels=labels, classes=n_classes, background=background)
         stated, asked = _stated(expected), Battery(attack=attacks, certify=certify, **settings)
     if not (asked.attack or asked.certify):
         raise SettingError("nothing is asked for", where="attacks", fix="name an attack or a certificate")
-    images, classes, k = _checked(x, y, of_data)
+    images, classes, k, prepared = checked(x, y, of_data)
     battery = asked.fitted(k)
     battery.check(images.shape[1:], len(images))
     first = np.sort(np.random.default_rng(seed).permutation(len(images))[:PROBE])
@@ -209,8 +209,10 @@ def evaluate(
     battery.check_access(loaded.classifier)
     report = _evaluated(loaded, battery, images, classes, seed, name, progress)
     filled = {"eps": battery.budgets(images.shape[-1]), "cascade": battery.is_cascade, "seed": seed}
-    filled |= {"pixel_max": pixel_max, "labels": labels, "n_classes": k}
-    return replace(report, settings=battery.model_dump() | filled | expected, data=_described(images, classes, k))
+    filled |= {"pixel_max": pixel_max, "labels": labels, "background": background, "n_classes": k}
+    described = _described(images, classes, k) | {"prepared": "; ".join(prepared)}
+    settings = battery.model_dump() | filled | expected
+    return replace(report, settings=settings, data=described, notes=[*prepared, *report.notes])
 
 
 def _evaluated(
@@ -279,18 +281,6 @@ def _read(model: Any) -> Any:
         fix = "give a Keras model, a PyTorch module, a file's path, or a function of images such as model.predict_proba"
         raise ModelError(f"a {type(model).__name__} is no model", where="model", fix=fix)
     return found
-
-
-def _checked(x: Any, y: Any, stated: Stated) -> tuple[Images, Labels, int]:
-    """Images in [0, 1], classes from 0 on, and how many classes there are; `DataError` otherwise."""
-    given = {"x": array(x, "x"), "y": numbered(array(y, "y"), stated.labels)}
-    keys = [f"{kind}_{side}" for kind in "xy" for side in ("train", "test")]
-    data = Found({key: given[key[0]] for key in keys}, {key: key[0] for key in keys}, "arrays")
-    images = arrays.images(data, "x_test", stated.pixel_max)
-    labels = arrays.labels_of(data, "y_test", len(images))
-    k = stated.classes or classes_of(given["y"], labels)
-    arrays.check_labels(labels, k, data, "y_test")
-    return images, labels.astype(np.int64), k
 
 
 def assert_robust(model: Any, x: Any, y: Any, eps: float, at_least: float, **more: Any) -> Report:

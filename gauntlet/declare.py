@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Generic, TypeVar, Union, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from gauntlet.errors import SettingError
+from gauntlet.errors import SettingError, meant, one_line
 from gauntlet.threat import number
 
 T = TypeVar("T", bound=BaseModel)
@@ -47,7 +47,9 @@ class Registry(dict[str, type[T]], Generic[T]):
         name, _, rest = given.partition(":")
         name = self.renamed.get(name, name)
         if name not in self:
-            raise SettingError(f"unknown {self.what} {name[:80]!r}", where=self.what, fix=f"one of {', '.join(self)}")
+            several = "; repeat the flag for several" if "," in name else ""
+            fix = f"one of {', '.join(self)}{meant(name, list(self))}{several}"
+            raise SettingError(f"unknown {self.what} {name[:80]!r}", where=self.what, fix=fix)
         return _validated(self[name], dict(_pairs(rest, self[name], self.what)))
 
     def make(self, settings: str | dict[str, Any]) -> T:
@@ -78,6 +80,17 @@ class Registry(dict[str, type[T]], Generic[T]):
             warnings.warn(f"{self.what} {point.name!r} of {origin} is left out: {problem}", stacklevel=4)
         else:
             self[_name(kind)] = kind
+
+
+def check_once(values: Iterable[Any], where: str) -> None:
+    """Raise `SettingError` for a value that is there twice: two results could not be told apart by their settings."""
+    seen: list[Any] = []
+    for value in values:
+        if value in seen:
+            shown, alike = (value.name, " with the same settings") if hasattr(value, "name") else (value, "")
+            what = f"{one_line(shown, 80)} is given twice{alike}"
+            raise SettingError(what, where=where, fix="give it once")
+        seen.append(value)
 
 
 def plugins() -> dict[str, str]:
@@ -119,12 +132,15 @@ def _validated(kind: type[BaseModel], settings: dict[str, Any]) -> BaseModel:
 
 def _pairs(text: str, kind: type[BaseModel], what: str) -> Iterator[tuple[str, Any]]:
     """The settings of `key=value,...`, each known to `kind`."""
-    known = [key for key in kind.model_fields if key != "name"]
+    known, seen = [key for key in kind.model_fields if key != "name"], set[str]()
     for pair in _split(text):
         key, equals, value = pair.partition("=")
         if not equals or key not in known:
-            fix = f"key=value with {', '.join(known)}"
+            fix = f"key=value with {', '.join(known)}{meant(key, known)}"
             raise SettingError(f"{pair[:80]!r} is not a setting of {_name(kind)}", where=what, fix=fix)
+        if key in seen:
+            raise SettingError(f"{key} of {_name(kind)} is given twice", where=what, fix="give it once")
+        seen.add(key)
         yield key, _value(kind, key, value)
 
 

@@ -19,6 +19,8 @@ An `InputError` says what is wrong, where, and what to do:
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 
 class GauntletError(Exception):
     """Base of all errors raised on purpose by this project."""
@@ -74,6 +76,21 @@ class ClusterError(GauntletError):
 
 class TrackingError(GauntletError):
     """The tracking store cannot be reached, or does not hold what was asked for."""
+
+
+def meant(word: str, known: Mapping[str, str] | Collection[str]) -> str:
+    """What a misspelt word may have been meant to be, behind what is said of it; empty where nothing is near.
+
+    Words that are `known` may be mapped to what is said instead of them.
+
+    >>> meant("PDG", ["fgsm", "pgd"]), meant("xyz", ["fgsm"])
+    (', did you mean pgd?', '')
+    """
+    import difflib
+
+    near = difflib.get_close_matches(word.lower(), known, n=1)
+    said = known[near[0]] if near and isinstance(known, Mapping) else "".join(near)
+    return f", did you mean {said}?" if near else ""
 
 
 def one_line(text: object, limit: int = 4096) -> str:

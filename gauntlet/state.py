@@ -25,7 +25,7 @@ from gauntlet.errors import SettingError
 from gauntlet.limits import MAX_TEXT
 
 VARIABLE = "GAUNTLET_STATE"
-_STORES = re.compile(r"(sqlite:///|https?://[^/\s]|(postgresql|mysql|mssql)(\+\w+)?://|databricks|file:/)")
+_STORES = re.compile(r"(sqlite:///|https?://[^/\s]|(postgresql|mysql|mssql)(\+\w+)?://|databricks)")
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 """The checkout; of an installed package the folder that holds it."""
 CHECKOUT = (PROJECT_ROOT / "pyproject.toml").is_file()
@@ -69,6 +69,9 @@ def tracking_uri(uri: str | None = None) -> str:
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
     where = "--tracking-uri" if uri else "MLFLOW_TRACKING_URI"
     shown = "".join(c if c.isprintable() else "?" for c in chosen[:200])
+    if chosen.startswith("file:"):
+        fix = "`mlflow migrate-filestore` moves it into a database; then give sqlite:////FOLDER/mlflow.db"
+        raise SettingError(f"{shown!r} is a folder of files, which MLflow reads no more", where=where, fix=fix)
     if len(chosen) > MAX_TEXT or shown != chosen[:200] or not _STORES.match(chosen):
         fix = "give sqlite:////FOLDER/mlflow.db or http://HOST:PORT"
         raise SettingError(f"{shown!r} is no address of a tracking store", where=where, fix=fix)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from gauntlet.commandline import Parser
 from gauntlet.errors import GauntletError, SettingError
 from gauntlet.state import artifact_root, ensure_state, store_uri
 from mlflow_server import auth, guard
@@ -32,7 +33,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser("gauntlet mlflow", description="Start MLflow's tracking server.")
+    parse = Parser("gauntlet mlflow", description="Start MLflow's tracking server.")
     parse.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parse.add_argument("--port", type=port, default=5000, help="port to listen on (default: 5000)")
     parse.add_argument(

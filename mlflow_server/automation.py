@@ -6,11 +6,12 @@ inconclusive, the notification block is used. It also reports what a flow cannot
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+
+from gauntlet.commandline import Parser
 
 NAME = "gauntlet nightly"
 STATES = ("Failed", "Crashed", "TimedOut", "Inconclusive")
@@ -50,9 +51,7 @@ def register(block: str) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line: 0 registered, 2 the user's input."""
-    parse = argparse.ArgumentParser(
-        "python -m mlflow_server.automation", description="Tell of nights that did not pass."
-    )
+    parse = Parser("python -m mlflow_server.automation", description="Tell of nights that did not pass.")
     parse.add_argument("block", help="a notification block: KIND/NAME, such as slack-webhook/gauntlet")
     options = parse.parse_args(words)
     try:

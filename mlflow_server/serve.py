@@ -18,6 +18,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gauntlet.commandline import Parser
 from gauntlet.errors import GauntletError, SettingError
 from gauntlet.state import PROJECT_ROOT, ensure_state, shipped
 from mlflow_server import auth
@@ -42,7 +43,7 @@ PREFECT_STORE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser("gauntlet serve", description="MLflow, Prefect and a worker.")
+    parse = Parser("gauntlet serve", description="MLflow, Prefect and a worker.")
     parse.add_argument("--mlflow-port", type=port, default=5000, help="port of MLflow (default: 5000)")
     parse.add_argument("--prefect-port", type=port, default=4200, help="port of Prefect (default: 4200)")
     parse.add_argument("--auth", action="store_true", help=f"ask for users and passwords: {auth.ADMIN_PASSWORD}")

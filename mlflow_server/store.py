@@ -85,8 +85,8 @@ def _open(uri: str, artifacts: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy.exc import SQLAlchemyError
 
-    # Two lines about making tables are no news on a first run.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # Lines about making tables are no news on a first run, and what fails is logged at every try and then raised.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         SqlAlchemyStore(uri, artifacts).engine.dispose()
     except (MlflowException, SQLAlchemyError) as error:

@@ -7,7 +7,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -331,8 +330,3 @@ def _plain_text(content: document.Report) -> str:
     for caption, frame in content.tables.items():
         parts += ["", caption, "-" * len(caption), frame.to_string(index=False, justify="left")]
     return "\n".join([*parts, "", "Notes", "-----", *content.notes]) + "\n"
-
-
-def write(path: str, text: str) -> None:
-    """Write the combined page to a file of the user's."""
-    Path(path).write_text(text, encoding="utf-8")

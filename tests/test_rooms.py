@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GROUND = {
     "errors", "measurement", "threat", "limits", "declare", "state", "checkpoint", "progress", "quiet", "roc",
-    "yamlfile",
+    "yamlfile", "commandline",
 }  # fmt: skip
 LEVELS = [
     GROUND,

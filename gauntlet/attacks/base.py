@@ -115,7 +115,7 @@ class Attack(BaseModel, ABC):
             raise SettingError(
                 f"a budget of {eps:g} is not in (0, {largest:g}]",
                 where=f"eps of {self.name}",
-                fix="eps is in units of the pixel range [0, 1]: write 8/255 as 0.03137",
+                fix="eps is in units of the pixel range [0, 1]: 8 of 255 is 8/255 or 0.03137",
             )
 
     def fitted(self, n_classes: int) -> Attack | None:

@@ -7,7 +7,6 @@ asks for the value of white (`pixel_max`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,9 @@ def white_of(data: Found, key: str, pixel_max: float | None) -> float | None:
     low, high = min(float(each.min()) for each in alike), max(float(each.max()) for each in alike)
     if pixel_max is not None:
         if low < 0 or high > pixel_max:
-            raise DataError(f"has pixels from {low:.9g} to {high:.9g}, outside [0, {pixel_max:g}]", where=where)
+            what = f"has pixels from {low:.9g} to {high:.9g}, outside [0, {pixel_max:g}]"
+            fix = "scale to [0, 1]" if low < 0 else "--pixel-max is the value of white"
+            raise DataError(what, where=where, fix=fix)
         return None if pixel_max == 1 and x.dtype.kind == "f" else pixel_max
     if x.dtype.kind == "f":
         _check_floats(low, high, where)
@@ -65,6 +66,8 @@ def _check_floats(low: float, high: float, where: str) -> None:
     if low < 0 or high > 1:
         bytes_like = low >= 0 and high <= 255
         fix = "these look like 0..255: --pixel-max 255" if bytes_like else "scale to [0, 1], or --pixel-max"
+        if low < 0:  # which no value of white puts right
+            fix = "these look like -1..1: x / 2 + 0.5 is in [0, 1]" if low >= -1 and high <= 1 else "scale to [0, 1]"
         raise DataError(f"has pixels from {low:.9g} to {high:.9g}, outside [0, 1]", where=where, fix=fix)
     if 0 < high < FAINT:
         what = f"has pixels up to {high:.3g} only: is white 1 or {high:.3g}?"
@@ -92,14 +95,6 @@ def _check_finite(x: NDArray[Any], where: str) -> None:
         raise DataError("holds NaN or infinite pixels", where=where, fix="repair or leave out those images")
 
 
-def renumbered(data: Found) -> tuple[Found, tuple[str, ...]]:
-    """Labels as 0 .. K-1 in the order of their distinct values, which become the classes' names."""
-    labels = {key: labels_of(data, key, len(data.arrays[key])) for key in ("y_train", "y_test")}
-    values = np.unique(np.concatenate(list(labels.values())))
-    mapped = {key: np.searchsorted(values, y) for key, y in labels.items()}
-    return replace(data, arrays={**data.arrays, **mapped}), tuple(f"{value:g}" for value in values)
-
-
 def labels_of(data: Found, key: str, n_images: int) -> NDArray[Any]:
     """Labels as whole numbers, (N,); whether they are in range is checked once the classes are known."""
     return whole(data.arrays[key], n_images, data.where[key])
@@ -124,11 +119,11 @@ def whole(y: NDArray[Any], n_images: int, where: str) -> NDArray[Any]:
 
 
 def count_classes(data: Found, y_train: NDArray[Any]) -> int:
-    """K: the columns of one-hot labels, else one more than the highest label, and no more than images."""
+    """K: the columns of one-hot labels, else one more than the highest label, as far as that is a class."""
     one_hot = data.arrays["y_train"]
     if one_hot.ndim == 2 and one_hot.shape[1] > 1:
         return int(one_hot.shape[1])
-    return min(int(y_train.max()) + 1, len(y_train))
+    return min(int(y_train.max()) + 1, MAX_CLASSES)
 
 
 def check_labels(labels: NDArray[Any], n_classes: int, data: Found, key: str) -> None:

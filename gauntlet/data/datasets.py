@@ -7,11 +7,11 @@ folder or archive (`data_dir`), or downloaded by Keras. Every file is untrusted,
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import math
 import numbers
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,17 +22,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.data import readers, sources
-from gauntlet.data.arrays import check_labels, checked_names, count_classes, images, labels_of, renumbered
+from gauntlet.data.arrays import check_labels, checked_names, count_classes, images, labels_of
 from gauntlet.data.files import stamp
 from gauntlet.data.own import check_path, is_own, prepared, read_own, title
 from gauntlet.data.sources import KEYS, Found, Shapes
 from gauntlet.data.splits import checked_seed, stratified_split
 from gauntlet.data.stated import AS_FOUND, KNOWN, Stated
-from gauntlet.errors import DataError, SettingError, one_line
+from gauntlet.errors import DataError, SettingError, meant, one_line
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 
 OWN_FIX = "for data of your own pass --dataset PATH"
+_TOGETHER = "save images and labels in one file: numpy.savez('FILE.npz', x_test=..., y_test=...)"
+_UNPACKED = "unpack it and give the folder, or pack that as .zip"
+FORMATS = {
+    **dict.fromkeys((".npy", ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".h5", ".hdf5", ".tfrecord"), _TOGETHER),
+    **dict.fromkeys((".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"), _UNPACKED),
+    **dict.fromkeys((".tsv", ".txt", ".xls", ".xlsx", ".json", ".jsonl"), "save it as .csv, a label and pixels a row"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), "give the folder that holds a folder of images for each class"),
+}
+"""Files of other formats, by suffix, and what to do with them."""
 # SHA-256 of the uncompressed IDX files of LeCun, Cortes and Burges.
 MNIST_SHA256 = {
     "x_train": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -196,9 +205,11 @@ def _location(name: str, data_dir: Path | None) -> Path | None:
     if name not in DATASETS:
         if is_own(name):
             return check_path(name)
-        close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        fix = f"{hint}known: {', '.join(DATASETS)}, or {KNOWN}"
+        if os.path.isfile(name):
+            where, fix = one_line(name, 300), FORMATS.get(Path(name).suffix.lower(), f"give {KNOWN}")
+            raise DataError("unknown data set: a file of this kind is not read", where=where, fix=fix)
+        absent = "no such file or folder; " if os.sep in name else ""
+        fix = f"{absent}known: {', '.join(DATASETS)}, or {KNOWN}{meant(name, DATASETS)}"
         raise DataError(f"unknown data set {one_line(name)!r}", where="dataset", fix=fix)
     if name == "digits" or data_dir is None:
         return None
@@ -335,8 +346,6 @@ def _tests_alone(dataset: Dataset, prepared: tuple[str, ...]) -> Dataset:
 
 def _dataset(name: str, data: Found, class_names: tuple[str, ...] | None, stated: Stated = AS_FOUND) -> Dataset:
     """Check and scale the arrays; without names the classes are called by their numbers."""
-    if stated.labels == "map":
-        data, class_names = renumbered(data)
     x_train, x_test = (images(data, key, stated.pixel_max) for key in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:]:
         what = f"images are {x_test.shape[1:]}, the training images {x_train.shape[1:]}"

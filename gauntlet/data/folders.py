@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from gauntlet.data.files import Files
+from gauntlet.data.labels import ordered
 from gauntlet.data.parts import Part, Parts, part_of
 from gauntlet.data.pictures import Form
 from gauntlet.errors import DataError
@@ -117,9 +118,3 @@ def _classes(by_part: dict[str, set[str]], placed: Sequence[_Placed], files: Fil
             what = f"has no image of class {lacking[0]}, which is trained on"
             raise DataError(what, where=files.called(part), fix="name the folders of both parts alike")
     return ordered(known)
-
-
-def ordered(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of classes in their order."""
-    distinct = sorted(set(names))
-    return tuple(sorted(distinct, key=int)) if all(name.isdecimal() for name in distinct) else tuple(distinct)

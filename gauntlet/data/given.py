@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.data.folders import ordered
-from gauntlet.data.stated import LabelsAs
+from gauntlet.data.arrays import check_labels, images, labels_of
+from gauntlet.data.labels import numbered
+from gauntlet.data.parts import of_arrays
+from gauntlet.data.pictures import Form
+from gauntlet.data.sources import Found
+from gauntlet.data.stated import Stated
 from gauntlet.errors import DataError, one_line
 
 TOGETHER = "collect it into one array of images and one of labels first"
+
+
+class Given(NamedTuple):
+    """Images (n, h, w, c) in [0, 1], classes (n,), the number of classes, and what was done to get there."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    n_classes: int
+    prepared: tuple[str, ...]
+
+
+def checked(x: Any, y: Any, stated: Stated) -> Given:
+    """Images and labels as the same arrays in an `.npz` file would be read; `DataError` otherwise."""
+    given, form = {"x": array(x, "x"), "y": array(y, "y")}, Form(stated, 0)
+    part = of_arrays(given["x"], given["y"], "x", "y")
+    rows = np.arange(len(part.labels))
+    labels, _, notes = numbered({"y": part.labels}, "y", stated.labels)
+    arrays = {"x": part.take(rows, form), "y": labels["y"]}
+    keys = [f"{kind}_{side}" for kind in "xy" for side in ("train", "test")]
+    data = Found({key: arrays[key[0]] for key in keys}, {key: key[0] for key in keys}, "arrays")
+    pixels = images(data, "x_test", stated.pixel_max)
+    classes = labels_of(data, "y_test", len(pixels))
+    k = stated.classes or classes_of(labels["y"], classes)
+    check_labels(classes, k, data, "y_test")
+    return Given(pixels, classes.astype(np.int64), k, (*part.notes, *notes, *sorted(form.done)))
 
 
 def array(value: Any, where: str) -> NDArray[Any]:
@@ -37,26 +66,6 @@ def _is_stream(value: Any) -> bool:
     return not (hasattr(value, "__array__") or isinstance(value, list | tuple | np.ndarray)) and (
         hasattr(value, "__iter__") or hasattr(value, "__getitem__")
     )
-
-
-def numbered(y: NDArray[Any], how: LabelsAs) -> NDArray[Any]:
-    """Labels (n,) or (n, 1) of numbers or names, with `map` as 0..k-1 in the order of their distinct values.
-
-    One-hot rows stay. Raises `DataError` for names that are not to be mapped.
-    """
-    if how == "map" and (y.ndim == 1 or y.shape[1:] == (1,)):
-        return _mapped(y.reshape(-1))
-    if y.dtype.kind == "U":
-        fix = "--labels map numbers them in their order, which must be the model's"
-        raise DataError("holds names of classes", where="y", fix=fix)
-    return y
-
-
-def _mapped(y: NDArray[Any]) -> NDArray[Any]:
-    if y.dtype.kind != "U":
-        return np.unique(y, return_inverse=True)[1].reshape(-1)
-    places = {name: place for place, name in enumerate(ordered(y.tolist()))}
-    return np.array([places[name] for name in y.tolist()], np.int64)
 
 
 def classes_of(y: NDArray[Any], labels: NDArray[Any]) -> int:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.data import readers
-from gauntlet.data.arrays import checked_names, class_names_of, whole
+from gauntlet.data.arrays import class_names_of, whole
 from gauntlet.data.files import Files, files_of
-from gauntlet.data.folders import ordered, pictures, read_pictures
+from gauntlet.data.folders import pictures, read_pictures
+from gauntlet.data.labels import numbered
 from gauntlet.data.matlab import read_mat
 from gauntlet.data.parts import Part, Parts, Rows, of_arrays
 from gauntlet.data.pictures import Form
@@ -106,7 +107,9 @@ def _parts(files: Files) -> Parts:
             return read(files, names)
     kinds = {PurePosixPath(name).suffix or name for name in files.names}
     what = f"holds no images; it holds {', '.join(sorted(kinds)[:5]) or 'nothing'}"
-    raise DataError(one_line(what, 300), where=files.where, fix=f"expected PNG, JPEG, or {', '.join(TABLES)}")
+    inner = next((name for name in files.names if not files.archive and name.lower().endswith(SUFFIXES)), "")
+    fix = f"give {files.top / inner} itself" if inner else f"expected PNG, JPEG, or {', '.join(TABLES)}"
+    raise DataError(one_line(what, 300), where=files.where, fix=one_line(fix, 300))
 
 
 def _npz(path: Path) -> Parts:
@@ -132,34 +135,22 @@ def _named(arrays: Mapping[str, NDArray[Any]], x: str, y: str, where: str) -> Pa
 
 
 def _read(given: Parts, stated: Stated, weight: int) -> Read:
-    labels, names = _numbered(given)
+    first, found = next(iter(given.parts.values())), {name: part.labels for name, part in given.parts.items()}
+    labels, names, said = numbered(found, first.where, stated.labels, given.names)
     chosen, notes = _chosen(given, labels, stated)
     form = Form(stated, weight)
     arrays: dict[str, NDArray[Any]] = {}
-    where: dict[str, str] = {}
+    places: dict[str, str] = {}
     trains = set(given.parts) != {"test"}
     for side in ("train", "test"):
         source = side if side in given.parts else "" if trains else "test"
         part, rows = given.parts[source], chosen[side if trains else "test"]
         arrays[f"x_{side}"] = part.take(rows, form)
         arrays[f"y_{side}"] = labels[source][rows]
-        where |= {f"x_{side}": part.images, f"y_{side}": part.where}
+        places |= {f"x_{side}": part.images, f"y_{side}": part.where}
     done = {note for part in given.parts.values() for note in part.notes} | form.done
-    return Read(Found(arrays, where, f"user {given.kind}"), names, (*given.notes, *notes, *sorted(done)), trains)
-
-
-def _numbered(given: Parts) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | None]:
-    """Labels by part, text as numbers in the order of the classes' names; and those names."""
-    labels = {name: part.labels for name, part in given.parts.items()}
-    first = next(iter(given.parts.values()))
-    if all(y.dtype.kind == "U" and y.ndim == 1 for y in labels.values()) and not (given.names and given.kind == "npz"):
-        texts = {text for y in labels.values() for text in y.tolist()}
-        names = checked_names(ordered(texts), first.where)
-        if all(name.isdecimal() for name in names):
-            return {part: y.astype(np.int64) for part, y in labels.items()}, given.names
-        number = {name: k for k, name in enumerate(names)}
-        return {part: np.array([number[text] for text in y.tolist()]) for part, y in labels.items()}, names
-    return labels, checked_names(given.names, first.where) if given.names else None
+    prepared = *given.notes, *said, *notes, *sorted(done)
+    return Read(Found(arrays, places, f"user {given.kind}"), names, prepared, trains)
 
 
 def _chosen(given: Parts, labels: dict[str, NDArray[Any]], stated: Stated) -> tuple[dict[str, Rows], tuple[str, ...]]:
@@ -185,7 +176,7 @@ def _split(labels: dict[str, NDArray[Any]], given: Parts, stated: Stated) -> tup
     try:
         train, test = stratified_split(labels[""], TEST_SHARE, stated.split_seed)
     except SettingError as error:
-        what = f"has no test images, and {error.what}"
+        what = f"has no test images, and its {len(labels['']):,} images cannot be split by class"
         raise DataError(what, where=given.parts[""].where, fix="give every class at least two images") from error
     note = f"{len(test):,} of {len(labels['']):,} images split off by class as test images, seed {stated.split_seed}"
     return {"train": train, "test": test}, (note,)

@@ -144,6 +144,9 @@ class Form:
         """Without alpha: dropped where nothing is transparent, else laid over the background that is stated."""
         colour, alpha = image[..., :-1], image[..., -1:]
         white = self.stated.pixel_max or float(np.iinfo(image.dtype).max if image.dtype.kind in "iu" else 1)
+        if alpha.max() > white:
+            what = f"has alpha up to {alpha.max():g}, white is {white:g}"
+            raise DataError(what, where=where, fix=f"--pixel-max {alpha.max():g}, or scale to [0, 1]")
         if (alpha == white).all():
             self.done.add("alpha dropped, all opaque")
             return colour

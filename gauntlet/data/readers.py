@@ -280,7 +280,7 @@ def _check_npy(shape: tuple[int, ...], dtype: np.dtype[Any], size: int, where: s
     """Refuse objects, empty arrays, and headers that promise another size than the member has."""
     if dtype.hasobject:
         what = "holds Python objects (a pickle), which can run code when read: refused"
-        raise DataError(what, where=where, fix="save plain arrays of numbers")
+        raise DataError(what, where=where, fix="save plain arrays: numbers, or names with astype(str)")
     if any(side <= 0 for side in shape) or dtype.itemsize == 0:
         raise DataError(f"is empty: shape {shape}, dtype {one_line(dtype, 60)}", where=where)
     check_size(size, math.prod(shape) * dtype.itemsize, where)

@@ -80,7 +80,8 @@ def _header(stream: IO[bytes], where: str) -> tuple[list[str], bool]:
         fields = [field.strip().strip('"') for field in line.decode("utf-8-sig").split(",")]
     stream.seek(0)
     if len(line) == LINE or not 2 <= len(fields) <= MAX_COLUMNS:
-        what = f"has {len(fields):,} columns, expected a label and up to {MAX_COLUMNS:,} pixels"
+        seen = f"has {len(fields):,} columns" if line.strip() else "begins with an empty line"
+        what = f"{seen}, expected a label and up to {MAX_COLUMNS:,} pixels"
         raise DataError(what, where=where, fix="is it separated by commas?")
     header = not all(_is_number(field) for field in fields)
     if header and len(set(fields)) < len(fields):

@@ -15,6 +15,7 @@ from gauntlet import limits
 from gauntlet.attacks import PRESETS, Attack, Attacks, Fgsm, GaussianNoise, Pgd, Square, attack
 from gauntlet.certify import AnyCertifier, Certified, certify
 from gauntlet.checkpoint import Checkpoint
+from gauntlet.declare import check_once
 from gauntlet.errors import SettingError
 from gauntlet.evaluation.outcome import Attacked, Knowledge, labelled
 from gauntlet.evaluation.shards import SHARD, Bench, Hands, OneByOne, Piece, Shard, scored
@@ -102,12 +103,14 @@ class Battery(BaseModel):
 
     def check(self, shape: tuple[int, ...], available: int) -> None:
         """Raise `SettingError` for budgets and numbers of images that cannot be meant on images of `shape`."""
-        if double := [one.name for place, one in enumerate(self.attack) if one in self.attack[:place]]:
-            raise SettingError(f"{double[0]} is given twice with the same settings", where="attack", fix="give it once")
+        for name in ("attack", "certify", "eps"):
+            check_once(getattr(self, name), name)
         if self.n is not None and self.n > available:
             raise SettingError(f"{self.n:,} images of a test set of {available:,}", where="n", fix="ask for fewer")
         for one in self.attack:
-            for eps in one.budgets(self.eps, shape[-1]):
+            budgets = one.budgets(self.eps, shape[-1])
+            check_once(budgets, f"budgets of {one.name}")
+            for eps in budgets:
                 one.check_budget(eps)
 
     def check_access(self, target: Target, source: Target | None = None) -> None:

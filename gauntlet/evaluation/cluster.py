@@ -12,12 +12,14 @@ import logging
 import os
 import queue
 import re
+import signal
 import socket
 import threading
 import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +109,7 @@ def _started(workers: int) -> tuple[Client, str, Callable[[], None]]:
 
     threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
     environment = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
-    with dask.config.set(LOCAL):
+    with dask.config.set(LOCAL), _deaf_to_ctrl_c():
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -122,6 +124,19 @@ def _started(workers: int) -> tuple[Client, str, Callable[[], None]]:
         )
         client = Client(cluster, set_as_default=False)
     return client, "this machine", cluster.close
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started inside ignore Ctrl-C, which a terminal sends to them too: their parent ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _connected(address: str) -> tuple[Client, str, Callable[[], None]]:

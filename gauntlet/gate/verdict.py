@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 FLOORS = {name for name, kind in ATTACKS.items() if not kind.adversary}
 
 
+KINDS = ("clean", "trigger", "worst case", "certified", "with detector")
+"""What the names of conditions begin with, where they do not with an attack's."""
+
+
+def is_condition(name: str) -> bool:
+    """Whether a condition, or several of a kind, can be called so: `pgd`, `pgd 0.1`, `worst case`."""
+    attack = name.partition(" ")[0].partition(":")[0]
+    return attack in ATTACKS or any(f"{name} ".startswith(f"{kind} ") for kind in KINDS)
+
+
 def outcomes(
     clean: pd.DataFrame,
     attacked: pd.DataFrame,

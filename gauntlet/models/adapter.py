@@ -227,8 +227,11 @@ def _at_chance(tried: dict[Expects, Fit], others: dict[Expects, Fit], y: Labels,
     varied = [0, 1] if len({way.layout for way in every}) > 1 else [0]
     seen = ", ".join(_seen(way, found, varied) for way, found in every.items())
     renamed = max(_renamed(found.predictions, y, n_classes) for found in every.values())
-    if renamed >= (1 + np.bincount(y).max() / len(y)) / 2:
-        fix = f"the classes look reordered: {100 * renamed:.1f} % are right in another order"
+    if not informative(y, y, n_classes):
+        fix = "so few images, or those of one class, would tell nothing at their best: give more, or --accept-chance"
+    elif renamed >= (1 + np.bincount(y).max() / len(y)) / 2:
+        seen_so = f"the classes look reordered: {100 * renamed:.1f} % are right in another order"
+        fix = f"{seen_so}; number the labels as the model does"
     else:
         fix = "check the label order and that it was trained on this data set, or --accept-chance"
     return ModelError(f"{what}: {seen}", where="model", fix=fix)

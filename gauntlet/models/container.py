@@ -119,7 +119,7 @@ def _kind(path: Path, suffix: str) -> str:
         head = file.read(16)
     if head[:4] == ZIP:
         _check_archive(path, suffix)
-    kind = _archived(path) if head[:4] == ZIP else _told(head, suffix)
+    kind = _archived(path, suffix) if head[:4] == ZIP else _told(head, suffix)
     if kind is None:
         pickled = head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"
         what = "a pickle, which runs code when read: refused" if pickled else _neither(suffix)
@@ -132,15 +132,16 @@ def _kind(path: Path, suffix: str) -> str:
     return kind
 
 
-def _archived(path: Path) -> str:
+def _archived(path: Path, suffix: str) -> str | None:
     """Which kind of archive, by its members."""
     with zipfile.ZipFile(path) as archive:
-        inner = {name.partition("/")[2] for name in archive.namelist()}
+        names = archive.namelist()
+    inner = {name.partition("/")[2] for name in names}
     if {"archive_format", "archive_version"} <= inner:
         return "exported"
     if "data.pkl" in inner:
         return "torchscript" if "constants.pkl" in inner else "pickled"
-    return "keras"
+    return "keras" if "config.json" in names or suffix in KINDS["keras"] else None
 
 
 def _told(head: bytes, suffix: str) -> str | None:

@@ -34,6 +34,10 @@ def check_name(name: str, *, trust: bool = False, weights: str | None = None) ->
     if not name.strip() or len(name) > MAX_TEXT or not name.isprintable():
         what = "is empty" if not name.strip() else f"has {len(name):,} characters, or such as cannot be printed"
         raise ModelError(f"the model's name {what}", where=where, fix=forms)
+    if ".py:" in name:
+        path, _, function = name.partition(".py:")
+        fix = f"in its folder, give {Path(path).name}:{function}"
+        raise ModelError("a module is named as Python imports it", where=where, fix=fix)
     if FUNCTION.fullmatch(name):
         if not trust:
             raise ModelError("importing it runs its code", where=where, fix="pass trust if you trust that code")
@@ -87,6 +91,9 @@ def load_weights(path: Path, module: Any) -> Any:
 
 def check_weights(path: Path) -> None:
     """Raise `ModelError` unless a file holds weights and nothing that would be run."""
+    if not path.is_file():
+        fix = "give what torch.save(module.state_dict()) wrote, or a .safetensors file"
+        raise ModelError("no such file of weights", where=one_line(path, 300), fix=fix)
     with _refusing(path), copied(_there(path)) as copy:
         _check(copy, weights=True)
 
@@ -137,6 +144,7 @@ _FUNCTION = "give module:function, a function of images that runs it"
 _LOG = "log it with mlflow.{0}.log_model and give models:/NAME/VERSION --trust, or " + _FUNCTION
 _SAVE = "load it where it was made and model.save('FILE.keras'), or " + _FUNCTION
 OTHERS = {
+    ".py": f"a file of Python's is no model: in its folder, {_FUNCTION}",
     ".pb": f"a frozen graph is not read: {_SAVE}",
     **dict.fromkeys((".pkl", ".joblib"), f"a pickle is not read as a file: {_LOG.format('sklearn')}"),
 }

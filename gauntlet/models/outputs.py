@@ -129,6 +129,8 @@ def other_classes(outputs: int, n_classes: int) -> str:
     """What to do where a model knows more or fewer classes than the data."""
     if outputs > n_classes:
         return f"--classes {outputs} if the data lack images of some classes"
+    if outputs == 1:
+        return "one score tells two classes apart, no more"
     return "--labels map if labels start at 1 or leave out numbers" if outputs < n_classes else ""
 
 

@@ -43,8 +43,10 @@ _connected: set[str] = set()
 
 
 def _check_file(uri: str) -> None:
-    """Refuse to take any file for a SQLite store."""
+    """Refuse to take a folder, or any file, for a SQLite store."""
     path = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and path.is_dir():
+        raise SettingError(f"{path} is a folder", where="--tracking-uri", fix=f"name a file in it: {uri}/mlflow.db")
     if uri.startswith(SQLITE) and path.is_file():
         with path.open("rb") as file:
             head = file.read(16)

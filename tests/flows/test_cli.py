@@ -29,7 +29,10 @@ def test_alone_it_lists_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "State: " in shown
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("atack", "attack"), ("night", "nightly"), ("xyz", "")])
+MEANT = {"atack": "attack", "night": "nightly", "certify": "attack --certify NAME", "suite": "run", "xyz": ""}
+
+
+@pytest.mark.parametrize(("typed", "meant"), MEANT.items())
 def test_an_unknown_command_is_one_line(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([typed]) == 2
     (line,) = capsys.readouterr().err.splitlines()

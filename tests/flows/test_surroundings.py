@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from flows.local import check_server
 from gauntlet.errors import SettingError
 from gauntlet.quiet import load_tensorflow
+from mlflow_server.store import initialise
 from tasks.context import Context
 from tasks.store import connection, tracking
 
@@ -50,6 +52,17 @@ def test_a_run_of_somebody_elses_is_not_touched(own: str, ended: bool, monkeypat
     assert client.get_run(foreign).to_dictionary() == before
     assert client.get_run(run.id).info.status == "FINISHED"
     assert client.get_experiment(client.get_run(run.id).info.experiment_id).name == "gauntlet-digits"
+
+
+def test_a_folder_for_a_store_is_named_at_once(tmp_path: Path) -> None:
+    """MLflow would try for a minute and log every try."""
+    with pytest.raises(SettingError, match=rf"{tmp_path} is a folder \(name a file in it: .*/mlflow.db\)"):
+        connection.connect(f"sqlite:///{tmp_path}")
+
+
+def test_mlflow_does_not_log_what_it_raises(own: str) -> None:
+    initialise(own)
+    assert logging.getLogger("mlflow.store.db.utils").getEffectiveLevel() == logging.CRITICAL
 
 
 def test_a_deleted_experiment_is_named_with_what_to_do(own: str) -> None:

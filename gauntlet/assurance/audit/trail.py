@@ -37,6 +37,7 @@ from typing import Any
 
 from gauntlet.assurance.audit import journal
 from gauntlet.assurance.audit.secrets import masked
+from gauntlet.commandline import Parser
 from gauntlet.errors import GauntletError, InputError, SettingError
 from gauntlet.quiet import printable
 from gauntlet.state import state_dir
@@ -265,7 +266,7 @@ def _gap_flaw(whole: Sequence[Entry], anchors: Sequence[Receipt], alone: bool) -
 
 
 def _parser(*, store: bool = False) -> argparse.ArgumentParser:
-    parse = argparse.ArgumentParser("gauntlet audit", description="Verify the audit log.")
+    parse = Parser("gauntlet audit", description="Verify the audit log.")
     parse.add_argument("file", nargs="?", type=Path, help=f"the log (default: {VARIABLE}, else the state folder's)")
     parse.add_argument("--tail", type=int, metavar="N", help="show the last N entries")
     parse.add_argument(

@@ -16,6 +16,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gauntlet.commandline import write_text
 from gauntlet.errors import InputError, SettingError
 
 Severity = Literal["low", "medium", "high"]
@@ -142,17 +143,6 @@ def write_baseline(path: Path, findings: Iterable[Finding], before: Baseline | N
     text = json.dumps(baseline.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     write_text(path, text)
     return baseline
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; raises InputError."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def _accepted(finding: Finding, reasons: Mapping[str, str]) -> Accepted:

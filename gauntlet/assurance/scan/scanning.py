@@ -24,9 +24,9 @@ from gauntlet.assurance.scan.findings import (
     read_baseline,
     since,
     write_baseline,
-    write_text,
 )
 from gauntlet.assurance.scan.sarif import sarif
+from gauntlet.commandline import check_output, write_text
 from gauntlet.errors import GateError, InputError, SettingError
 from gauntlet.state import CHECKOUT, PROJECT_ROOT
 
@@ -54,7 +54,7 @@ class Asked(BaseModel):
         return {tool: Path(root) for tool, root in roots.items() if root is not None}
 
     def check(self) -> None:
-        """Refuse what is not there or cannot be compared with, before anything is started; raises InputError."""
+        """Refuse what is not there, is no baseline or cannot be written, before anything else; raises InputError."""
         for flag, name in (("--path", self.path), ("--model", self.model), ("--lock", self.lock)):
             if name is not None and not Path(name).exists():
                 raise InputError("no such file or folder", where=f"{flag} {name}")
@@ -63,6 +63,9 @@ class Asked(BaseModel):
         for name in (self.baseline, self.write_baseline if self.rewrites else None):
             if name is not None:
                 read_baseline(Path(name))
+        for flag, name in (("--write-baseline", self.write_baseline), ("--sarif", self.sarif)):
+            if name is not None:
+                check_output(name, flag)
 
     @property
     def rewrites(self) -> bool:

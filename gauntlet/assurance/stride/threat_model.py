@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gauntlet import yamlfile
 from gauntlet.assurance.scan.findings import Severity
-from gauntlet.errors import SettingError
+from gauntlet.errors import SettingError, one_line
 
 Stride = Literal[
     "spoofing",
@@ -291,7 +291,8 @@ def load(path: Path) -> StrideModel:
     except ValidationError as error:
         first = error.errors()[0]
         given = first["input"] if isinstance(first["input"], str | int | float) else None
-        said = first["msg"].removeprefix("Value error, ") + (f", got {given!r}" if given is not None else "")
+        got = "" if given is None else f", got {one_line(repr(given), 100)}"
+        said = first["msg"].removeprefix("Value error, ") + got
         where = ".".join(_place(content, first["loc"]))
         raise SettingError(said, where=f"{path.name}{where and ': '}{where}", fix="see docs/threat-model.md") from None
 

@@ -215,7 +215,7 @@ def test_compressed_buffers_of_arrow_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "expected a label and up to"),
+        ("", "begins with an empty line, expected a label and up to"),
         ("label\n1\n", "expected a label"),
         ("a,b,c,d,e\n1,2,3,4,5\n", "no column called label; it has a, b, c, d, e"),
         ("label,p,p\n1,2,3\n", "two columns of one name"),
@@ -230,6 +230,12 @@ def test_compressed_buffers_of_arrow_are_refused(tmp_path: Path) -> None:
 def test_bad_csv(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "fruit.csv").write_text(text)
     refused(tmp_path / "fruit.csv", "fruit.csv", says)
+
+
+def test_a_folder_of_files_that_are_data_themselves(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    path = m.npz(tmp_path / "data", m.fruit())
+    refused(tmp_path / "data", f"holds no images; it holds .npz (give {path} itself)")
 
 
 def test_csv_leaves_counters_out(tmp_path: Path) -> None:

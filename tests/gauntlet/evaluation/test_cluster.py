@@ -367,3 +367,13 @@ def test_without_workers_it_is_this_process_and_dask_is_not_imported() -> None:
     code += "assert not {'distributed', 'dask'} & set(sys.modules)\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_workers_leave_ctrl_c_to_the_command() -> None:
+    """A terminal sends it to them too: each would print its own stack trace."""
+    before = signal.getsignal(signal.SIGINT)
+    ask = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+    with cluster._deaf_to_ctrl_c():
+        deaf = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert deaf.stdout == "True\n"
+    assert signal.getsignal(signal.SIGINT) == before

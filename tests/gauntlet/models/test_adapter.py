@@ -138,6 +138,12 @@ def test_a_model_for_other_classes_is_refused(bench: Bench) -> None:
         adapt(bench.network(), bench.x, bench.y, 7)
 
 
+def test_one_score_is_not_enough_for_ten_classes(bench: Bench) -> None:
+    single = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    with pytest.raises(ModelError, match=r"1 outputs, the data set 10 classes .one score tells two classes apart"):
+        adapt(single, bench.x, bench.y, 10)
+
+
 @pytest.mark.parametrize("shape", [(28, 28, 1), (None, None, 1)], ids=["of one size", "of any size"])
 def test_a_model_at_chance_is_refused_with_what_was_tried(shape: tuple[int | None, ...], bench: Bench) -> None:
     keras.utils.set_random_seed(0)
@@ -155,6 +161,11 @@ def test_labels_in_another_order_are_refused_with_the_cause(bench: Bench) -> Non
     right = 100 * (bench.logits.argmax(axis=1) == bench.y).mean()
     with pytest.raises(ModelError, match=f"the classes look reordered: {right:.1f} % are right in another order"):
         adapt(bench.network(), bench.x, (bench.y + 1) % 10, 10)
+
+
+def test_one_image_is_too_few_to_say_that_the_classes_are_in_another_order(bench: Bench) -> None:
+    with pytest.raises(ModelError, match=r"at chance level on 1 clean images .* would tell nothing at their best"):
+        adapt(bench.network(), bench.x[:1], bench.y[:1], 10)
 
 
 @pytest.mark.parametrize(("stated", "said"), [("0..1", "[0, 1]"), ("-1..1", "[-1, 1]")])

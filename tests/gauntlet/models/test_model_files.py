@@ -78,6 +78,11 @@ def test_an_archive_that_holds_no_model_is_one_line(tmp_path: Path) -> None:
     refused(path, "not a readable Keras model: ")
 
 
+def test_an_archive_of_data_is_no_model_of_another_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "m.npz", x=np.zeros(3))
+    refused(tmp_path / "m.npz", "neither a .keras archive nor HDF5")
+
+
 def test_a_cut_file_is_one_line(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "cut.keras"
     bench.network().save(path)
