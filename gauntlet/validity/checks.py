@@ -22,6 +22,8 @@ from gauntlet.validity.searched import KINDS, STEPS
 
 SHARE = 0.05
 """Of the images: so many may have no gradient, or a wrong one."""
+FAINT = 0.5
+"""Of the images: so many may have a gradient that rounding swallows. Of honest networks of sigmoids 30 % have one."""
 UNBOUNDED = 0.01
 """Of the images: so many may be left without a bound."""
 MISSED = 0.1
@@ -161,8 +163,8 @@ def other_range(evidence: Evaluation) -> Iterator[Doubt]:
 def masked_gradients(evidence: Evaluation) -> Iterator[Doubt]:
     """Without a gradient there is no attack (Athalye et al. 2018, section 3).
 
-    Raised if surely over 5 % of images have none, or if the logits are squashed: the cross-entropy then saturates
-    (Carlini & Wagner 2016). A step function is believed when the battery searches without gradients, and another such
+    Raised if surely over 5 % of images have none, if those of surely over half are lost in rounding, or if the logits
+    are squashed: the cross-entropy then saturates (Carlini & Wagner 2016). A step function is believed when the battery searches without gradients, and another such
     search breaks surely no more; squashed outputs that were inverted are when no gradient is missing and a search
     without gradients finds nothing more.
     """
@@ -171,6 +173,11 @@ def masked_gradients(evidence: Evaluation) -> Iterator[Doubt]:
         missing = f"{100 * probes.zero_gradients:.1f} % of the images have no loss gradient"
         why, advice = _unsearched(evidence)
         yield Doubt("SUSPECT", missing + why, advice=advice)
+    if probes.of_gradients(probes.faint).side(FAINT) == "above":
+        lost = (
+            f"the gradients of {100 * probes.faint:.1f} % of the images are lost in rounding: the scores are saturated"
+        )
+        yield Doubt("SUSPECT", lost)
     if probes.probabilities:
         yield Doubt("SUSPECT", "probabilities passed as logits: a second softmax flattens the loss")
     if evidence.inverted and not _vouched(evidence):

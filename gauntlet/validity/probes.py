@@ -26,7 +26,7 @@ from gauntlet.validity.planted import Planted, planted
 from gauntlet.validity.retries import Retry, retried, settled
 from gauntlet.validity.samples import FEW, Sample, sample
 from gauntlet.validity.searched import STEPS, searched, searches
-from gauntlet.validity.slopes import Slopes, detached, disagreeing, unstable, zero_gradients
+from gauntlet.validity.slopes import Slopes, detached, disagreeing, faint, unstable, zero_gradients
 from gauntlet.validity.stakes import LEAST, at_stake, mine
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Probes:
     disagreement: float = 0.0
     probabilities: bool = False
     zero_gradients: float = 0.0
+    faint: float = 0.0
     detached: float = 0.0
     disagreeing: float = 0.0
     half_range: float | None = None
@@ -131,7 +132,7 @@ def probe(
 def _gradients(model: Any, x: Images, y: Labels, *, random: bool) -> dict[str, Any]:
     """The probes of gradients; what is random has no finite differences."""
     shares: dict[str, Any] = {"probabilities": probabilities(model, x)}
-    steady = (zero_gradients,) if random else (zero_gradients, detached, disagreeing, unstable)
+    steady = (zero_gradients,) if random else (zero_gradients, faint, detached, disagreeing, unstable)
     slopes = Slopes(model, x, y)
     return shares | {share.__name__: share(slopes) for share in steady}
 

@@ -98,13 +98,24 @@ def detached(slopes: Slopes) -> float:
     (signs,) = slopes.signs()
 
     def accused(slope: Slope) -> Mask:
-        accused, rows = none(slope.gradient), np.flatnonzero(none(slope.gradient))
-        if len(rows):
+        accused = none(slope.gradient)
+        if len(rows := np.flatnonzero(accused)):
             changes = [np.abs(slope.change(signs, step, rows).seen) for step in LARGE_STEPS]
             accused[rows] = np.max(changes, axis=0) > 1e-3
         return accused
 
     return _everywhere(slopes, accused)
+
+
+def faint(slopes: Slopes) -> float:
+    """Share of images whose gradient is lost in rounding: even at the largest step it promises no change beyond it.
+
+    Moving all pixels by a step at random changes the logits by the step times the gradient's length, as a standard
+    deviation. Saturated probabilities have gradients that are made of rounding errors.
+    """
+    slope = slopes.at(SPREADS[0])
+    length = np.sqrt((np.nan_to_num(slope.gradient).astype(np.float64) ** 2).sum(axis=(1, 2, 3)))
+    return float((~none(slope.gradient) & (LARGE_STEPS[-1] * length <= slope.rounding)).mean())
 
 
 def disagreeing(slopes: Slopes) -> float:

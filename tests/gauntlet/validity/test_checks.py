@@ -155,6 +155,8 @@ CASES: dict[str, dict[str, tuple[Evaluation, str | None]]] = {
         "zero gradients": (evidence(zero_gradients=20 / 256), "SUSPECT"),
         "perhaps too many": (evidence(zero_gradients=19 / 256), None),
         "few zero gradients": (evidence(zero_gradients=0.05), None),
+        "lost in rounding": (evidence(faint=150 / 256), "SUSPECT"),
+        "perhaps too many of those": (evidence(faint=140 / 256), None),
         "probabilities": (evidence(probabilities=True), "SUSPECT"),
         "log probabilities": (evidence(logs=True), "SUSPECT"),
     },

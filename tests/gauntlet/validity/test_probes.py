@@ -136,6 +136,22 @@ def test_a_promise_that_rounding_swallows_is_no_disagreement(model: keras.Model,
     assert slopes.disagreeing(Slopes(faint, *images)) == 0
 
 
+def test_gradients_of_saturated_probabilities_are_lost_in_rounding(
+    model: keras.Model, classifier: CompiledClassifier, images: tuple[Images, Labels]
+) -> None:
+    """The mean of softmaxes that are so sure that float32 holds no more of them than 0 and 1."""
+    import keras
+
+    from gauntlet.models.adapter import adapt
+    from gauntlet.models.classifier import CompiledClassifier
+
+    pixels = keras.Input(model.input_shape[1:])
+    sure = [keras.layers.Softmax()(times * model(pixels)) for times in (100.0, 200.0)]
+    saturated = adapt(keras.Model(pixels, keras.layers.Average()(sure)), *images, n_classes=10)
+    assert slopes.faint(Slopes(CompiledClassifier(saturated.model), *images)) > 0.8
+    assert slopes.faint(Slopes(classifier, *images)) == 0
+
+
 def test_what_one_descent_leaves_at_half_the_range_is_tried_again(
     classifier: CompiledClassifier, images: tuple[Images, Labels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
