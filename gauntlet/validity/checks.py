@@ -164,9 +164,9 @@ def masked_gradients(evidence: Evaluation) -> Iterator[Doubt]:
     """Without a gradient there is no attack (Athalye et al. 2018, section 3).
 
     Raised if surely over 5 % of images have none, if those of surely over half are lost in rounding, or if the logits
-    are squashed: the cross-entropy then saturates (Carlini & Wagner 2016). A step function is believed when the battery searches without gradients, and another such
-    search breaks surely no more; squashed outputs that were inverted are when no gradient is missing and a search
-    without gradients finds nothing more.
+    are squashed: the cross-entropy then saturates (Carlini & Wagner 2016). A step function is believed when the battery
+    searches without gradients, and another such search breaks surely no more; squashed outputs that were inverted are
+    when no gradient is missing and a search without gradients finds nothing more.
     """
     probes = evidence.probes
     if _surely(evidence, probes.zero_gradients) and not evidence.rests_on_search:
