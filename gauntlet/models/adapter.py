@@ -5,11 +5,12 @@ What a model expects is detected on clean images and recorded; all of it can be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gauntlet.errors import ModelError
 from gauntlet.models.chance import CLEARLY, balanced_accuracy, dependence, informative
@@ -62,8 +63,18 @@ class Fit(NamedTuple):
     predictions: Labels
     informative: bool
     """Whether the predictions, or the scores, depend on the labels."""
-    calibrated: float
-    """The loss at the temperature that suits it best: free of the scores' scale."""
+    each: NDArray[np.float64]
+    """The loss of each image, (n,), at the temperature that suits all of them best: free of the scores' scale."""
+
+    @property
+    def calibrated(self) -> float:
+        """The mean of those losses."""
+        return float(self.each.mean())
+
+    def lower(self, other: Fit) -> bool:
+        """Whether the calibrated losses are lower than another's beyond chance: three standard errors of the pairs."""
+        gains = other.each - self.each
+        return bool(gains.mean() > 3 * gains.std() / np.sqrt(max(1, len(gains) - 1)))
 
 
 class Way(NamedTuple):
@@ -174,8 +185,11 @@ def find_way(
 
     The loss alone does not decide: an overconfident model can have the lower cross-entropy where it is less often
     right. It does where it contradicts (`_contradicts`): a network fed pixels 255 times too large has a loss far beyond
-    guessing, even where more images are right. Raises `ModelError` when no way's answers depend on the labels, unless
-    `accept_chance`; the `others` then tell the likely cause, else whether to doubt.
+    guessing, even where more images are right. Nor does a much larger range win by chance over one that the model is
+    sure at: fed pixels 255 times too large, a network is right on nearly as many images, and sure of all of them.
+
+    Raises `ModelError` when no way's answers depend on the labels, unless `accept_chance`; the `others` then tell the
+    likely cause, else whether to doubt.
     """
     tried = {way: measure(way) for way in asked}
     able = tried if accept_chance else {way: found for way, found in tried.items() if found.informative}
@@ -184,13 +198,25 @@ def find_way(
     able = {way: f for way, f in able.items() if not any(_contradicts(o, f, n_classes) for o in able.values())}
     highest = max(found.accuracy for found in able.values())
     able = {way: found for way, found in able.items() if found.accuracy >= highest - _noise(highest, len(y))}
-    lowest = min(found.calibrated for found in able.values())
-    able = {way: found for way, found in able.items() if tie or found.calibrated <= SAME * lowest}
-    lowest = min(found.loss for found in able.values())
-    best = next(way for way, found in able.items() if found.loss <= lowest + tie)
+    best = _best(able, tie)
+    sure = {way: found for way, found in able.items() if found.loss <= np.log(n_classes) / 2}
+    milder = {way: found for way, found in sure.items() if _much_milder(way, best) and not able[best].lower(found)}
+    best = _best(milder, tie) if milder else best
     rivals = {way: measure(way) for way in others if doubt and way.layout == best.layout}
     clearly = [way for way, found in rivals.items() if _is_better(found, tried[best], len(y), n_classes)]
     return Way(best, max(clearly, key=lambda way: rivals[way].accuracy).input_range if clearly else None)
+
+
+def _best(able: Mapping[Expects, Fit], tie: float) -> Expects:
+    lowest = min(found.calibrated for found in able.values())
+    able = {way: found for way, found in able.items() if tie or found.calibrated <= SAME * lowest}
+    lowest = min(found.loss for found in able.values())
+    return next(way for way, found in able.items() if found.loss <= lowest + tie)
+
+
+def _much_milder(one: Expects, other: Expects) -> bool:
+    """Whether pixels are over ten times smaller."""
+    return 10 * RANGES[one.input_range][0] < RANGES[other.input_range][0]
 
 
 def _contradicts(one: Fit, other: Fit, n_classes: int) -> bool:
@@ -203,13 +229,14 @@ def _is_better(rival: Fit, stated: Fit, n: int, n_classes: int) -> bool:
     """Whether more images are right beyond noise, or no fewer at a loss clearly lower."""
     more_right = rival.accuracy > stated.accuracy + _noise(rival.accuracy, n)
     lower_loss = rival.calibrated < min(0.8 * stated.calibrated, stated.calibrated - 0.05)
-    better = more_right or (rival.accuracy >= stated.accuracy and lower_loss)
+    better = more_right or (rival.accuracy >= stated.accuracy and lower_loss and rival.lower(stated))
     return better and rival.informative and not _contradicts(stated, rival, n_classes)
 
 
 def _noise(accuracy: float, n: int) -> float:
-    """Three standard errors of a share of n."""
-    return 3 * float(np.sqrt(accuracy * (1 - accuracy) / n))
+    """Three standard errors of a share of n, which is not 0 where all are right (Agresti & Coull 1998)."""
+    share = (accuracy * n + 2) / (n + 4)
+    return 3 * float(np.sqrt(share * (1 - share) / n))
 
 
 def _at_chance(tried: dict[Expects, Fit], others: dict[Expects, Fit], y: Labels, n_classes: int) -> ModelError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gauntlet.threat import Labels
 
@@ -41,8 +42,8 @@ def divided(model: keras.Model, temperature: float) -> keras.Model:
     return keras.Model(model.inputs[0], keras.layers.Rescaling(1 / temperature)(model.outputs[0]))
 
 
-def calibrated(scores: np.ndarray, y: Labels) -> float:
-    """The lowest mean cross-entropy in nats of scores (n, k) that one temperature gives (Guo et al. 2017, 4.2)."""
+def calibrated(scores: np.ndarray, y: Labels) -> NDArray[np.float64]:
+    """Cross-entropies in nats, (n,), of scores (n, k) at the temperature of the lowest mean (Guo et al. 2017, 4.2)."""
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
@@ -50,7 +51,8 @@ def calibrated(scores: np.ndarray, y: Labels) -> float:
     relative = wide - wide[np.arange(len(y)), y][:, None]
     unit = float(np.abs(relative).mean()) or 1.0
 
-    def loss(power: float) -> float:
-        return float(logsumexp(relative / unit * np.exp(power), axis=1).mean())
+    def losses(power: float) -> NDArray[np.float64]:
+        return np.asarray(logsumexp(relative / unit * np.exp(power), axis=1))
 
-    return float(minimize_scalar(loss, bounds=(-10, 10), method="bounded").fun)
+    best = minimize_scalar(lambda power: float(losses(power).mean()), bounds=(-10, 10), method="bounded")
+    return losses(best.x)

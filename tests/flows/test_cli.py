@@ -12,7 +12,7 @@ from flows import cli
 from tests.processes import typed
 
 ROOT = Path(__file__).parents[2]
-NO_COMMANDS = {"cli", "command", "local", "night", "nights", "problems", "settings", "threats"}
+NO_COMMANDS = {"cli", "command", "local", "night", "nights", "one_night", "problems", "settings", "threats"}
 """Modules of `flows/` that are no commands."""
 
 

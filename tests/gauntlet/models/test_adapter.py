@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import pytest
 
+from gauntlet.data.datasets import Dataset
 from gauntlet.errors import ModelError
-from gauntlet.models.adapter import RANGES, Expects, Fit, adapt, find_way
+from gauntlet.models.adapter import RANGES, Expects, Fit, _scores, adapt, find_way, fit
 from gauntlet.models.classifier import CompiledClassifier
 from gauntlet.models.digest import digest
 from gauntlet.models.layout import channels_last
@@ -201,14 +202,28 @@ def test_more_images_right_count_more_than_a_lower_loss() -> None:
     ways = [Expects(pixels, "hwc") for pixels in RANGES]
     y = np.arange(360) % 10
     fits = {
-        way: Fit(*seen, y, True, seen[0])
+        way: Fit(*seen, y, True, np.full(360, seen[0]))
         for way, seen in zip(ways, ((0.7, 0.81), (1.5, 0.92), (9.0, 0.1)), strict=True)
     }
     assert find_way(fits.__getitem__, ways, [], y, 10) == (ways[1], None)
     assert find_way(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], "0..255")
-    fits[ways[0]] = Fit(0.7, 0.91, y, True, 0.7)
+    fits[ways[0]] = Fit(0.7, 0.91, y, True, np.full(360, 0.7))
     assert find_way(fits.__getitem__, ways, [], y, 10) == (ways[0], None)
     assert find_way(fits.__getitem__, ways[:1], ways[1:], y, 10) == (ways[0], None)
+
+
+@pytest.mark.parametrize("pixels", ["0..1", "-1..1", "0..255"])
+def test_a_few_images_do_not_mislead(pixels: str, model: keras.Model, digits: Dataset) -> None:
+    """Fed pixels 255 times too large the network is sure of every image, and right on as many of twelve."""
+    scale, offset = RANGES[pixels]
+    wanted = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / scale, -offset / scale), model])
+    every = {each: _scores(wanted, digits.x_test, Expects(each, "hwc")) for each in RANGES}
+    wrong = 0
+    for seed in range(40):
+        few = np.random.default_rng(seed).choice(len(digits.y_test), 12, replace=False)
+        fits = {Expects(each, "hwc"): fit(scores[few], digits.y_test[few]) for each, scores in every.items()}
+        wrong += find_way(fits.__getitem__, list(fits), [], digits.y_test[few], 10).expects.input_range != pixels
+    assert wrong <= 3
 
 
 def test_a_keras_model_gives_scores_not_labels(bench: Bench) -> None:

@@ -59,7 +59,11 @@ def test_more_right_images_at_an_absurd_loss_do_not_win() -> None:
     fits = dict(
         zip(
             ways,
-            (Fit(0.9, 0.62, y, True, 0.6), Fit(40.0, 0.95, y, True, 0.3), Fit(0.8, 0.5, y, False, 0.7)),
+            (
+                Fit(0.9, 0.62, y, True, np.full(100, 0.6)),
+                Fit(40.0, 0.95, y, True, np.full(100, 0.3)),
+                Fit(0.8, 0.5, y, False, np.full(100, 0.7)),
+            ),
             strict=True,
         )
     )
@@ -70,7 +74,7 @@ def test_more_right_images_at_an_absurd_loss_do_not_win() -> None:
 
 def test_chance_can_be_accepted() -> None:
     y = np.arange(40) % 2
-    way, fits = Expects("0..1", "hwc"), Fit(0.7, 0.5, np.zeros(40, np.int64), False, 0.7)
+    way, fits = Expects("0..1", "hwc"), Fit(0.7, 0.5, np.zeros(40, np.int64), False, np.full(40, 0.7))
     with pytest.raises(ModelError, match="--accept-chance"):
         find_way(lambda _: fits, [way], [], y, 2)
     assert find_way(lambda _: fits, [way], [], y, 2, accept_chance=True).expects == way
