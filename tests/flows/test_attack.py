@@ -49,6 +49,7 @@ def test_certified_images_leave_a_cascade_before_it_starts(bounded: dict[str, An
     assert tried == {eps: 24 - round(24 * share) for eps, share in proven.items()}
 
 
+@pytest.mark.slow
 def test_robust_accuracy_is_bounded_from_both_sides(bounded: dict[str, Any]) -> None:
     for case in bounded["worst_case"]:
         assert case["proven"] <= case["robust_accuracy"]

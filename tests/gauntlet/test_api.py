@@ -42,6 +42,7 @@ def test_it_can_be_looked_at(report: gauntlet.Report) -> None:
     assert "pgd 0.1" in str(report)
 
 
+@pytest.mark.slow
 def test_a_path_a_function_and_other_pixels_give_the_same(
     model: keras.Model, digits: Dataset, tmp_path: Path, report: gauntlet.Report
 ) -> None:

@@ -83,6 +83,7 @@ def planted(digits: Dataset) -> Seen:
     return Seen(replace(digits, x_train=made.x, y_train=made.y), training=Training(batch_size=32, epochs=6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [Spectral(), ActivationClusters()], ids=lambda one: one.name)
 def test_a_learned_trigger_is_found_by_the_hidden_layer(way: Spectral, planted: Seen, digits: Dataset) -> None:
     poisoned = np.flatnonzero(planted.dataset.y_train != digits.y_train)
@@ -93,6 +94,7 @@ def test_a_learned_trigger_is_found_by_the_hidden_layer(way: Spectral, planted: 
     assert found.facts["label"] == 9
 
 
+@pytest.mark.slow
 def test_every_way_is_declared_and_says_what_it_found(small: Dataset) -> None:
     told: list[float] = []
     seen = Seen(small, training=Training(epochs=4, batch_size=32))

@@ -51,6 +51,7 @@ def grid(x: np.ndarray, eps: float) -> np.ndarray:
     return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, *SHAPE).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", BODIES)
 def test_the_status_is_that_of_a_search_of_the_whole_budget(body: str) -> None:
     statuses = []

@@ -78,6 +78,7 @@ def test_an_average_is_over_the_drawn_codes(small: Dataset) -> None:
     np.testing.assert_allclose(images.reshape(8, -1), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @both
 def test_a_saved_model_gives_the_same_logits(
     sampling: Sampling, model: keras.Model, small: Dataset, tmp_path: Path

@@ -136,6 +136,7 @@ def test_a_defense_withstands_images_that_fool_the_baseline(
     assert ours > plain + 0.05  # which is more than another training alone gives
 
 
+@pytest.mark.slow
 @every_defense
 def test_a_defended_model_still_knows_clean_images(
     kind: type[Defense], defended: Callable[[type[Defense]], Trained], small: Dataset

@@ -157,6 +157,7 @@ def test_more_images_than_there_are_is_refused(n: int, digits: Dataset, classifi
 # --- extraction ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [ExtractionKnockoff(epochs=8), ExtractionCopycat(epochs=8)])
 def test_a_copy_answers_like_its_victim(attack: privacy.Theft, digits: Dataset, classifier: CompiledClassifier) -> None:
     result = attack.run(classifier, digits, None, seed=0)

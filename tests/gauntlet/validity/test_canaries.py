@@ -31,6 +31,7 @@ def _little_probing(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(probes, name, number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CANARIES)
 def test_what_is_broken_is_doubted_for_the_right_reason(name: str, digits: Dataset, model: keras.Model) -> None:
     row = canaries.one(name, digits, TRAINING, model, tried=SMALL)

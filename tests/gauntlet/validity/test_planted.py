@@ -52,6 +52,7 @@ def test_an_attack_that_hardly_moves_misses_it(digits: Dataset) -> None:
     assert doubt.reason == f"the attacks miss {result.n} of {result.n} adversarial images planted at 0.03"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 def test_gradients_that_lead_nowhere_miss_it(digits: Dataset, kind: str) -> None:
     (result,) = tried(BROKEN[kind](frozen()), digits, "pgd:max_iter=20")

@@ -54,6 +54,7 @@ def test_an_attack_that_does_more_than_it_may_is_found(digits: Dataset, results:
     assert "that nothing within the budget breaks" in line
 
 
+@pytest.mark.slow
 def test_it_is_one_of_the_canaries(digits: Dataset) -> None:
     (row,) = canaries.run(digits, names=[reference.NAME])
     assert (row.name, row.verdict, row.ok) == ("reference", "VALID", True)

@@ -41,6 +41,7 @@ def judged(model: keras.Model, digits: Dataset, eps: float, *attacks: str) -> ga
     return gauntlet.evaluate(model, digits.x_test[:N], digits.y_test[:N], eps, attacks=tried, n_classes=10)
 
 
+@pytest.mark.slow
 def test_an_honest_step_function_is_valid_with_the_search_that_its_verdict_asks_for(
     model: keras.Model, digits: Dataset
 ) -> None:
@@ -54,6 +55,7 @@ def test_an_honest_step_function_is_valid_with_the_search_that_its_verdict_asks_
     assert again.robust_accuracy <= report.robust_accuracy
 
 
+@pytest.mark.slow
 def test_who_hides_gradients_from_a_weak_search_is_not_believed(model: keras.Model, digits: Dataset) -> None:
     """The gradient of the network itself would find what a search of 400 queries does not."""
     import keras
