@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from gauntlet.commandline import TERMINATED
 from gauntlet.quiet import load_tensorflow
 from gauntlet.state import PROJECT_ROOT
 from tests.frozen import frozen
@@ -109,7 +110,7 @@ def test_workers_end_with_the_command_however_it_ends(model: Path, tmp_path: Pat
     finally:
         process.kill()
         process.wait()
-    assert status == (1 if end == signal.SIGTERM else -9)
+    assert status == (TERMINATED if end == signal.SIGTERM else -9)
     _, alive = psutil.wait_procs(started, timeout=60)
     assert not alive
 
